@@ -7,15 +7,18 @@ CPU build (`nvcc_path=""`), and `select` says in one line which it is.
 
 import ctypes
 import ctypes.util
-import glob
 import os
 import shutil
 import sys
 import threading
+import time
 from pathlib import Path
 
 from ccnet import InputError
 from ccnet.progress import progress
+
+
+OBJECT_FILES = 150  # about what a CPU build of Jittor 1.3.11 compiles
 
 
 def cuda_problem() -> str | None:
@@ -37,20 +40,22 @@ def cuda_problem() -> str | None:
 
 def _announce_compilation(finished: threading.Event) -> None:
     """Jittor compiles itself at its first import on a machine, for minutes and in silence: show how far it is."""
-    if finished.wait(6):
+    if finished.wait(8):
         return
-    home = os.environ.get("JITTOR_HOME", str(Path.home()))
-    pattern = f"{home}/.cache/jittor/jt*/**/obj_files/*.o"
-    with progress(total=150, desc="compiling Jittor for this machine, once", unit="file") as bar:
+    start = time.time() - 8
+    cache = Path(os.environ.get("JITTOR_HOME", Path.home())) / ".cache" / "jittor"
+    with progress(total=OBJECT_FILES, desc="compiling Jittor for this machine, once", unit="file") as bar:
         while not finished.wait(1):
-            bar.n = min(bar.total, len(glob.glob(pattern, recursive=True)))
-            bar.refresh()
+            made = sum(file.stat().st_mtime > start for file in cache.glob("jt*/**/obj_files/*.o"))
+            bar.update(min(made, OBJECT_FILES) - bar.n)
 
 
 def _import_jittor():
     if shutil.which("g++") is None and "cc_path" not in os.environ:
         raise InputError("no C++ compiler: Jittor needs g++ (apt install g++, or set cc_path)")
     os.environ.setdefault("log_silent", "1")
+    # Jittor keys its cache on the git branch around its folder: another branch would mean another compilation
+    os.environ.setdefault("cache_name", "default")
     finished = threading.Event()
     threading.Thread(target=_announce_compilation, args=(finished,), daemon=True).start()
     try:
