@@ -1,0 +1,172 @@
+"""What a run is: its hyperparameters as frozen dataclasses, checked on construction.
+
+settings.json holds them in groups (`optimizer.learning_rate`); config.yaml and `--set` may name one by its last part
+alone (`learning_rate`), since every name occurs once; a group's `name` goes by the group's own (`optimizer: adamw`).
+Nothing here is a path or a property of the machine: settings say what, never where.
+"""
+
+import hashlib
+import json
+from dataclasses import asdict, fields
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic.dataclasses import dataclass
+
+from ccnet import InputError
+
+frozen = dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid", strict=True))
+
+
+def _about(description: str, **limits: Any) -> Any:
+    return Field(description=description, **limits)
+
+
+Backbone = Literal[
+    "resnet18", "resnet34", "resnet50", "resnet101", "van_tiny", "van_small", "van_base", "van_large"
+]
+Share = Annotated[float, Field(ge=0, le=1)]
+
+
+@frozen
+class Pretrained:
+    path: Annotated[str, _about("weights file (.safetensors), or its http(s) address")]
+    sha256: Annotated[str | None, _about("its SHA-256; required for an address", pattern="^[0-9a-f]{64}$")] = None
+
+
+@frozen
+class Model:
+    backbone: Annotated[Backbone, _about("the network below the head")]
+    head: Annotated[Literal["rcca", "non_local"], _about("context head: criss-cross attention, or the non-local block")]
+    recurrence: Annotated[int, _about("loops R of criss-cross attention; 0 leaves it out", ge=0, le=5)]
+    output_stride: Annotated[Literal[8, 16, 32] | None, _about("input pixels per feature; null: the family's own")]
+    fusion: Annotated[bool | None, _about("levels 2 to 4 fused at stride 8; null: the family's own")]
+    deep_stem: Annotated[bool, _about("ResNet stem of three 3×3 convolutions, else one 7×7")]
+    multi_grid: Annotated[bool, _about("dilations of the last ResNet stage multiplied by 1, 2, 4")]
+    head_channels: Annotated[int | None, _about("channels inside the head; null: the family's own", ge=8)]
+    dropout: Annotated[Share, _about("dropout before the classifier")]
+    drop_path: Annotated[Share, _about("stochastic depth of the last VAN block, rising to it from 0")]
+    pretrained: Annotated[Pretrained | None, _about("weights to begin with; null: from scratch")]
+
+
+@frozen
+class Optimizer:
+    name: Annotated[Literal["sgd", "adamw"], _about("the optimiser")]
+    learning_rate: Annotated[float, _about("at the end of the warm-up", gt=0, le=10)]
+    momentum: Annotated[Share, _about("momentum of SGD, first beta of AdamW")]
+    weight_decay: Annotated[Share, _about("decay per step; norms, biases and scales have none with AdamW")]
+
+
+@frozen
+class Schedule:
+    steps: Annotated[int, _about("optimiser steps", ge=1)]
+    warmup_steps: Annotated[int, _about("steps of linear rise from 0", ge=0)]
+    power: Annotated[float, _about("exponent of the poly schedule", ge=0, le=10)]
+    final_learning_rate: Annotated[float, _about("learning rate at the last step", ge=0)]
+
+
+@frozen
+class Data:
+    batch_size: Annotated[int, _about("images per step", ge=1)]
+    crop_size: Annotated[int, _about("side of the square crop, pixels", ge=32)]
+    scale: Annotated[
+        Annotated[list[Annotated[float, Field(gt=0, le=16)]], Field(min_length=2, max_length=2)],
+        _about("smallest and largest random scale"),
+    ]
+    flip: Annotated[bool, _about("mirror every second image left to right")]
+    photometric: Annotated[bool, _about("random brightness, contrast, saturation and hue")]
+    max_class_share: Annotated[Share, _about("crops with more of one class are drawn again, ten times at most")]
+
+
+@frozen
+class Loss:
+    name: Annotated[Literal["cross_entropy", "ohem"], _about("the main loss; ohem keeps the hard pixels only")]
+    auxiliary_weight: Annotated[float, _about("weight of the auxiliary loss", ge=0, le=10)]
+    category_consistency: Annotated[float, _about("weight of the category consistent loss; 0: off", ge=0, le=10)]
+
+
+@frozen
+class Settings:
+    model: Model
+    optimizer: Optimizer
+    schedule: Schedule
+    data: Data
+    loss: Loss
+    seed: Annotated[int, _about("seed of weights, order and augmentation", ge=0, lt=2**31)]
+
+    def as_dict(self) -> dict:
+        return asdict(self)  # type: ignore[call-overload]
+
+    def fingerprint(self) -> str:
+        """16 hexadecimal digits that change with any hyperparameter."""
+        text = json.dumps(self.as_dict(), sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+    @classmethod
+    def from_dict(cls, nested: dict, where: str = "settings") -> Self:
+        """Settings from groups. Raises InputError that names each wrong key, its value and what is allowed."""
+        try:
+            return TypeAdapter(cls).validate_json(json.dumps(nested))
+        except ValidationError as error:
+            raise InputError(f"{where}: {'; '.join(map(_explain, error.errors()))}") from error
+
+    @classmethod
+    def read(cls, path: Path, changes: list[str] | None = None) -> Self:
+        """Settings from a settings.json, with `changes` such as "optimizer.learning_rate=0.02" laid over it."""
+        try:
+            nested = json.loads(Path(path).read_text())
+        except (OSError, ValueError) as error:
+            raise InputError(f"{path}: not a readable settings.json ({error})") from error
+        for change in changes or []:
+            key, separator, value = change.partition("=")
+            if not separator:
+                raise InputError(f"--set {change}: write it as group.name=value")
+            _put(nested, key, _parse(value))
+        return cls.from_dict(nested, where=str(path))
+
+    @classmethod
+    def from_flat(cls, flat: dict) -> Self:
+        """Settings from the names config.yaml uses, without groups."""
+        nested: dict = {}
+        for key, value in flat.items():
+            _put(nested, key, value)
+        return cls.from_dict(nested, where="config")
+
+
+def hyperparameters() -> dict[str, dict]:
+    """Every hyperparameter by its name in config.yaml -> its JSON schema (type, range, description, "address")."""
+    schema = TypeAdapter(Settings).json_schema()
+    found = {}
+    for group in fields(Settings):  # type: ignore[arg-type]
+        part = schema["properties"][group.name]
+        if "$ref" not in part:
+            found[group.name] = {**part, "address": group.name}
+            continue
+        members = schema["$defs"][part["$ref"].rpartition("/")[2]]["properties"]
+        for name, member in members.items():
+            key = group.name if name == "name" else name
+            found[key] = {**member, "address": f"{group.name}.{name}"}
+    return found
+
+
+def _put(nested: dict, key: str, value: Any) -> None:
+    """Set `key` (an address or a name) in the groups of `nested`; unknown keys are left for validation to name."""
+    address = hyperparameters().get(key, {}).get("address", key)
+    *groups, name = address.split(".")
+    for group in groups:
+        nested = nested.setdefault(group, {})
+    nested[name] = value
+
+
+def _parse(text: str) -> Any:
+    """A value of the command line: JSON where it is JSON (0.02, true, null, [0.5, 2.0]), else the text itself."""
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text
+
+
+def _explain(error: Any) -> str:
+    address = ".".join(str(part) for part in error["loc"])
+    return f"{address}: {json.dumps(error['input'])}: {error['msg'][0].lower()}{error['msg'][1:]}"
