@@ -1,0 +1,192 @@
+// Depthwise convolution of one plane at a time, with zero padding of dilation · (K / 2) on every side.
+//
+// A plane is first copied into a padded one, whose columns are dealt out to `stride` groups: column x goes to
+// place x / stride of group x % stride. Whatever the stride, tap k then reads sixteen neighbouring outputs'
+// inputs from sixteen neighbouring floats, and needs no test for the border.
+namespace {
+namespace depthwise {
+
+struct Padded {
+    int64_t height, width, stride, dilation, size, padding;
+    int64_t out_height, out_width;
+    int64_t group, pitch;  // floats of one column group, of one padded row
+
+    Padded(int64_t height, int64_t width, int64_t size, int64_t stride, int64_t dilation)
+        : height(height),
+          width(width),
+          stride(stride),
+          dilation(dilation),
+          size(size),
+          padding(dilation * (size / 2)),
+          out_height((height - 1) / stride + 1),
+          out_width((width - 1) / stride + 1) {
+        group = round_up(out_width, LANES) + round_up(2 * padding / stride + 1, LANES);
+        pitch = group * stride;
+    }
+    int64_t rows() const { return height + 2 * padding; }
+    int64_t floats() const { return rows() * pitch + LANES; }
+    int64_t column(int64_t tap) const {
+        const int64_t offset = tap * dilation;
+        return offset % stride * group + offset / stride;
+    }
+};
+
+// Copies `plane`, whose pixels lie `spread` apart in the padded plane: 1, or the stride when a gradient is
+// spread out.
+inline void pad(const float *plane, int64_t height, int64_t width, int64_t spread, const Padded &to,
+                float *padded) {
+    memset(padded, 0, to.floats() * sizeof(float));
+    for (int64_t y = 0; y < height; y++) {
+        float *row = padded + (y * spread + to.padding) * to.pitch;
+        const float *from = plane + y * width;
+        if (to.stride == 1 && spread == 1) {
+            memcpy(row + to.padding, from, width * sizeof(float));
+            continue;
+        }
+        for (int64_t first = 0; first < std::min(to.stride, width); first++) {
+            const int64_t column = first * spread + to.padding;
+            float *place = row + column % to.stride * to.group + column / to.stride;
+            for (int64_t x = first; x < width; x += to.stride, place += spread) *place = from[x];
+        }
+    }
+}
+
+// `blocks` · 16 outputs of one row, kept in registers over all taps. K = 0 means a size known only at run
+// time.
+template <int K, int blocks>
+inline void outputs(const float *input, const float *weight, float bias, const Padded &shape,
+                    const int64_t *columns, float *output) {
+    const int size = K ? K : shape.size;
+    Lanes sums[blocks];
+    for (int block = 0; block < blocks; block++) sums[block] = Lanes{} + bias;
+#pragma GCC unroll 7
+    for (int i = 0; i < size; i++) {
+        const float *row = input + i * shape.dilation * shape.pitch;
+#pragma GCC unroll 7
+        for (int k = 0; k < size; k++) {
+            const float *tap = row + columns[k];
+#pragma GCC unroll 4
+            for (int block = 0; block < blocks; block++)
+                sums[block] += weight[i * size + k] * *(const Lanes *)(tap + block * LANES);
+        }
+    }
+    for (int block = 0; block < blocks; block++) *(Lanes *)(output + block * LANES) = sums[block];
+}
+
+template <int K>
+inline void convolve_plane(const float *padded, const float *weight, float bias, const Padded &shape,
+                           float *output) {
+    const int64_t width = shape.out_width, rounded = round_up(width, LANES);
+    std::vector<int64_t> columns(shape.size);
+    for (int64_t k = 0; k < shape.size; k++) columns[k] = shape.column(k);
+    float *spare = scratch<1>(rounded);
+    for (int64_t y = 0; y < shape.out_height; y++) {
+        const float *row = padded + y * shape.stride * shape.pitch;
+        float *to = width == rounded ? output + y * width : spare;
+        int64_t x = 0;
+        for (; x + 4 * LANES <= rounded; x += 4 * LANES)
+            outputs<K, 4>(row + x, weight, bias, shape, columns.data(), to + x);
+        for (; x + 2 * LANES <= rounded; x += 2 * LANES)
+            outputs<K, 2>(row + x, weight, bias, shape, columns.data(), to + x);
+        for (; x < rounded; x += LANES) outputs<K, 1>(row + x, weight, bias, shape, columns.data(), to + x);
+        if (to == spare) memcpy(output + y * width, spare, width * sizeof(float));
+    }
+}
+
+// x (B, C, H, W), weight (C, 1, K, K), bias (C) or null -> y (B, C, (H - 1) / stride + 1, (W - 1) / stride +
+// 1)
+template <int K>
+void forward(const float *x, const float *weight, const float *bias, float *y, int64_t planes,
+             int64_t channels, const Padded &shape) {
+    const int64_t taps = shape.size * shape.size;
+#pragma omp parallel for
+    for (int64_t plane = 0; plane < planes; plane++) {
+        const int64_t channel = plane % channels;
+        float *padded = scratch<0>(shape.floats());
+        pad(x + plane * shape.height * shape.width, shape.height, shape.width, 1, shape, padded);
+        convolve_plane<K>(padded, weight + channel * taps, bias ? bias[channel] : 0, shape,
+                          y + plane * shape.out_height * shape.out_width);
+    }
+}
+
+// dx is the flipped kernel over dy, spread out again over the pixels that the stride had passed over. `shape`
+// is that of the forward pass.
+template <int K>
+void input_gradient(const float *weight, const float *dy, float *dx, int64_t planes, int64_t channels,
+                    const Padded &shape) {
+    const int64_t taps = shape.size * shape.size;
+    const Padded spread(shape.height, shape.width, shape.size, 1, shape.dilation);
+#pragma omp parallel for
+    for (int64_t plane = 0; plane < planes; plane++) {
+        const float *kernel = weight + plane % channels * taps;
+        std::vector<float> flipped(taps);
+        std::reverse_copy(kernel, kernel + taps, flipped.begin());
+        float *padded = scratch<0>(spread.floats());
+        pad(dy + plane * shape.out_height * shape.out_width, shape.out_height, shape.out_width, shape.stride,
+            spread, padded);
+        convolve_plane<K>(padded, flipped.data(), 0, spread, dx + plane * shape.height * shape.width);
+    }
+}
+
+inline float sum(Lanes lanes) {
+    float total = 0;
+    for (int64_t i = 0; i < LANES; i++) total += lanes[i];
+    return total;
+}
+
+// Adds the gradient of one kernel row `i`: K running sums over the whole plane. dy's rows are padded to whole
+// lanes.
+template <int K>
+inline void add_row_gradient(const float *padded, const float *dy, const Padded &shape, int64_t i,
+                             float *gradient) {
+    constexpr int batch = K ? K : 1;
+    const int64_t rounded = round_up(shape.out_width, LANES);
+    for (int64_t first = 0; first < shape.size; first += batch) {
+        Lanes sums[batch] = {};
+        int64_t columns[batch];
+        for (int k = 0; k < batch; k++) columns[k] = shape.column(first + k);
+        for (int64_t y = 0; y < shape.out_height; y++) {
+            const float *row = padded + (y * shape.stride + i * shape.dilation) * shape.pitch;
+            for (int64_t x = 0; x < rounded; x += LANES) {
+                const Lanes grad = *(const Lanes *)(dy + y * rounded + x);
+#pragma GCC unroll 7
+                for (int k = 0; k < batch; k++) sums[k] += grad * *(const Lanes *)(row + columns[k] + x);
+            }
+        }
+        for (int k = 0; k < batch; k++) gradient[first + k] += sum(sums[k]);
+    }
+}
+
+template <int K>
+void weight_gradient(const float *x, const float *dy, float *dweight, float *dbias, int64_t batch,
+                     int64_t channels, const Padded &shape) {
+    const int64_t taps = shape.size * shape.size, out_pixels = shape.out_height * shape.out_width;
+    const int64_t rounded = round_up(shape.out_width, LANES);
+#pragma omp parallel for
+    for (int64_t channel = 0; channel < channels; channel++) {
+        float *padded = scratch<0>(shape.floats()), *grad = scratch<1>(shape.out_height * rounded);
+        float *gradient = dweight + channel * taps;
+        std::fill(gradient, gradient + taps, 0.f);
+        double total = 0;
+        for (int64_t image = 0; image < batch; image++) {
+            const int64_t plane = image * channels + channel;
+            pad(x + plane * shape.height * shape.width, shape.height, shape.width, 1, shape, padded);
+            for (int64_t y = 0; y < shape.out_height; y++) {
+                const float *from = dy + plane * out_pixels + y * shape.out_width;
+                std::copy(from, from + shape.out_width, grad + y * rounded);
+                std::fill(grad + y * rounded + shape.out_width, grad + (y + 1) * rounded, 0.f);
+            }
+            for (int64_t i = 0; i < shape.size; i++)
+                add_row_gradient<K>(padded, grad, shape, i, gradient + i * shape.size);
+            for (int64_t y = 0; y < shape.out_height; y++) {
+                float row = 0;
+                for (int64_t x = 0; x < rounded; x++) row += grad[y * rounded + x];
+                total += row;
+            }
+        }
+        dbias[channel] = total;
+    }
+}
+
+}  // namespace depthwise
+}  // namespace

@@ -1,0 +1,61 @@
+"""Depthwise convolution: one K × K kernel for each channel."""
+
+from ccnet.ops import kernel
+from ccnet.runtime import jt
+
+UNROLLED = (1, 3, 5, 7)  # kernel sizes the C++ is unrolled for; 0 there stands for any other
+
+
+class _Depthwise(jt.Function):
+    def __init__(self, stride: int, dilation: int):
+        self.data = {"stride": stride, "dilation": dilation}
+
+    def _launch(
+        self, function: str, arguments: str, image: str, shapes: list, inputs: list
+    ) -> tuple[jt.Var, ...]:
+        size = self.weight.shape[-1]
+        call = f"""
+            depthwise::Padded shape({image}_shape2, {image}_shape3, {size}, data["stride"], data["dilation"]);
+            depthwise::{function}<{size if size in UNROLLED else 0}>({arguments}, shape);"""
+        return kernel.launch("depthwise", call, shapes, ["float32"] * len(shapes), inputs, self.data)
+
+    def execute(self, x: jt.Var, weight: jt.Var, bias: jt.Var | None = None) -> jt.Var:
+        self.x, self.weight, self.bias = x, weight, bias
+        stride = self.data["stride"]
+        shape = (*x.shape[:2], (x.shape[2] - 1) // stride + 1, (x.shape[3] - 1) // stride + 1)
+        inputs = [x, weight] if bias is None else [x, weight, bias]
+        third = "nullptr" if bias is None else "in2_p"
+        arguments = f"in0_p, in1_p, {third}, out0_p, in0_shape0 * in0_shape1, in0_shape1"
+        return self._launch("forward", arguments, "in0", [shape], inputs)[0]
+
+    def grad(self, dy: jt.Var) -> tuple[jt.Var, ...]:
+        # two launches: Jittor runs only the one whose gradient is asked for
+        arguments = "in0_p, in1_p, out0_p, in1_shape0 * in1_shape1, in1_shape1"
+        (dx,) = self._launch("input_gradient", arguments, "out0", [self.x.shape], [self.weight, dy])
+        arguments = "in0_p, in1_p, out0_p, out1_p, in0_shape0, in0_shape1"
+        shapes = [self.weight.shape, self.weight.shape[:1]]
+        dweight, dbias = self._launch("weight_gradient", arguments, "in0", shapes, [self.x, dy])
+        return (dx, dweight) if self.bias is None else (dx, dweight, dbias)
+
+
+class DepthwiseConv(jt.nn.Conv):
+    """x (B, C, H, W) -> (B, C, ⌈H / stride⌉, ⌈W / stride⌉), zeros beyond the border, any odd `kernel_size`.
+
+    Parameters `weight` (C, 1, K, K) and `bias` (C).
+    """
+
+    def __init__(
+        self, channels: int, kernel_size: int, stride: int = 1, dilation: int = 1, bias: bool = True
+    ):
+        if kernel_size % 2 == 0:
+            raise ValueError(f"kernel_size must be odd, not {kernel_size}")
+        padding = dilation * (kernel_size // 2)
+        super().__init__(
+            channels, channels, kernel_size, stride, padding, dilation, groups=channels, bias=bias
+        )
+
+    def execute(self, x: jt.Var) -> jt.Var:
+        if not kernel.applies(x, self.weight):
+            return super().execute(x)
+        inputs = (x, self.weight) if self.bias is None else (x, self.weight, self.bias)
+        return _Depthwise(self.stride[0], self.dilation[0])(*inputs)
