@@ -1,0 +1,52 @@
+# Dataset -> shards -> one training per run -> scores -> segmented folders -> report.
+# A named target stands for each stage: snakemake fetch|prepare|train|evaluate|segment|report
+from snakemake.utils import min_version
+
+min_version("9.14")
+
+
+configfile: "config.yaml"
+
+
+include: "workflow/rules/common.smk"
+include: "workflow/rules/data.smk"
+include: "workflow/rules/train.smk"
+include: "workflow/rules/evaluate.smk"
+include: "workflow/rules/segment.smk"
+include: "workflow/rules/report.smk"
+
+
+rule report:
+    default_target: True
+    input:
+        expand("results/{dataset}/report.html", dataset=DATASET),
+
+
+rule fetch:
+    input:
+        expand("results/{dataset}/source/index.json", dataset=DATASET),
+
+
+rule prepare:
+    input:
+        expand("results/{dataset}/labels.json", dataset=DATASET),
+
+
+rule train:
+    input:
+        expand("results/{dataset}/{run}/weights.safetensors", dataset=DATASET, run=RUNS),
+
+
+rule evaluate:
+    input:
+        expand("results/{dataset}/{run}/metrics.json", dataset=DATASET, run=RUNS),
+
+
+rule segment:
+    input:
+        expand(
+            "results/{dataset}/{run}/segmented/{folder}/index.csv",
+            dataset=DATASET,
+            run=RUNS,
+            folder=FOLDERS,
+        ),

@@ -1,0 +1,49 @@
+rule fetch_dataset:
+    output:
+        "results/{dataset}/source/index.json",
+    log:
+        "results/{dataset}/logs/fetch.log",
+    conda:
+        "../envs/ccnet.yaml"
+    params:
+        source=option("--source", config["dataset"]["source"]),
+        classes=option("--classes", config["dataset"]["classes"]),
+    shell:
+        "ccnet fetch --dataset {wildcards.dataset} {params.source} {params.classes}"
+        " --out results/{wildcards.dataset}/source 2>&1 | tee -i {log}"
+
+
+rule prepare_shard:
+    input:
+        "results/{dataset}/source/index.json",
+    output:
+        "results/{dataset}/shards/{split}-{shard}-of-{shards}.h5",
+    log:
+        "results/{dataset}/logs/prepare-{split}-{shard}-of-{shards}.log",
+    conda:
+        "../envs/ccnet.yaml"
+    params:
+        max_size=option("--max-size", config["dataset"]["max_size"]),
+        limit=lambda wildcards: option(
+            "--limit", config["dataset"]["limit"][wildcards.split]
+        ),
+    shell:
+        "ccnet prepare {input} --split {wildcards.split} --shard {wildcards.shard} --of {wildcards.shards}"
+        " {params.max_size} {params.limit} --out {output} 2> {log}"
+
+
+rule verify_shards:
+    input:
+        shards("train", "val"),
+    output:
+        "results/{dataset}/labels.json",
+    log:
+        "results/{dataset}/logs/verify.log",
+    conda:
+        "../envs/ccnet.yaml"
+    shell:
+        "ccnet verify {input} --out {output} 2> {log}"
+
+
+localrules:
+    fetch_dataset,

@@ -1,0 +1,29 @@
+rule write_report:
+    input:
+        labels="results/{dataset}/labels.json",
+        shards=shards("val"),
+        settings=expand("results/{{dataset}}/{run}/settings.json", run=RUNS),
+        history=expand("results/{{dataset}}/{run}/history.csv", run=RUNS),
+        metrics=expand("results/{{dataset}}/{run}/metrics.json", run=RUNS),
+        examples=expand("results/{{dataset}}/{run}/examples", run=RUNS),
+        segmented=expand(
+            "results/{{dataset}}/{run}/segmented/{folder}/index.csv",
+            run=RUNS,
+            folder=FOLDERS,
+        ),
+    output:
+        report(
+            "results/{dataset}/report.html",
+            caption="../report/report.rst",
+            category="Summary",
+            labels={"dataset": "{dataset}"},
+        ),
+    log:
+        "results/{dataset}/logs/report.log",
+    conda:
+        "../envs/ccnet.yaml"
+    params:
+        runs=expand("results/{{dataset}}/{run}", run=RUNS),
+    shell:
+        "ccnet report --labels {input.labels} --shards {input.shards} --runs {params.runs}"
+        " --out {output} 2> {log}"

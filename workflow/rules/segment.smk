@@ -1,0 +1,21 @@
+rule segment_folder:
+    input:
+        weights="results/{dataset}/{run}/weights.safetensors",
+        folder=folder_or_index,
+    output:
+        "results/{dataset}/{run}/segmented/{folder}/index.csv",
+    log:
+        "results/{dataset}/logs/segment-{run}-{folder}.log",
+    benchmark:
+        "results/{dataset}/benchmarks/segment-{run}-{folder}.tsv"
+    conda:
+        "../envs/ccnet.yaml"
+    threads: threads_per_gpu()
+    resources:
+        gpu=1,
+        device=config["device"],
+    params:
+        folder=lambda wildcards: FOLDERS[wildcards.folder],
+    shell:
+        "ccnet segment {params.folder:q} --weights {input.weights} --out $(dirname {output})"
+        " --device {resources.device} 2>&1 | tee -i {log}"
