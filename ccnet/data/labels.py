@@ -1,0 +1,107 @@
+"""Label maps: reading them without guessing, renumbering, counting and colouring them."""
+
+import io
+import os
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from PIL import Image
+
+from ccnet import InputError
+from ccnet.data import images
+from ccnet.files import atomic
+
+IGNORE = 255
+VOID_COLOUR = (224, 224, 192)
+
+Palette = Sequence[Sequence[int]]
+
+
+def voc_colours(count: int) -> tuple[tuple[int, int, int], ...]:
+    """PASCAL VOC's first `count` ≤ 256 colours: an index's bits, dealt in turn to R, G and B, high first."""
+    return tuple((_channel(index), _channel(index >> 1), _channel(index >> 2)) for index in range(count))
+
+
+def _channel(bits: int) -> int:
+    return sum((bits >> 3 * place & 1) << (7 - place) for place in range(8))
+
+
+def decode(data: bytes, name: str) -> np.ndarray:
+    """A label PNG as uint8 `(H, W)`: grey values, or palette indices.
+
+    Raises InputError naming `name` for any other format, for colour, alpha or 16 bits, and for damage.
+    """
+    image = images.open_image(data, name)
+    if image.format != "PNG":
+        raise InputError(f"{name}: a label map must be a PNG, not {image.format}")
+    if image.mode not in ("1", "L", "P"):
+        raise InputError(f"{name}: a label map has one 8-bit channel or a palette; this one is {image.mode}")
+    with images.refusing_damage(name):
+        label = np.asarray(image, dtype=np.uint8)
+    return label // _grey_step(data, image.mode)
+
+
+def _grey_step(data: bytes, mode: str) -> int:
+    """What Pillow multiplied the values by: 2- and 4-bit grey is stretched to 0–255, which moves ids."""
+    bit_depth = data[24]
+    return 255 // (2**bit_depth - 1) if mode == "L" else 1
+
+
+def encode(label: np.ndarray) -> bytes:
+    """A label map, uint8 `(H, W)`, as a grey PNG."""
+    buffer = io.BytesIO()
+    Image.fromarray(label).save(buffer, "PNG", compress_level=3)
+    return buffer.getvalue()
+
+
+def lookup_table(label_table: Mapping[str, int] | None, num_classes: int) -> np.ndarray:
+    """Train id of each raw value: int16 `(256,)`, −1 where a raw value is not allowed.
+
+    None stands for the identity on 0 … num_classes − 1, with 255 ignored.
+    """
+    if label_table is None:
+        label_table = {str(value): value for value in [*range(num_classes), IGNORE]}
+    table = np.full(256, -1, np.int16)
+    table[[int(raw) for raw in label_table]] = list(label_table.values())
+    return table
+
+
+def remap(label: np.ndarray, table: np.ndarray) -> np.ndarray:
+    """Raw values to train ids, uint8 `(H, W)` both. Raises InputError listing values that `table` refuses."""
+    present = np.bincount(label.ravel(), minlength=256) > 0
+    refused = np.flatnonzero(present & (table < 0))
+    if refused.size:
+        listed = ", ".join(str(value) for value in refused[:10]) + (" …" if refused.size > 10 else "")
+        allowed = ", ".join(_ranges(np.flatnonzero(table >= 0)))
+        raise InputError(f"label values {listed} are not among the dataset's ({allowed})")
+    return table.astype(np.uint8)[label]
+
+
+def _ranges(values: np.ndarray) -> list[str]:
+    runs = np.split(values, np.flatnonzero(np.diff(values) > 1) + 1)
+    return [f"{run[0]}–{run[-1]}" if run.size > 1 else str(run[0]) for run in runs]
+
+
+def histogram(label: np.ndarray, num_classes: int) -> np.ndarray:
+    """Pixels of each class, and last the ignored, of train ids uint8 `(H, W)`: int64 `(num_classes + 1,)`."""
+    counts = np.bincount(label.ravel(), minlength=256)
+    return np.append(counts[:num_classes], counts[IGNORE])
+
+
+def colourise(label: np.ndarray, palette: Palette) -> np.ndarray:
+    """Train ids uint8 `(H, W)` in their colours: uint8 `(H, W, 3)` RGB; no class is void-coloured."""
+    return _full_palette(palette)[label]
+
+
+def save_palette_png(path: str | os.PathLike, label: np.ndarray, palette: Palette) -> None:
+    """Write train ids uint8 `(H, W)` as a palette PNG: viewers show the colours, programs read the ids."""
+    image = Image.fromarray(label)
+    image.putpalette(_full_palette(palette).tobytes())
+    with atomic(path) as temporary:
+        image.save(temporary, "PNG")
+
+
+def _full_palette(palette: Palette) -> np.ndarray:
+    colours = np.tile(np.array(VOID_COLOUR, np.uint8), (256, 1))
+    colours[: len(palette)] = palette
+    return colours
