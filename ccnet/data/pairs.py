@@ -1,0 +1,124 @@
+"""Finding a dataset's root in a folder, and its images and label maps in pairs."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from ccnet import InputError
+from ccnet.data.catalog import Layout
+from ccnet.data.images import SUFFIXES
+
+DEPTH = 3  # archives wrap their content in a folder or two
+
+
+@dataclass(frozen=True)
+class Pair:
+    """An image and its label map; `name` is free of slashes and unique within its split."""
+
+    name: str
+    image: Path
+    label: Path
+
+
+def find_root(layout: Layout, folder: Path) -> Path:
+    """The nearest folder, at or below `folder`, laid out as `layout`. Raises InputError if there is none."""
+    if not folder.is_dir():
+        raise InputError(f"{folder}: no such folder")
+    for root in _breadth_first(folder, DEPTH):
+        if any(
+            _images(layout, root, split).is_dir() and _labels(layout, root, split).is_dir()
+            for split in layout.splits
+        ):
+            return root
+    wanted = " and ".join(
+        part.format(split=layout.splits["train"]) for part in (layout.images, layout.labels)
+    )
+    raise InputError(f"{folder}: found no folders {wanted}, neither in it nor up to {DEPTH} levels below")
+
+
+def find_pairs(layout: Layout, root: Path, split: str) -> list[Pair]:
+    """The pairs of `split` ("train" or "val"), sorted by name.
+
+    Raises InputError naming what was sought and where: a missing folder, no pair, files without partner.
+    """
+    images = _by_key(_images(layout, root, split), SUFFIXES, layout.image_ending)
+    labels = _by_key(_labels(layout, root, split), (".png",), layout.label_ending)
+    keys = _listed(layout, root, split)
+    if keys is None:
+        keys = sorted(images.keys() | labels.keys())
+    if not keys:
+        raise InputError(
+            f"{_images(layout, root, split)}: no images for the {split} split"
+            f" (looked for *{layout.image_ending} with {', '.join(SUFFIXES)})"
+        )
+    _refuse_unpaired(
+        layout, root, split, [key for key in keys if not (key in images and key in labels)], images
+    )
+    pairs = [Pair(key.replace("/", "_"), images[key], labels[key]) for key in keys]
+    _refuse_repeated_names(pairs)
+    return pairs
+
+
+def _refuse_repeated_names(pairs: list[Pair]) -> None:
+    by_name: dict[str, Pair] = {}
+    for pair in pairs:
+        other = by_name.setdefault(pair.name, pair)
+        if other is not pair:
+            raise InputError(f"{pair.image} and {other.image} would both be called {pair.name}: rename one")
+
+
+def _refuse_unpaired(
+    layout: Layout, root: Path, split: str, keys: list[str], images: dict[str, Path]
+) -> None:
+    if not keys:
+        return
+    key = keys[0]
+    if key in images:
+        missing = _labels(layout, root, split) / f"{key}{layout.label_ending}.png"
+        partner = f"image {images[key]} has no label map {missing}"
+    else:
+        missing = _images(layout, root, split) / f"{key}{layout.image_ending}.*"
+        partner = f"there is no image {missing} for the label map or list entry {key!r}"
+    others = f" (and {len(keys) - 1} more such files)" if len(keys) > 1 else ""
+    raise InputError(f"{split} split: {partner}{others}: add what is missing, or remove its partner")
+
+
+def _images(layout: Layout, root: Path, split: str) -> Path:
+    return root / layout.images.format(split=layout.splits[split])
+
+
+def _labels(layout: Layout, root: Path, split: str) -> Path:
+    return root / layout.labels.format(split=layout.splits[split])
+
+
+def _by_key(folder: Path, suffixes: tuple[str, ...], ending: str) -> dict[str, Path]:
+    """Files of `folder`, nested ones too, by their relative path without ending and suffix."""
+    if not folder.is_dir():
+        raise InputError(f"{folder}: no such folder; the dataset's images and label maps are expected there")
+    found: dict[str, Path] = {}
+    for path in sorted(folder.rglob("*")):
+        if path.suffix.lower() not in suffixes or not path.stem.endswith(ending) or path.name.startswith("."):
+            continue
+        key = path.relative_to(folder).with_name(path.stem.removesuffix(ending)).as_posix()
+        if key in found:
+            raise InputError(
+                f"{path}: {found[key].name} beside it has the same name but for the suffix: keep one"
+            )
+        found[key] = path
+    return found
+
+
+def _listed(layout: Layout, root: Path, split: str) -> list[str] | None:
+    if layout.listing is None:
+        return None
+    path = root / layout.listing.format(split=layout.splits[split])
+    if not path.is_file():
+        raise InputError(f"{path}: no such file; it should name the pairs of the {split} split")
+    return sorted(path.read_text(encoding="utf-8").split())
+
+
+def _breadth_first(folder: Path, depth: int) -> Iterator[Path]:
+    level = [folder]
+    for _ in range(depth + 1):
+        yield from level
+        level = sorted(child for parent in level for child in parent.iterdir() if child.is_dir())
