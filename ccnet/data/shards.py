@@ -1,0 +1,257 @@
+"""Shards: HDF5 files of encoded image and label pairs, sealed with a checksum."""
+
+import hashlib
+import json
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import h5py
+import numpy as np
+
+from ccnet import InputError
+from ccnet.data import images, labels
+from ccnet.data.labels import Palette
+from ccnet.files import atomic
+
+CHUNK = 2**20  # bytes; also the block in which bulk data is hashed
+TEXT = h5py.string_dtype()
+
+
+class Record(NamedTuple):
+    """A pair as stored: an image file's bytes, a PNG of train ids, its histogram (`labels.histogram`)."""
+
+    name: str
+    image: bytes
+    label: bytes
+    width: int
+    height: int
+    histogram: np.ndarray
+
+
+def write_shard(
+    path: str | os.PathLike,
+    records: Iterable[Record],
+    *,
+    class_names: Sequence[str],
+    palette: Palette,
+    split: str,
+) -> None:
+    """Write records to an HDF5 shard, one at a time and atomically; bytes are kept as they are given.
+
+    Datasets: `images`, `labels` (uint8, files end to end), `image_offsets`, `label_offsets` (int64, N + 1),
+    `names`, `sizes` (int32, N × (width, height)). Attributes: class_names, palette, split, histogram, sha256.
+    """
+    names: list[str] = []
+    sizes: list[tuple[int, int]] = []
+    histogram = np.zeros(len(class_names) + 1, np.int64)
+    with atomic(path) as temporary, h5py.File(temporary, "w", rdcc_nbytes=0) as file:
+        image_bytes, label_bytes = _Blobs(file, "images"), _Blobs(file, "labels")
+        for record in records:
+            image_bytes.append(record.image)
+            label_bytes.append(record.label)
+            names.append(record.name)
+            sizes.append((record.width, record.height))
+            histogram += record.histogram
+        image_bytes.close("image_offsets")
+        label_bytes.close("label_offsets")
+        file.create_dataset("names", data=np.array(names, object), dtype=TEXT)
+        file.create_dataset("sizes", data=np.array(sizes, np.int32).reshape(-1, 2))
+        file.attrs["class_names"] = np.array(class_names, object)
+        file.attrs["palette"] = np.array(palette, np.uint8)
+        file.attrs["split"] = split
+        file.attrs["histogram"] = histogram
+        file.attrs["sha256"] = _seal(_Index.read(file), [image_bytes.digest(), label_bytes.digest()])
+
+
+class _Blobs:
+    """Byte strings end to end in one growing dataset, hashed on their way."""
+
+    def __init__(self, file: h5py.File, name: str) -> None:
+        # Every byte is written, so filling new chunks with zeros first would only cost time.
+        self.data = file.create_dataset(
+            name, (0,), np.uint8, maxshape=(None,), chunks=(CHUNK,), fill_time="never"
+        )
+        self.offsets = [0]
+        self.hash = hashlib.sha256()
+        self.waiting: list[bytes] = []
+
+    def append(self, blob: bytes) -> None:
+        self.waiting.append(blob)
+        self.hash.update(blob)
+        self.offsets.append(self.offsets[-1] + len(blob))
+        if self.offsets[-1] - self.data.shape[0] >= 4 * CHUNK:
+            self._flush()
+
+    def _flush(self) -> None:
+        start = self.data.shape[0]
+        self.data.resize((self.offsets[-1],))
+        self.data[start:] = np.frombuffer(b"".join(self.waiting), np.uint8)
+        self.waiting = []
+
+    def close(self, offsets_name: str) -> None:
+        self._flush()
+        self.data.parent.create_dataset(offsets_name, data=np.array(self.offsets, np.int64))
+
+    def digest(self) -> str:
+        return self.hash.hexdigest()
+
+
+class _Index(NamedTuple):
+    """All of a shard but its bulk data and checksum: small enough to keep in memory."""
+
+    names: list[str]
+    sizes: np.ndarray
+    image_offsets: np.ndarray
+    label_offsets: np.ndarray
+    class_names: list[str]
+    palette: list[list[int]]
+    split: str
+    histogram: np.ndarray
+
+    @classmethod
+    def read(cls, file: h5py.File) -> "_Index":
+        return cls(
+            names=[name.decode() for name in file["names"][:]],
+            sizes=file["sizes"][:],
+            image_offsets=file["image_offsets"][:],
+            label_offsets=file["label_offsets"][:],
+            class_names=[str(name) for name in file.attrs["class_names"]],
+            palette=file.attrs["palette"].tolist(),
+            split=str(file.attrs["split"]),
+            histogram=file.attrs["histogram"],
+        )
+
+
+def _seal(index: _Index, digests: list[str]) -> str:
+    """The SHA-256 of everything a shard says: its index, and the digests of its images and labels."""
+    contents: dict[str, Any] = {
+        key: value.tolist() if isinstance(value, np.ndarray) else value
+        for key, value in index._asdict().items()
+    }
+    return hashlib.sha256(json.dumps([contents, digests]).encode()).hexdigest()
+
+
+def _digest(data: h5py.Dataset) -> str:
+    running = hashlib.sha256()
+    for start in range(0, data.shape[0], CHUNK):
+        running.update(data[start : start + CHUNK])
+    return running.hexdigest()
+
+
+@contextmanager
+def _whole(path: Path) -> Iterator[None]:
+    """Whatever h5py raises on a damaged file becomes an InputError that names it."""
+    if not path.is_file():
+        raise InputError(f"{path}: no such shard: prepare it first")
+    try:
+        yield
+    except (OSError, KeyError, ValueError, TypeError, AttributeError, RuntimeError, MemoryError) as error:
+        raise InputError(
+            f"{path}: damaged, or not a shard ({error}): delete it and prepare it again"
+        ) from error
+
+
+class ShardReader:
+    """Shards one after another as a sequence of `(image uint8 (H, W, 3) RGB, label uint8 (H, W))`.
+
+    Files open on first use in each process, so a reader can be pickled or carried over a fork.
+    Raises InputError naming the file that is missing, is no shard, or has other classes than the first.
+    """
+
+    def __init__(self, paths: Sequence[str | os.PathLike]) -> None:
+        if not paths:
+            raise InputError("no shards given")
+        self.paths = [Path(path) for path in paths]
+        self._indices = [self._read_index(path) for path in self.paths]
+        for path, index in zip(self.paths, self._indices, strict=True):
+            if index.class_names != self.class_names:
+                raise InputError(
+                    f"{path}: its classes differ from those of {self.paths[0]}: use shards of one dataset"
+                )
+        self._ends = np.cumsum([len(index.names) for index in self._indices])
+        self._files: dict[int, h5py.File] = {}
+        self._process = os.getpid()
+
+    @staticmethod
+    def _read_index(path: Path) -> _Index:
+        with _whole(path), h5py.File(path, "r", locking=False) as file:
+            return _Index.read(file)
+
+    @property
+    def names(self) -> list[str]:
+        return [name for index in self._indices for name in index.names]
+
+    @property
+    def class_names(self) -> list[str]:
+        return self._indices[0].class_names
+
+    @property
+    def palette(self) -> list[list[int]]:
+        """A colour `[r, g, b]`, 0–255, for each class."""
+        return self._indices[0].palette
+
+    @property
+    def splits(self) -> list[str]:
+        """The split of each shard, in the order of `paths`."""
+        return [index.split for index in self._indices]
+
+    @property
+    def sizes(self) -> np.ndarray:
+        """Width and height of each image, int32 `(N, 2)`."""
+        return np.concatenate([index.sizes for index in self._indices])
+
+    @property
+    def histogram(self) -> np.ndarray:
+        """Pixels of each class, and last of the ignored, over all shards: int64 `(num_classes + 1,)`."""
+        return np.sum([index.histogram for index in self._indices], axis=0)
+
+    def __len__(self) -> int:
+        return int(self._ends[-1])
+
+    def __getitem__(self, position: int) -> tuple[np.ndarray, np.ndarray]:
+        image, label = self.encoded(position)
+        shard, local = self._find(position)
+        name = f"{self.paths[shard]}: {self._indices[shard].names[local]}"
+        return images.decode(image, name), labels.decode(label, name)
+
+    def encoded(self, position: int) -> tuple[bytes, bytes]:
+        """The bytes of an image file and of its label PNG, as they are stored."""
+        shard, local = self._find(position)
+        index = self._indices[shard]
+        with _whole(self.paths[shard]):
+            file = self._open(shard)
+            image = file["images"][index.image_offsets[local] : index.image_offsets[local + 1]]
+            label = file["labels"][index.label_offsets[local] : index.label_offsets[local + 1]]
+        return image.tobytes(), label.tobytes()
+
+    def verify(self) -> None:
+        """Recompute every shard's checksum. Raises InputError naming the first that is not as written."""
+        for path in self.paths:
+            with _whole(path), h5py.File(path, "r", rdcc_nbytes=0, locking=False) as file:
+                found = _seal(_Index.read(file), [_digest(file["images"]), _digest(file["labels"])])
+                stated = str(file.attrs["sha256"])
+            if found != stated:
+                raise InputError(
+                    f"{path}: its contents do not match its checksum: delete it and prepare it again"
+                )
+
+    def _find(self, position: int) -> tuple[int, int]:
+        if not -len(self) <= position < len(self):
+            raise IndexError(position)
+        position %= len(self)
+        shard = int(np.searchsorted(self._ends, position, side="right"))
+        return shard, position - (int(self._ends[shard - 1]) if shard else 0)
+
+    def _open(self, shard: int) -> h5py.File:
+        if self._process != os.getpid():
+            self._files, self._process = {}, os.getpid()
+        if shard not in self._files:
+            # No chunk cache: records are read at random, and a chunk is a megabyte for a few kilobytes.
+            self._files[shard] = h5py.File(self.paths[shard], "r", rdcc_nbytes=0, locking=False)
+        return self._files[shard]
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_files": {}}
