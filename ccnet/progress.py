@@ -9,9 +9,22 @@ from tqdm import tqdm
 Item = TypeVar("Item")
 
 
-def progress(iterable: Iterable[Item] | None = None, *, total: int | None = None, desc: str, unit: str = "it", **options) -> tqdm:
+def progress(
+    iterable: Iterable[Item] | None = None,
+    *,
+    total: int | None = None,
+    desc: str,
+    unit: str = "it",
+    **options,
+) -> tqdm:
     """A tqdm bar; where nobody is watching (a log file) it writes a line every ten seconds at most."""
     watched = sys.stderr.isatty()
     return tqdm(
-        iterable, total=total, desc=desc, unit=unit, dynamic_ncols=watched, mininterval=0.2 if watched else 10, **options
+        iterable,
+        total=total,
+        desc=desc,
+        unit=unit,
+        dynamic_ncols=watched,
+        mininterval=0.2 if watched else 10,
+        **options,
     )

@@ -17,7 +17,6 @@ from pathlib import Path
 from ccnet import InputError
 from ccnet.progress import progress
 
-
 OBJECT_FILES = 150  # about what a CPU build of Jittor 1.3.11 compiles
 
 

@@ -15,6 +15,7 @@ from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
 from ccnet import InputError
+from ccnet.files import atomic
 
 frozen = dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid", strict=True))
 
@@ -23,9 +24,7 @@ def _about(description: str, **limits: Any) -> Any:
     return Field(description=description, **limits)
 
 
-Backbone = Literal[
-    "resnet18", "resnet34", "resnet50", "resnet101", "van_tiny", "van_small", "van_base", "van_large"
-]
+Backbone = Literal["resnet18", "resnet34", "resnet50", "resnet101", "van_tiny", "van_small", "van_base", "van_large"]
 Share = Annotated[float, Field(ge=0, le=1)]
 
 
@@ -148,6 +147,13 @@ def hyperparameters() -> dict[str, dict]:
             key = group.name if name == "name" else name
             found[key] = {**member, "address": f"{group.name}.{name}"}
     return found
+
+
+def run(*, flat: dict, out: Path) -> None:
+    """The verb `settings`: hyperparameters by name -> a checked settings.json."""
+    settings = Settings.from_flat(flat)
+    with atomic(out) as temporary:
+        temporary.write_text(json.dumps(settings.as_dict(), indent=1) + "\n")
 
 
 def _put(nested: dict, key: str, value: Any) -> None:

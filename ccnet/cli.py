@@ -1,0 +1,216 @@
+"""The command line: one subcommand a verb, each imported only when it is the one that is run."""
+
+import argparse
+import importlib
+import json
+import os
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from ccnet import InputError, __version__
+
+INTERRUPTED = 130
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one subcommand. Returns 0 when done, 1 when it failed, 130 when interrupted; usage errors exit with 2."""
+    options = vars(build_parser().parse_args(arguments))
+    verb, debug = options.pop("verb"), options.pop("debug")
+    try:
+        importlib.import_module(f"ccnet.{verb}").run(**options)
+    except KeyboardInterrupt:
+        print(f"ccnet {verb}: interrupted", file=sys.stderr)
+        return INTERRUPTED
+    except BrokenPipeError:  # the reader of our output went away (ccnet … | head)
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except Exception as error:
+        if debug:
+            raise
+        print(f"ccnet {verb}: error: {_one_line(error)}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def _one_line(error: Exception) -> str:
+    text = " ".join(str(error).split()) or type(error).__name__
+    if isinstance(error, InputError):
+        return text
+    if isinstance(error, OSError):
+        return f"{text}; check the path, its permissions and the free space"
+    return (
+        f"{type(error).__name__}: {text[:300]}; this is a fault of ccnet: please report it with the output of --debug"
+    )
+
+
+class _Command(argparse.ArgumentParser):
+    """A subcommand's parser; the table of hyperparameters is made only when its help is shown."""
+
+    shows_hyperparameters = False
+
+    def format_help(self) -> str:
+        return super().format_help() + (_hyperparameter_table() if self.shows_hyperparameters else "")
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The parser of all subcommands; each yields `verb`, `debug` and the keyword arguments of that verb's `run`."""
+    style = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(prog="ccnet", description=DESCRIPTION, formatter_class=style)
+    parser.add_argument("--version", action="version", version=f"ccnet {__version__}")
+    commands = parser.add_subparsers(dest="verb", required=True, metavar="COMMAND", parser_class=_Command)
+    for verb, (summary, add, example) in VERBS.items():
+        command = commands.add_parser(
+            verb, help=summary, description=f"{summary[0].upper()}{summary[1:]}.", formatter_class=style,
+            epilog=f"example:\n  ccnet {verb} {example}\n\n",
+        )  # fmt: skip
+        add(command)
+        command.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    return parser
+
+
+def _hyperparameter_table() -> str:
+    from ccnet.settings import hyperparameters
+
+    rows = [
+        f"  {entry['address']:<28} {entry['description']} [{_allowed(entry)}]" for entry in hyperparameters().values()
+    ]
+    return "\n".join(["", "hyperparameters:", *rows, ""])
+
+
+def _allowed(schema: dict) -> str:
+    """A JSON schema's type and range in a few words, such as "number, > 0, ≤ 10"."""
+    if "anyOf" in schema:
+        return " or ".join(_allowed(option) for option in schema["anyOf"])
+    if "enum" in schema:
+        return ", ".join(map(str, schema["enum"]))
+    signs = {"minimum": "≥", "exclusiveMinimum": ">", "maximum": "≤", "exclusiveMaximum": "<"}
+    limits = [f"{sign} {schema[key]:g}" for key, sign in signs.items() if key in schema]
+    return ", ".join([schema.get("type", "path and sha256"), *limits])
+
+
+def _fetch(command: _Command) -> None:
+    command.add_argument("--dataset", required=True, help="its name in the catalog, or 'folder' for your own")
+    command.add_argument("--source", help="a folder, archive or address to use in place of the catalog's")
+    command.add_argument(
+        "--classes", help="text file with a class name a line, for 'folder' (default: SOURCE/classes.txt)"
+    )
+    command.add_argument("--out", type=Path, required=True, help="folder to write index.json and what it lists to")
+
+
+def _prepare(command: _Command) -> None:
+    command.add_argument("index", type=Path, metavar="INDEX.json", help="what fetch wrote")
+    command.add_argument("--split", required=True, choices=["train", "val"])
+    command.add_argument("--shard", type=int, default=0, help="number of this shard, from 0 (default: 0)")
+    command.add_argument("--of", type=int, default=1, help="number of shards the split is dealt out to (default: 1)")
+    command.add_argument("--max-size", type=int, help="longer side in pixels above which images are scaled down")
+    command.add_argument("--limit", type=int, help="use only the first LIMIT pairs of the split")
+    command.add_argument("--out", type=Path, required=True, help="shard to write (.h5)")
+
+
+def _verify(command: _Command) -> None:
+    command.add_argument("shards", type=Path, nargs="+", metavar="SHARD.h5")
+    command.add_argument(
+        "--out", type=Path, required=True, help="labels.json to write: histogram, sizes, absent classes"
+    )
+
+
+def _settings(command: _Command) -> None:
+    command.add_argument("flat", type=json.loads, metavar="JSON", help="hyperparameters by name, as in config.yaml")
+    command.add_argument("--out", type=Path, required=True, help="settings.json to write")
+    command.shows_hyperparameters = True
+
+
+def _train(command: _Command) -> None:
+    command.add_argument("--settings", type=Path, required=True, help="settings.json of the run")
+    command.add_argument("--shards", type=Path, nargs="+", required=True, metavar="SHARD.h5", help="training shards")
+    command.add_argument(
+        "--checkpoints",
+        type=Path,
+        required=True,
+        help="folder for checkpoints; continued from, if it has any",
+    )
+    command.add_argument("--out", type=Path, required=True, help="weights to write (.safetensors)")
+    command.add_argument(
+        "--history", type=Path, required=True, help="history.csv to write: loss and learning rate by step"
+    )
+    command.add_argument("--workers", type=int, default=1, help="processes that load images; 0: none (default: 1)")
+    command.add_argument("--checkpoint-every", type=float, default=60, metavar="SECONDS", help="(default: 60)")
+    command.add_argument(
+        "--set", action="append", dest="changes", metavar="GROUP.NAME=VALUE", help="change a hyperparameter"
+    )
+    _add_device(command)
+    command.shows_hyperparameters = True
+
+
+def _evaluate(command: _Command) -> None:
+    _add_weights(command)
+    command.add_argument("--shards", type=Path, nargs="+", required=True, metavar="SHARD.h5", help="validation shards")
+    command.add_argument("--out", type=Path, required=True, help="metrics.json to write")
+    command.add_argument("--examples", type=Path, help="folder for a few predictions, as palette PNG")
+    _add_device(command)
+
+
+def _segment(command: _Command) -> None:
+    command.add_argument("folder", type=Path, help="images; folders below it are searched too")
+    _add_weights(command)
+    command.add_argument("--out", type=Path, required=True, help="folder for masks, overlays and index.csv")
+    _add_device(command)
+
+
+def _report(command: _Command) -> None:
+    command.add_argument("--labels", type=Path, required=True, help="labels.json of the dataset")
+    command.add_argument("--shards", type=Path, nargs="+", required=True, metavar="SHARD.h5", help="validation shards")
+    command.add_argument(
+        "--runs", type=Path, nargs="+", required=True, metavar="RUN", help="folders of the runs to compare"
+    )
+    command.add_argument("--out", type=Path, required=True, help="report.html to write")
+
+
+def _add_weights(command: _Command) -> None:
+    command.add_argument("--weights", type=Path, dest="weights_file", required=True, metavar="W.safetensors")
+
+
+def _add_device(command: _Command) -> None:
+    command.add_argument("--device", choices=["auto", "cpu", "cuda"], default="auto", help="(default: auto)")
+
+
+DESCRIPTION = """Criss-cross attention semantic segmentation: each stage of the pipeline by hand.
+
+The whole of it runs with `snakemake --cores 8 --resources gpu=1`; a stage's help has an example."""
+
+VERBS: dict[str, tuple[str, Callable[[_Command], None], str]] = {
+    "fetch": (
+        "get a dataset, or list the pairs in a folder",
+        _fetch, "--dataset streets --out results/streets/source",
+    ),
+    "prepare": (
+        "pack image and label pairs into an HDF5 shard, checking each",
+        _prepare, "results/streets/source/index.json --split val --out results/streets/shards/val-0-of-1.h5",
+    ),
+    "verify": (
+        "check the shards' checksums and count what is in them",
+        _verify, "results/streets/shards/*.h5 --out results/streets/labels.json",
+    ),
+    "settings": (
+        "write a run's settings.json from its hyperparameters",
+        _settings, """'{"backbone": "van_tiny", …}' --out results/streets/van_tiny/settings.json""",
+    ),
+    "train": (
+        "train a run, or continue it from its newest checkpoint",
+        _train, "--settings RUN/settings.json --shards train-*.h5 --checkpoints RUN/checkpoints"
+                " --out RUN/weights.safetensors --history RUN/history.csv",
+    ),
+    "evaluate": (
+        "measure weights on the validation shards",
+        _evaluate, "--weights RUN/weights.safetensors --shards val-*.h5 --out RUN/metrics.json",
+    ),
+    "segment": (
+        "segment a folder of images",
+        _segment, "photos/ --weights RUN/weights.safetensors --out segmented/",
+    ),
+    "report": (
+        "compare runs in one self-contained HTML page",
+        _report, "--labels labels.json --shards val-*.h5 --runs RUN1 RUN2 --out report.html",
+    ),
+}  # fmt: skip

@@ -1,0 +1,106 @@
+"""CCNet (Huang et al., arXiv:1811.11721): backbone → context head → classifier, and an auxiliary head.
+
+Notable: criss-cross attention is applied `recurrence` times with the same weights (the paper's RCCA, Fig. 2), between
+two 3×3 convolutions; its result is concatenated with the backbone's features. The non-local block (Wang et al.,
+arXiv:1711.07971) takes its place as the paper's baseline. VAN's last stage at stride 32 leaves attention too little
+to see, so its levels 2 to 4 are fused at stride 8 first.
+"""
+
+from ccnet import InputError
+from ccnet.ops.batch_norm import BatchNorm
+from ccnet.ops.criss_cross import CrissCrossAttention
+from ccnet.ops.non_local import NonLocal
+from ccnet.ops.pointwise import PointwiseConv
+from ccnet.ops.resize import resize
+from ccnet.runtime import jt
+
+nn = jt.nn
+ATTENTION = {"rcca": CrissCrossAttention, "non_local": NonLocal}
+SMALLEST = 32  # pixels: one feature at stride 32
+
+
+class ConvNormRelu(nn.Module):
+    def __init__(self, in_channels: int, channels: int):
+        self.conv = nn.Conv(in_channels, channels, 3, padding=1, bias=False)
+        self.norm = BatchNorm(channels)
+
+    def execute(self, x):
+        return nn.relu(self.norm(self.conv(x)))
+
+
+class ContextHead(nn.Module):
+    """Features `(B, in_channels, h, w)` -> context features `(B, channels, h, w)`.
+
+    `attention` is "rcca" or "non_local", applied `recurrence` times with shared weights; 0 leaves it out.
+    """
+
+    def __init__(self, in_channels: int, channels: int, attention: str, recurrence: int):
+        self.before = ConvNormRelu(in_channels, channels)
+        self.attention = ATTENTION[attention](channels) if recurrence else None
+        self.after = ConvNormRelu(channels, channels)
+        self.bottleneck = ConvNormRelu(in_channels + channels, channels)
+        self.recurrence = recurrence
+
+    def execute(self, x):
+        context = self.before(x)
+        for _ in range(self.recurrence):
+            context = self.attention(context)
+        return self.bottleneck(jt.concat([x, self.after(context)], dim=1))
+
+
+class Classifier(nn.Module):
+    """Dropout and a 1×1 convolution: features `(B, C, h, w)` -> logits `(B, num_classes, h, w)`."""
+
+    def __init__(self, channels: int, num_classes: int, dropout: float):
+        self.dropout = nn.Dropout2d(dropout)
+        self.conv = PointwiseConv(channels, num_classes)
+
+    def execute(self, x):
+        return self.conv(self.dropout(x))
+
+
+class AuxiliaryHead(nn.Module):
+    """Deep supervision behind stage 3, used in training only (the official code's `dsn`)."""
+
+    def __init__(self, in_channels: int, channels: int, num_classes: int, dropout: float):
+        self.conv = ConvNormRelu(in_channels, channels)
+        self.classifier = Classifier(channels, num_classes, dropout)
+
+    def execute(self, x):
+        return self.classifier(self.conv(x))
+
+
+class CCNet(nn.Module):
+    """The whole network.
+
+    Input `(B, 3, H, W)` float32, normalised, H and W at least 32. In eval mode returns logits `(B, num_classes, H, W)`;
+    in train mode `(logits, auxiliary logits)`, both at that size. Raises InputError for a smaller image.
+    """
+
+    def __init__(self, backbone, head_channels: int, num_classes: int, attention: str, recurrence: int,
+                 fusion: bool, dropout: float):  # fmt: skip
+        channels = backbone.channels
+        self.backbone = backbone
+        self.fusion = fusion
+        self.head = ContextHead(sum(channels[1:]) if fusion else channels[-1], head_channels, attention, recurrence)
+        self.classifier = Classifier(head_channels, num_classes, dropout)
+        self.auxiliary = AuxiliaryHead(channels[2], channels[2] // 2, num_classes, dropout)
+
+    def execute(self, x):
+        height, width = x.shape[2:]
+        if min(height, width) < SMALLEST:
+            raise InputError(
+                f"image of {width}×{height} pixels: both sides must be at least {SMALLEST}; enlarge it first"
+            )
+        levels = self.backbone(x)
+        logits = resize(self.classifier(self.features(levels)), (height, width))
+        if not self.is_training():
+            return logits
+        return logits, resize(self.auxiliary(levels[2]), (height, width))
+
+    def features(self, levels: list):
+        """The head's output `(B, head_channels, h, w)`, of the last level or of levels 2 to 4 fused at level 2's size."""
+        if not self.fusion:
+            return self.head(levels[-1])
+        size = tuple(levels[1].shape[2:])
+        return self.head(jt.concat([resize(level, size) for level in levels[1:]], dim=1))

@@ -1,0 +1,116 @@
+"""ResNet (He et al., arXiv:1512.03385) with a deep stem and dilated last stages, as CCNet uses it.
+
+Notable: the stem of three 3×3 convolutions (64, 64, 128) and ceil-mode pooling of the official CCNet; stages whose
+stride is taken away are dilated instead, so that output stride 8 sees as far as 32; the stride of a bottleneck lies in
+its 3×3 convolution. Parameter names are those of the published state dicts.
+"""
+
+from ccnet.ops.batch_norm import BatchNorm
+from ccnet.ops.pointwise import PointwiseConv
+from ccnet.runtime import jt
+
+nn = jt.nn
+
+# He et al., Table 1: block, blocks in each stage
+SIZES = {
+    "resnet18": ("basic", (2, 2, 2, 2)),
+    "resnet34": ("basic", (3, 4, 6, 3)),
+    "resnet50": ("bottleneck", (3, 4, 6, 3)),
+    "resnet101": ("bottleneck", (3, 4, 23, 3)),
+}
+
+
+def conv3x3(in_channels: int, out_channels: int, stride: int = 1, dilation: int = 1):
+    return nn.Conv(in_channels, out_channels, 3, stride, padding=dilation, dilation=dilation, bias=False)
+
+
+class BasicBlock(nn.Module):
+    expansion = 1
+
+    def __init__(self, in_channels: int, channels: int, stride: int, dilation: int, downsample=None):
+        self.conv1 = conv3x3(in_channels, channels, stride, dilation)
+        self.bn1 = BatchNorm(channels)
+        self.conv2 = conv3x3(channels, channels, dilation=dilation)
+        self.bn2 = BatchNorm(channels)
+        self.downsample = downsample
+
+    def execute(self, x):
+        out = nn.relu(self.bn1(self.conv1(x)))
+        out = self.bn2(self.conv2(out))
+        return nn.relu(out + (self.downsample(x) if self.downsample else x))
+
+
+class Bottleneck(nn.Module):
+    expansion = 4
+
+    def __init__(self, in_channels: int, channels: int, stride: int, dilation: int, downsample=None):
+        self.conv1 = PointwiseConv(in_channels, channels, bias=False)
+        self.bn1 = BatchNorm(channels)
+        self.conv2 = conv3x3(channels, channels, stride, dilation)
+        self.bn2 = BatchNorm(channels)
+        self.conv3 = PointwiseConv(channels, channels * self.expansion, bias=False)
+        self.bn3 = BatchNorm(channels * self.expansion)
+        self.downsample = downsample
+
+    def execute(self, x):
+        out = nn.relu(self.bn1(self.conv1(x)))
+        out = nn.relu(self.bn2(self.conv2(out)))
+        out = self.bn3(self.conv3(out))
+        return nn.relu(out + (self.downsample(x) if self.downsample else x))
+
+
+class ResNet(nn.Module):
+    """Image `(B, 3, H, W)` -> four levels of features, from stride 4 to `output_stride`.
+
+    With `multi_grid` the dilations of the last stage's blocks are multiplied by 1, 2, 4.
+    """
+
+    def __init__(self, name: str, output_stride: int = 8, deep_stem: bool = True, multi_grid: bool = False):
+        kind, depths = SIZES[name]
+        block = {"basic": BasicBlock, "bottleneck": Bottleneck}[kind]
+        self.in_channels = 128 if deep_stem else 64
+        if deep_stem:
+            self.conv1, self.bn1 = conv3x3(3, 64, stride=2), BatchNorm(64)
+            self.conv2, self.bn2 = conv3x3(64, 64), BatchNorm(64)
+            self.conv3, self.bn3 = conv3x3(64, 128), BatchNorm(128)
+        else:
+            self.conv1, self.bn1 = nn.Conv(3, 64, 7, 2, padding=3, bias=False), BatchNorm(64)
+        self.deep_stem = deep_stem
+        self.maxpool = nn.MaxPool2d(3, stride=2, padding=1, ceil_mode=True)
+        self.channels = [width * block.expansion for width in (64, 128, 256, 512)]
+        stride, dilation = 4, 1
+        for stage, (width, depth) in enumerate(zip((64, 128, 256, 512), depths, strict=True)):
+            step = 1 if stage == 0 else 2
+            before = dilation
+            if stride * step > output_stride:
+                step, dilation = 1, dilation * 2
+            stride *= step
+            grid = (1, 2, 4) if multi_grid and stage == 3 else (1,)
+            dilations = [(before if i == 0 else dilation) * grid[i % len(grid)] for i in range(depth)]
+            setattr(self, f"layer{stage + 1}", self._stage(block, width, step, dilations))
+
+    def _stage(self, block, width: int, stride: int, dilations: list[int]):
+        blocks = []
+        for i, dilation in enumerate(dilations):
+            downsample = None
+            out_channels = width * block.expansion
+            if i == 0 and (stride != 1 or self.in_channels != out_channels):
+                downsample = nn.Sequential(
+                    PointwiseConv(self.in_channels, out_channels, bias=False, stride=stride),
+                    BatchNorm(out_channels),
+                )
+            blocks.append(block(self.in_channels, width, stride if i == 0 else 1, dilation, downsample))
+            self.in_channels = out_channels
+        return nn.Sequential(*blocks)
+
+    def execute(self, x) -> list:
+        x = nn.relu(self.bn1(self.conv1(x)))
+        if self.deep_stem:
+            x = nn.relu(self.bn2(self.conv2(x)))
+            x = nn.relu(self.bn3(self.conv3(x)))
+        x = self.maxpool(x)
+        levels = []
+        for stage in (self.layer1, self.layer2, self.layer3, self.layer4):
+            x = stage(x)
+            levels.append(x)
+        return levels

@@ -1,0 +1,160 @@
+"""Visual Attention Network (Guo et al., arXiv:2202.09741): large kernel attention from depthwise convolutions.
+
+Notable: a 21×21 kernel is split into 5×5, 7×7 with dilation 3, and 1×1 (paper's Fig. 2); batch norm before each half
+of a block, layer scale and stochastic depth after it; layer norm behind each stage. Stages whose stride is taken away
+have every depthwise convolution dilated instead. Parameter names are those of the published state dicts.
+"""
+
+from ccnet.ops.batch_norm import BatchNorm
+from ccnet.ops.depthwise import DepthwiseConv
+from ccnet.ops.pointwise import PointwiseConv
+from ccnet.runtime import jt
+
+nn = jt.nn
+
+# Guo et al., Table 2: channels and depths of the four stages
+SIZES = {
+    "van_tiny": ((32, 64, 160, 256), (3, 3, 5, 2)),
+    "van_small": ((64, 128, 320, 512), (2, 2, 4, 2)),
+    "van_base": ((64, 128, 320, 512), (3, 3, 12, 3)),
+    "van_large": ((64, 128, 320, 512), (3, 5, 27, 3)),
+}
+MLP_RATIOS = (8, 8, 4, 4)
+
+
+class LargeKernelAttention(nn.Module):
+    """x · (1×1 ∘ 7×7 dilation 3 ∘ 5×5)(x): the paper's Eq. 2 and 3. Shape kept: `(B, C, H, W)`."""
+
+    def __init__(self, channels: int, dilation: int):
+        self.conv0 = DepthwiseConv(channels, 5, dilation=dilation)
+        self.conv_spatial = DepthwiseConv(channels, 7, dilation=3 * dilation)
+        self.conv1 = PointwiseConv(channels, channels)
+
+    def execute(self, x):
+        return x * self.conv1(self.conv_spatial(self.conv0(x)))
+
+
+class Attention(nn.Module):
+    def __init__(self, channels: int, dilation: int):
+        self.proj_1 = PointwiseConv(channels, channels)
+        self.spatial_gating_unit = LargeKernelAttention(channels, dilation)
+        self.proj_2 = PointwiseConv(channels, channels)
+
+    def execute(self, x):
+        return x + self.proj_2(self.spatial_gating_unit(nn.gelu(self.proj_1(x))))
+
+
+class DepthwiseStep(nn.Module):
+    """The published names have the MLP's depthwise convolution one level deeper."""
+
+    def __init__(self, channels: int, dilation: int):
+        self.dwconv = DepthwiseConv(channels, 3, dilation=dilation)
+
+    def execute(self, x):
+        return self.dwconv(x)
+
+
+class Mlp(nn.Module):
+    def __init__(self, channels: int, hidden: int, dilation: int):
+        self.fc1 = PointwiseConv(channels, hidden)
+        self.dwconv = DepthwiseStep(hidden, dilation)
+        self.fc2 = PointwiseConv(hidden, channels)
+
+    def execute(self, x):
+        return self.fc2(nn.gelu(self.dwconv(self.fc1(x))))
+
+
+class DropPath(nn.Module):
+    """Stochastic depth: while training, drops a sample's whole branch with probability `rate` and scales the rest."""
+
+    def __init__(self, rate: float):
+        self.rate = rate
+
+    def execute(self, x):
+        if not self.is_training() or self.rate == 0:
+            return x
+        keep = (jt.rand(x.shape[0], 1, 1, 1) >= self.rate).float32()
+        return x * (keep / (1 - self.rate)).broadcast(x.shape)
+
+
+class Block(nn.Module):
+    def __init__(self, channels: int, ratio: int, drop_path: float, dilation: int):
+        self.norm1 = BatchNorm(channels)
+        self.attn = Attention(channels, dilation)
+        self.norm2 = BatchNorm(channels)
+        self.mlp = Mlp(channels, channels * ratio, dilation)
+        self.drop_path = DropPath(drop_path)
+        # 0.01 at the start, as published: each block begins close to the identity
+        self.layer_scale_1 = nn.Parameter(jt.full((channels,), 0.01))
+        self.layer_scale_2 = nn.Parameter(jt.full((channels,), 0.01))
+
+    def execute(self, x):
+        x = x + self.drop_path(_scale(self.layer_scale_1, self.attn(self.norm1(x))))
+        return x + self.drop_path(_scale(self.layer_scale_2, self.mlp(self.norm2(x))))
+
+
+def _scale(scale, x):
+    return x * scale.reshape(1, -1, 1, 1)
+
+
+class PatchEmbed(nn.Module):
+    def __init__(self, in_channels: int, channels: int, kernel: int, stride: int, dilation: int):
+        self.proj = nn.Conv(
+            in_channels,
+            channels,
+            kernel,
+            stride,
+            padding=kernel // 2 * dilation,
+            dilation=dilation,
+            bias=True,
+        )
+        self.norm = BatchNorm(channels)
+
+    def execute(self, x):
+        return self.norm(self.proj(x))
+
+
+class LayerNorm(nn.Module):
+    """Normalises each pixel of `(B, C, H, W)` over its channels."""
+
+    def __init__(self, channels: int, eps: float = 1e-6):
+        self.weight = nn.Parameter(jt.ones((channels,)))
+        self.bias = nn.Parameter(jt.zeros((channels,)))
+        self.eps = eps
+
+    def execute(self, x):
+        centred = x - x.mean(1, keepdims=True)
+        variance = (centred * centred).mean(1, keepdims=True)
+        return _scale(self.weight, centred / jt.sqrt(variance + self.eps)) + self.bias.reshape(1, -1, 1, 1)
+
+
+class VAN(nn.Module):
+    """Image `(B, 3, H, W)` -> four levels of features, from stride 4 to `output_stride`.
+
+    `drop_path` is the rate of the last block; it rises to it from 0 at the first.
+    """
+
+    def __init__(self, name: str, output_stride: int = 32, drop_path: float = 0.0):
+        self.channels, depths = list(SIZES[name][0]), SIZES[name][1]
+        rates = [drop_path * i / max(sum(depths) - 1, 1) for i in range(sum(depths))]
+        in_channels, stride, dilation = 3, 1, 1
+        for stage, (channels, depth) in enumerate(zip(self.channels, depths, strict=True)):
+            kernel, step, before = (7, 4, 1) if stage == 0 else (3, 2, dilation)
+            if stride * step > output_stride:
+                step, dilation = 1, dilation * 2
+            stride *= step
+            blocks = [Block(channels, MLP_RATIOS[stage], rates.pop(0), dilation) for _ in range(depth)]
+            setattr(self, f"patch_embed{stage + 1}", PatchEmbed(in_channels, channels, kernel, step, before))
+            setattr(self, f"block{stage + 1}", nn.ModuleList(blocks))
+            setattr(self, f"norm{stage + 1}", LayerNorm(channels))
+            in_channels = channels
+
+    def execute(self, x) -> list:
+        levels = []
+        for stage in range(1, 5):
+            x = getattr(self, f"patch_embed{stage}")(x)
+            for block in getattr(self, f"block{stage}"):
+                x = block(x)
+            x = getattr(self, f"norm{stage}")(x)
+            levels.append(x)
+        return levels

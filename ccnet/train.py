@@ -1,0 +1,181 @@
+"""The verb `train`: shards -> weights.safetensors and history.csv, with checkpoints that survive a kill."""
+
+import csv
+import signal
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+
+from ccnet import InputError, runtime, weights
+from ccnet.checkpoints import Checkpoint, Checkpoints
+from ccnet.data.loader import Batches
+from ccnet.data.shards import ShardReader
+from ccnet.files import atomic
+from ccnet.models import build_from_settings
+from ccnet.ops.losses import category_consistent, cross_entropy, ohem
+from ccnet.ops.normalise import normalise
+from ccnet.ops.schedule import poly
+from ccnet.progress import progress
+from ccnet.runtime import jt
+from ccnet.settings import Settings
+
+LOG_EVERY = 10  # steps between two rows of history.csv
+LOSSES = {"cross_entropy": cross_entropy, "ohem": ohem}
+
+
+def run(*, settings: Path, shards: list[Path], checkpoints: Path, out: Path, history: Path, device: str = "auto",
+        workers: int = 1, checkpoint_every: float = 60, changes: list[str] | None = None) -> None:  # fmt: skip
+    """Train one run to its last step, or continue it from its newest checkpoint.
+
+    Raises KeyboardInterrupt on SIGINT or SIGTERM, after the step in hand is finished and saved.
+    """
+    chosen = Settings.read(settings, changes)
+    reader = ShardReader(shards)
+    if not len(reader):
+        raise InputError(f"{shards[0]}: no images in these shards; check dataset.limit and the source")
+    runtime.select(device)
+    with Checkpoints(checkpoints, f"{chosen.fingerprint()}-{reader.fingerprint()}") as store:
+        trainer = Trainer(chosen, len(reader.class_names))
+        trainer.restore(store.load())
+        _loop(trainer, reader, store, workers, checkpoint_every)
+        weights.save(out, trainer.model, chosen, reader.class_names, reader.palette)
+        _write_history(history, trainer.history)
+
+
+class Trainer:
+    """A network, its optimiser and how far they have come. `history` has a row per logged step."""
+
+    def __init__(self, settings: Settings, num_classes: int):
+        runtime.seed(settings.seed)
+        self.settings = settings
+        self.model = build_from_settings(settings, num_classes)
+        self.model.train()
+        self.optimizer = _optimizer(self.model, settings)
+        self.loss = LOSSES[settings.loss.name]
+        self.done, self.history = 0, []  # type: int, list[dict]
+
+    def step(self, images, labels) -> float:
+        """One optimiser step on a batch of uint8 images and labels; returns its loss.
+
+        Raises InputError when the loss is no finite number.
+        """
+        settings, schedule = self.settings, self.settings.schedule
+        # seeded by step, so that a continued run draws the dropout the uninterrupted one would have drawn
+        runtime.seed((settings.seed * 1_000_003 + self.done) % 2**31)
+        rate = poly(self.done, steps=schedule.steps, base=settings.optimizer.learning_rate, power=schedule.power,
+                    warmup=schedule.warmup_steps, final=schedule.final_learning_rate)  # fmt: skip
+        self.optimizer.lr = rate
+        loss = self._loss(normalise(images), labels)
+        self.optimizer.step(loss)
+        value = float(loss.item())
+        if not np.isfinite(value):
+            raise InputError(
+                f"the loss is {value} at step {self.done + 1}: lower learning_rate (now {rate:g}) or warm up longer"
+            )
+        self.done += 1
+        return value
+
+    def _loss(self, images, labels):
+        settings = self.settings.loss
+        logits, auxiliary = self.model(images)
+        loss = self.loss(logits, labels)
+        if settings.auxiliary_weight:
+            loss = loss + settings.auxiliary_weight * cross_entropy(auxiliary, labels)
+        if settings.category_consistency:
+            loss = loss + settings.category_consistency * category_consistent(self.model.context, labels)
+        return loss
+
+    def checkpoint(self) -> Checkpoint:
+        state = {f"optimizer.{name}": np.array(value.numpy()) for name, value in self._optimizer_state().items()}
+        state |= {f"model.{name}": value for name, value in weights.tensors_of(self.model).items()}
+        return Checkpoint(self.done, state, self.history)
+
+    def restore(self, checkpoint: Checkpoint | None) -> None:
+        """Take up where `checkpoint` left off, and say so; None begins at the beginning."""
+        if checkpoint is None:
+            return
+        model = {n.removeprefix("model."): v for n, v in checkpoint.tensors.items() if n.startswith("model.")}
+        weights.put_tensors(self.model, model, "checkpoint")
+        for name, value in self._optimizer_state().items():
+            value.assign(jt.array(checkpoint.tensors[f"optimizer.{name}"]))
+        self.done, self.history = checkpoint.step, checkpoint.history
+        self.optimizer.n_step = checkpoint.step
+        print(f"ccnet: continuing from step {self.done} of {self.settings.schedule.steps}", file=sys.stderr)
+
+    def _optimizer_state(self) -> dict:
+        """SGD keeps "values" (momentum) for each parameter; AdamW "m" and "values" (first and second moment)."""
+        return {
+            f"{g}.{slot}.{i}": value
+            for g, group in enumerate(self.optimizer.param_groups)
+            for slot in ("values", "m")
+            for i, value in enumerate(group.get(slot, []))
+        }
+
+
+def _optimizer(model, settings: Settings):
+    chosen = settings.optimizer
+    trainable = [value for _, value in model.named_parameters() if not value.is_stop_grad()]
+    if chosen.name == "sgd":
+        return jt.optim.SGD(trainable, chosen.learning_rate, chosen.momentum, chosen.weight_decay)
+    matrices = [value for value in trainable if value.ndim > 1]
+    vectors = [
+        value for value in trainable if value.ndim <= 1
+    ]  # norms, biases, scales: not decayed, as in VAN's recipe
+    groups = [
+        {"params": matrices, "weight_decay": chosen.weight_decay},
+        {"params": vectors, "weight_decay": 0.0},
+    ]
+    return jt.optim.AdamW(groups, chosen.learning_rate, betas=(chosen.momentum, 0.999))
+
+
+def _loop(trainer: Trainer, reader: ShardReader, store: Checkpoints, workers: int, checkpoint_every: float) -> None:
+    settings, steps = trainer.settings, trainer.settings.schedule.steps
+    if trainer.done >= steps:
+        return
+    batches = Batches(reader, settings.data, seed=settings.seed, first_step=trainer.done, steps=steps, workers=workers)
+    saved = logged = time.monotonic()
+    with _Interruption() as interruption, progress(
+        total=steps, initial=trainer.done, desc=f"train {settings.model.backbone}", unit="step"
+    ) as bar:  # fmt: skip
+        for images, labels in batches:
+            loss = trainer.step(images, labels)
+            bar.update()
+            if trainer.done % LOG_EVERY == 0 or trainer.done == steps:
+                count = settings.data.batch_size * ((trainer.done - 1) % LOG_EVERY + 1)
+                speed, logged = count / (time.monotonic() - logged), time.monotonic()
+                trainer.history.append({"step": trainer.done, "learning_rate": trainer.optimizer.lr, "loss": loss,
+                                        "images_per_second": speed})  # fmt: skip
+                bar.set_postfix(loss=f"{loss:.3f}", lr=f"{trainer.optimizer.lr:.2e}", images_per_s=f"{speed:.1f}")
+            if time.monotonic() - saved >= checkpoint_every or interruption.asked or trainer.done == steps:
+                store.save(trainer.checkpoint())
+                saved = time.monotonic()
+            if interruption.asked:
+                print(f"ccnet: interrupted; saved at step {trainer.done}", file=sys.stderr)
+                raise KeyboardInterrupt
+    batches.terminate()
+
+
+class _Interruption:
+    """While active, SIGINT and SIGTERM only set `asked`, so that the step in hand can be finished and saved."""
+
+    asked = False
+
+    def __enter__(self):
+        self._before = {number: signal.signal(number, self._ask) for number in (signal.SIGINT, signal.SIGTERM)}
+        return self
+
+    def _ask(self, *_) -> None:
+        self.asked = True
+
+    def __exit__(self, *_) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+
+def _write_history(path: Path, history: list[dict]) -> None:
+    with atomic(path) as temporary, open(temporary, "w", newline="") as file:
+        writer = csv.DictWriter(file, ["step", "learning_rate", "loss", "images_per_second"], lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(history)
