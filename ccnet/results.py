@@ -1,0 +1,130 @@
+"""What the stages leave in results/<dataset>, read back and checked."""
+
+import csv
+import io
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+from pydantic import BaseModel, TypeAdapter, ValidationError
+
+from ccnet import InputError
+
+
+class Split(BaseModel):
+    """A split's part of labels.json: pixels of each class, images of each size (width x height)."""
+
+    images: int
+    pixels: list[int]
+    ignored_share: float
+    sizes: dict[str, int]
+    absent: list[str]
+
+
+class Labels(BaseModel):
+    """labels.json."""
+
+    class_names: list[str]
+    palette: list[tuple[int, int, int]]
+    splits: dict[str, Split]
+
+
+class Metrics(BaseModel):
+    """metrics.json; shares in 0..1, `confusion` counts pixels (rows truth, columns prediction)."""
+
+    mean_iou: float | None
+    pixel_accuracy: float | None
+    mean_accuracy: float | None
+    per_class: dict[str, float | None]
+    confusion: list[list[int]]
+    protocol: dict[str, Any]
+    seconds_per_image: float | None = None
+    parameters: int | None = None
+
+
+class Step(BaseModel):
+    """A row of history.csv."""
+
+    step: int
+    learning_rate: float
+    loss: float
+
+
+class Segmented(BaseModel):
+    """A row of a segmented folder's index.csv."""
+
+    file: str
+    status: str
+    reason: str | None = None
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run's folder as read; `settings` is flat, with dotted keys."""
+
+    name: str
+    folder: Path
+    settings: dict[str, Any]
+    history: list[Step]
+    metrics: Metrics
+
+    def column(self, name: str) -> list[float]:
+        """A column of the history."""
+        return [getattr(row, name) for row in self.history]
+
+    def predictions(self) -> dict[str, Path]:
+        """Image name -> its predicted label map, a palette PNG."""
+        folder = self.folder / "examples"
+        return {path.relative_to(folder).as_posix()[: -len(".png")]: path for path in folder.rglob("*.png")}
+
+
+def read(path: Path, kind: Any, verb: str) -> Any:
+    """The file `path` (JSON, or CSV with a header) as a `kind`.
+
+    Raises InputError naming the file, what is wrong in it, and the `verb` that writes it.
+    """
+    adapter = TypeAdapter(kind)
+    try:
+        text = path.read_text(encoding="utf-8")
+        if path.suffix == ".csv":
+            return adapter.validate_python(list(csv.DictReader(io.StringIO(text, newline=""))))
+        return adapter.validate_json(text)
+    except OSError as error:
+        raise InputError(f"{path}: {error.strerror}; `ccnet {verb}` writes it") from None
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"]))
+        reason = f"{where}: {first['msg']}" if where else first["msg"]
+        raise InputError(f"{path}: {reason}; write it again with `ccnet {verb}`") from None
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path}: {error}; write it again with `ccnet {verb}`") from None
+
+
+def load(folder: Path, class_names: list[str]) -> Run:
+    """The run in `folder`, checked against the dataset's classes."""
+    settings = flat(read(folder / "settings.json", dict[str, Any], "settings"))
+    history = read(folder / "history.csv", list[Step], "train")
+    metrics = read(folder / "metrics.json", Metrics, "evaluate")
+    sides = {len(metrics.confusion), *map(len, metrics.confusion)}
+    if set(metrics.per_class) != set(class_names) or sides != {len(class_names)}:
+        raise InputError(f"{folder / 'metrics.json'}: other classes than labels.json; run `ccnet evaluate` again")
+    return Run(folder.resolve().name, folder, settings, history, metrics)
+
+
+def flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested groups as one dictionary with dotted keys."""
+    leaves: dict[str, Any] = {}
+    for key, value in tree.items():
+        leaves |= flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
+    return leaves
+
+
+def pixels(path: Path) -> np.ndarray:
+    """The image file `path` as stored, uint8: (H, W) indices of a palette PNG, (H, W, 3) of a photograph."""
+    try:
+        with Image.open(path) as image:
+            return np.asarray(image)
+    except OSError:
+        raise InputError(f"{path}: not an image; remove it and make it again") from None
