@@ -10,9 +10,7 @@ class _Depthwise(jt.Function):
     def __init__(self, stride: int, dilation: int):
         self.data = {"stride": stride, "dilation": dilation}
 
-    def _launch(
-        self, function: str, arguments: str, image: str, shapes: list, inputs: list
-    ) -> tuple[jt.Var, ...]:
+    def _launch(self, function: str, arguments: str, image: str, shapes: list, inputs: list) -> tuple[jt.Var, ...]:
         size = self.weight.shape[-1]
         call = f"""
             depthwise::Padded shape({image}_shape2, {image}_shape3, {size}, data["stride"], data["dilation"]);
@@ -44,15 +42,11 @@ class DepthwiseConv(jt.nn.Conv):
     Parameters `weight` (C, 1, K, K) and `bias` (C).
     """
 
-    def __init__(
-        self, channels: int, kernel_size: int, stride: int = 1, dilation: int = 1, bias: bool = True
-    ):
+    def __init__(self, channels: int, kernel_size: int, stride: int = 1, dilation: int = 1, bias: bool = True):
         if kernel_size % 2 == 0:
             raise ValueError(f"kernel_size must be odd, not {kernel_size}")
         padding = dilation * (kernel_size // 2)
-        super().__init__(
-            channels, channels, kernel_size, stride, padding, dilation, groups=channels, bias=bias
-        )
+        super().__init__(channels, channels, kernel_size, stride, padding, dilation, groups=channels, bias=bias)
 
     def execute(self, x: jt.Var) -> jt.Var:
         if not kernel.applies(x, self.weight):

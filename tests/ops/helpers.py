@@ -23,9 +23,7 @@ def draw(seed: int, *shapes: Sequence[int]) -> list[np.ndarray]:
     return [generator.standard_normal(shape).astype(np.float32) for shape in shapes]
 
 
-def outputs_and_gradients(
-    function: Callable[..., jt.Var], *arrays: np.ndarray, seed: int = 1
-) -> list[np.ndarray]:
+def outputs_and_gradients(function: Callable[..., jt.Var], *arrays: np.ndarray, seed: int = 1) -> list[np.ndarray]:
     """[y, d/d arrays[0], …] of Σ y · r for a random r, where y = function(*arrays)."""
     variables = [jt.array(array) for array in arrays]
     y = function(*variables)

@@ -44,9 +44,7 @@ def test_agrees_with_torch(image, size, stride, dilation, bias):
         assert_close(ours, theirs)
 
 
-@pytest.mark.parametrize(
-    ("size", "stride", "dilation", "bias"), [(3, 1, 1, True), (7, 1, 3, False), (5, 2, 1, True)]
-)
+@pytest.mark.parametrize(("size", "stride", "dilation", "bias"), [(3, 1, 1, True), (7, 1, 3, False), (5, 2, 1, True)])
 def test_agrees_with_plain_jittor(size, stride, dilation, bias, monkeypatch):
     module = DepthwiseConv(4, size, stride, dilation, bias)
     inputs = arrays(2, 4, 9, 21, size, bias)

@@ -1,0 +1,224 @@
+// Criss-cross attention, fused. q, k and v of a pixel lie side by side in memory, `projected` floats per
+// pixel, so that one matrix product makes all three and any row or column of the image is a matrix with a
+// stride. The attention of a pixel is one array of H + W weights: those of its column, then those of its row.
+// Nothing is permuted, concatenated or split; the only transposition is that of the result back to planes.
+namespace {
+namespace criss_cross {
+
+// A row or a column of pixels: the line along which attention looks.
+struct Line {
+    int64_t first, step, length, offset;  // in pixels; `offset` is where its weights begin among the H + W
+};
+
+struct Image {
+    int64_t channels, reduced, height, width;
+
+    int64_t pixels() const { return height * width; }
+    int64_t positions() const { return height + width; }
+    int64_t projected() const { return channels + 2 * reduced; }
+    Line row(int64_t y) const { return {y * width, 1, width, height}; }
+    Line column(int64_t x) const { return {x, width, height, 0}; }
+};
+
+// weights (pixels of the line × positions of the line) = a bᵀ, where a and b have `depth` of `pitch` floats a
+// pixel
+inline void compare(const Image &image, Line line, int64_t depth, const float *a, int64_t a_pitch,
+                    const float *b, int64_t b_pitch, float *weights) {
+    const int64_t positions = image.positions();
+    dnnl_sgemm('N', 'T', line.length, line.length, depth, 1, a + line.first * a_pitch, line.step * a_pitch,
+               b + line.first * b_pitch, line.step * b_pitch, 0,
+               weights + line.first * positions + line.offset, line.step * positions);
+}
+
+// to = beta · to + alpha · weights · from, or weightsᵀ with transpose 'T'
+inline void gather(const Image &image, Line line, int64_t depth, char transpose, float alpha,
+                   const float *weights, const float *from, int64_t from_pitch, float beta, float *to,
+                   int64_t to_pitch) {
+    const int64_t positions = image.positions();
+    dnnl_sgemm(transpose, 'N', line.length, depth, line.length, alpha,
+               weights + line.first * positions + line.offset, line.step * positions,
+               from + line.first * from_pitch, line.step * from_pitch, beta, to + line.first * to_pitch,
+               line.step * to_pitch);
+}
+
+// Softmax over the H + W - 1 positions of each pixel of row y, in place. The pixel itself is in its column
+// and in its row: it counts in the row, and its place in the column gets weight 0.
+inline void softmax_row(const Image &image, int64_t y, float *weights) {
+    const int64_t positions = image.positions();
+    for (int64_t x = 0; x < image.width; x++) {
+        float *__restrict__ w = weights + (y * image.width + x) * positions;
+        w[y] = -1e30f;  // finite, because fast-math knows no infinity
+        float largest = w[0], sum = 0;
+#pragma omp simd reduction(max : largest)
+        for (int64_t i = 0; i < positions; i++) largest = std::max(largest, w[i]);
+#pragma omp simd reduction(+ : sum)
+        for (int64_t i = 0; i < positions; i++) {
+            w[i] = expf(w[i] - largest);
+            sum += w[i];
+        }
+        const float scale = 1 / sum;
+#pragma omp simd
+        for (int64_t i = 0; i < positions; i++) w[i] *= scale;
+        w[y] = 0;
+    }
+}
+
+// Gradient of the scores of row y from that of the weights, in place: gamma · w · (dw - Σ w dw). Returns Σ w
+// dw over the row, its part of gamma's gradient.
+inline double softmax_gradient_row(const Image &image, int64_t y, float gamma, const float *weights,
+                                   float *gradient) {
+    const int64_t positions = image.positions();
+    double total = 0;
+    for (int64_t x = 0; x < image.width; x++) {
+        const float *__restrict__ w = weights + (y * image.width + x) * positions;
+        float *__restrict__ g = gradient + (y * image.width + x) * positions;
+        float dot = 0;
+#pragma omp simd reduction(+ : dot)
+        for (int64_t i = 0; i < positions; i++) dot += w[i] * g[i];
+#pragma omp simd
+        for (int64_t i = 0; i < positions; i++) g[i] = gamma * w[i] * (g[i] - dot);
+        total += dot;
+    }
+    return total;
+}
+
+typedef float Eight __attribute__((vector_size(32), aligned(4), may_alias));
+
+// Eight pixels' eight channels, `pitch` floats apart, become eight channels' eight pixels.
+inline void transpose8(const float *from, int64_t pitch, Eight *to) {
+    Eight a[8], b[8];
+    for (int i = 0; i < 8; i++) a[i] = *(const Eight *)(from + i * pitch);
+    for (int i = 0; i < 8; i += 2) {
+        b[i] = __builtin_shufflevector(a[i], a[i + 1], 0, 8, 2, 10, 4, 12, 6, 14);
+        b[i + 1] = __builtin_shufflevector(a[i], a[i + 1], 1, 9, 3, 11, 5, 13, 7, 15);
+    }
+    for (int i = 0; i < 8; i += 4)
+        for (int j = i; j < i + 2; j++) {
+            a[j] = __builtin_shufflevector(b[j], b[j + 2], 0, 1, 8, 9, 4, 5, 12, 13);
+            a[j + 2] = __builtin_shufflevector(b[j], b[j + 2], 2, 3, 10, 11, 6, 7, 14, 15);
+        }
+    for (int i = 0; i < 4; i++) {
+        to[i] = __builtin_shufflevector(a[i], a[i + 4], 0, 1, 2, 3, 8, 9, 10, 11);
+        to[i + 4] = __builtin_shufflevector(a[i], a[i + 4], 4, 5, 6, 7, 12, 13, 14, 15);
+    }
+}
+
+// y = gamma · gathered + x for `count` pixels; x and y are planes of `pixels`, gathered has channels side by
+// side
+inline void residual(const float *gathered, const float *x, float gamma, float *y, int64_t count,
+                     int64_t pixels, int64_t channels) {
+    const int64_t whole = channels / 8 * 8, blocks = count / 8 * 8;
+    Eight turned[8];
+    for (int64_t c = 0; c < whole; c += 8)
+        for (int64_t n = 0; n < blocks; n += 8) {
+            transpose8(gathered + n * channels + c, channels, turned);
+            for (int i = 0; i < 8; i++) {
+                const int64_t place = (c + i) * pixels + n;
+                *(Eight *)(y + place) = gamma * turned[i] + *(const Eight *)(x + place);
+            }
+        }
+    for (int64_t c = 0; c < channels; c++)
+        for (int64_t n = c < whole ? blocks : 0; n < count; n++)
+            y[c * pixels + n] = gamma * gathered[n * channels + c] + x[c * pixels + n];
+}
+
+// planes (channels × pixels) -> channels side by side (pixels × channels)
+inline void interleave(const float *planes, int64_t pixels, int64_t channels, float *to) {
+    const int64_t whole = channels / 8 * 8, blocks = pixels / 8 * 8;
+#pragma omp for
+    for (int64_t n = 0; n < blocks; n += 8) {
+        Eight turned[8];
+        for (int64_t c = 0; c < whole; c += 8) {
+            transpose8(planes + c * pixels + n, pixels, turned);
+            for (int i = 0; i < 8; i++) *(Eight *)(to + (n + i) * channels + c) = turned[i];
+        }
+    }
+#pragma omp for
+    for (int64_t n = 0; n < pixels; n++)
+        for (int64_t c = n < blocks ? whole : 0; c < channels; c++)
+            to[n * channels + c] = planes[c * pixels + n];
+}
+
+// projection (pixels × projected) = xᵀ weightᵀ + bias
+inline void project(const Image &image, const float *x, const float *weight, const float *bias,
+                    float *projection) {
+    const int64_t projected = image.projected(), pixels = image.pixels();
+#pragma omp parallel for
+    for (int64_t n = 0; n < pixels; n++) std::copy(bias, bias + projected, projection + n * projected);
+    dnnl_sgemm('T', 'T', pixels, projected, image.channels, 1, x, pixels, weight, image.channels, 1,
+               projection, projected);
+}
+
+// x (C, H, W) -> y (C, H, W), keeping projection (H·W, C + 2 C') and weights (H·W, H + W); gathered (H·W, C)
+// is scratch
+inline void forward(const Image &image, const float *x, const float *weight, const float *bias, float gamma,
+                    float *y, float *projection, float *weights, float *gathered) {
+    const int64_t projected = image.projected(), channels = image.channels;
+    project(image, x, weight, bias, projection);
+    const float *q = projection, *k = q + image.reduced, *v = k + image.reduced;
+#pragma omp parallel
+    {
+#pragma omp for
+        for (int64_t i = 0; i < image.width; i++)
+            compare(image, image.column(i), image.reduced, q, projected, k, projected, weights);
+#pragma omp for
+        for (int64_t i = 0; i < image.height; i++) {
+            compare(image, image.row(i), image.reduced, q, projected, k, projected, weights);
+            softmax_row(image, i, weights);
+        }
+#pragma omp for
+        for (int64_t i = 0; i < image.width; i++)
+            gather(image, image.column(i), channels, 'N', 1, weights, v, projected, 0, gathered, channels);
+#pragma omp for
+        for (int64_t i = 0; i < image.height; i++) {
+            const int64_t first = i * image.width;
+            gather(image, image.row(i), channels, 'N', 1, weights, v, projected, 1, gathered, channels);
+            residual(gathered + first * channels, x + first, gamma, y + first, image.width, image.pixels(),
+                     channels);
+        }
+    }
+}
+
+// Gradients of one image: dx is written, dweight and dbias are added to; returns gamma's. dgathered (H·W, C),
+// dweights (H·W, H + W) and dprojection (H·W, C + 2 C') are scratch.
+inline double backward(const Image &image, const float *x, const float *weight, float gamma,
+                       const float *projection, const float *weights, const float *dy, float *dx,
+                       float *dweight, float *dbias, float *dgathered, float *dweights, float *dprojection) {
+    const int64_t projected = image.projected(), channels = image.channels, reduced = image.reduced;
+    const int64_t pixels = image.pixels();
+    const float *q = projection, *k = q + reduced, *v = k + reduced;
+    float *dq = dprojection, *dk = dq + reduced, *dv = dk + reduced;
+    // what a line adds to dq, dk, dv; the rows come first and overwrite
+    auto spread = [&](Line line, float beta) {
+        gather(image, line, channels, 'T', gamma, weights, dgathered, channels, beta, dv, projected);
+        gather(image, line, reduced, 'N', 1, dweights, k, projected, beta, dq, projected);
+        gather(image, line, reduced, 'T', 1, dweights, q, projected, beta, dk, projected);
+    };
+    double dgamma = 0;
+#pragma omp parallel
+    {
+        interleave(dy, pixels, channels, dgathered);
+#pragma omp for
+        for (int64_t i = 0; i < image.width; i++)
+            compare(image, image.column(i), channels, dgathered, channels, v, projected, dweights);
+#pragma omp for reduction(+ : dgamma)
+        for (int64_t i = 0; i < image.height; i++) {
+            compare(image, image.row(i), channels, dgathered, channels, v, projected, dweights);
+            dgamma += softmax_gradient_row(image, i, gamma, weights, dweights);
+            spread(image.row(i), 0);
+        }
+#pragma omp for
+        for (int64_t i = 0; i < image.width; i++) spread(image.column(i), 1);
+    }
+    std::copy(dy, dy + channels * pixels, dx);
+    dnnl_sgemm('T', 'T', channels, pixels, projected, 1, weight, channels, dprojection, projected, 1, dx,
+               pixels);
+    dnnl_sgemm('T', 'T', projected, channels, pixels, 1, dprojection, projected, x, pixels, 1, dweight,
+               channels);
+    for (int64_t n = 0; n < pixels; n++)
+        for (int64_t d = 0; d < projected; d++) dbias[d] += dprojection[n * projected + d];
+    return dgamma;
+}
+
+}  // namespace criss_cross
+}  // namespace

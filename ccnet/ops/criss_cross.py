@@ -1,0 +1,110 @@
+"""Criss-cross attention (CCNet, arXiv:1811.11721, section 3.2): a pixel attends to its column and its row."""
+
+from collections.abc import Callable
+
+from ccnet.ops import kernel
+from ccnet.runtime import jt
+
+FORWARD = """
+    const criss_cross::Image image = {in0_shape1, (in1_shape0 - in0_shape1) / 2, in0_shape2, in0_shape3};
+    for (int64_t b = 0; b < in0_shape0; b++)
+        criss_cross::forward(image, in0_p + b * in0_stride0, in1_p, in2_p, in3_p[0],
+                             out0_p + b * out0_stride0, out1_p + b * out1_stride0, out2_p + b * out2_stride0,
+                             out3_p);"""
+
+BACKWARD = """
+    const criss_cross::Image image = {in0_shape1, (in1_shape0 - in0_shape1) / 2, in0_shape2, in0_shape3};
+    std::fill(out1_p, out1_p + out1_shape0 * out1_shape1, 0.f);
+    std::fill(out2_p, out2_p + out2_shape0, 0.f);
+    double dgamma = 0;
+    for (int64_t b = 0; b < in0_shape0; b++)
+        dgamma += criss_cross::backward(
+            image, in0_p + b * in0_stride0, in1_p, in2_p[0], in3_p + b * in3_stride0, in4_p + b * in4_stride0,
+            in5_p + b * in5_stride0, out0_p + b * out0_stride0, out1_p, out2_p, out4_p, out5_p, out6_p);
+    out3_p[0] = dgamma;"""
+
+
+class _CrissCross(jt.Function):
+    """The fused attention: x (B, C, H, W), weights (C + 2 C', C) and biases of q, k and v in one, gamma (1).
+
+    Scratch memory is a further output that nobody keeps: Jittor's allocator reuses it from one call to the next.
+    Without gradients nothing is kept at all.
+    """
+
+    def execute(self, x: jt.Var, weight: jt.Var, bias: jt.Var, gamma: jt.Var) -> jt.Var:
+        batch, channels, height, width = x.shape
+        pixels = height * width
+        shapes = [
+            x.shape,
+            (batch, pixels, weight.shape[0]),
+            (batch, pixels, height + width),
+            (pixels, channels),
+        ]
+        y, projection, attention, _ = kernel.launch(
+            "criss_cross", FORWARD, shapes, ["float32"] * 4, [x, weight, bias, gamma]
+        )
+        if not jt.flags.no_grad:
+            self.saved = x, weight, gamma, projection, attention
+        return y
+
+    def grad(self, dy: jt.Var) -> tuple[jt.Var, ...]:
+        x, weight, _, projection, attention = self.saved
+        pixels, projected = projection.shape[1:]
+        scratch = [(pixels, x.shape[1]), attention.shape[1:], (pixels, projected)]
+        shapes = [x.shape, weight.shape, (projected,), (1,), *scratch]
+        return kernel.launch("criss_cross", BACKWARD, shapes, ["float32"] * 7, [*self.saved, dy])[:4]
+
+
+def criss_cross_reference(
+    x: jt.Var,
+    query_conv: Callable[[jt.Var], jt.Var],
+    key_conv: Callable[[jt.Var], jt.Var],
+    value_conv: Callable[[jt.Var], jt.Var],
+    gamma: jt.Var,
+) -> jt.Var:
+    """The plain version, in the paper's two steps: affinity (eq. 1), aggregation (eq. 2); (B, C, H, W) in and out."""
+    batch, channels, height, width = x.shape
+
+    def columns(t: jt.Var) -> jt.Var:  # (B, C, H, W) -> (B·W, H, C)
+        return t.permute(0, 3, 2, 1).reshape(batch * width, height, -1)
+
+    def rows(t: jt.Var) -> jt.Var:  # (B, C, H, W) -> (B·H, W, C)
+        return t.permute(0, 2, 3, 1).reshape(batch * height, width, -1)
+
+    query, key, value = query_conv(x), key_conv(x), value_conv(x)
+    # the pixel itself stands in its row; in its column it is masked, so that it counts once
+    itself = jt.array([[-1e30 if i == j else 0.0 for j in range(height)] for i in range(height)])
+    of_columns = jt.matmul(columns(query), columns(key).transpose(0, 2, 1)) + itself
+    of_rows = jt.matmul(rows(query), rows(key).transpose(0, 2, 1))
+    of_columns = of_columns.reshape(batch, width, height, height).permute(0, 2, 1, 3)
+    affinity = jt.concat([of_columns, of_rows.reshape(batch, height, width, width)], dim=3)
+
+    attention = jt.nn.softmax(affinity, dim=3)  # (B, H, W, H + W)
+    to_columns = attention[:, :, :, :height].permute(0, 2, 1, 3).reshape(batch * width, height, height)
+    to_rows = attention[:, :, :, height:].reshape(batch * height, width, width)
+    from_columns = jt.matmul(to_columns, columns(value)).reshape(batch, width, height, channels).permute(0, 3, 2, 1)
+    from_rows = jt.matmul(to_rows, rows(value)).reshape(batch, height, width, channels).permute(0, 3, 1, 2)
+    return gamma * (from_columns + from_rows) + x
+
+
+class CrissCrossAttention(jt.nn.Module):
+    """`module(x)` = gamma · Σ A · V + x for x (B, C, H, W) float32, one softmax over the H + W - 1 positions.
+
+    Parameters as published: 1 × 1 convolutions `query_conv`, `key_conv` (to C // 8 channels, at least one) and
+    `value_conv`, with biases; `gamma` (1), which starts at zero.
+    """
+
+    def __init__(self, channels: int):
+        reduced = max(channels // 8, 1)
+        self.query_conv = jt.nn.Conv(channels, reduced, 1)
+        self.key_conv = jt.nn.Conv(channels, reduced, 1)
+        self.value_conv = jt.nn.Conv(channels, channels, 1)
+        self.gamma = jt.zeros(1)
+
+    def execute(self, x: jt.Var) -> jt.Var:
+        convolutions = self.query_conv, self.key_conv, self.value_conv
+        if not kernel.applies(x, *self.parameters()):
+            return criss_cross_reference(x, *convolutions, self.gamma)
+        weight = jt.concat([conv.weight.reshape(-1, x.shape[1]) for conv in convolutions])
+        bias = jt.concat([conv.bias for conv in convolutions])
+        return _CrissCross()(x, weight, bias, self.gamma)
