@@ -1,4 +1,4 @@
-"""The verb `evaluate`: weights and shards -> metrics.json, with the protocol it was measured by, and example predictions."""
+"""The verb `evaluate`: weights and shards -> metrics.json with its protocol, and example predictions."""
 
 import json
 import math
@@ -52,9 +52,7 @@ def run(
         "seconds_per_image": float(np.median(seconds)), "protocol": protocol}  # fmt: skip
     with atomic(out) as temporary:
         temporary.write_text(json.dumps(metrics, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
-    print(
-        f"{trained.settings.model.backbone}: mIoU {metrics['mean_iou']:.4f}, pixel accuracy {metrics['pixel_accuracy']:.4f}"
-    )
+    print(f"{weights_file}: mIoU {metrics['mean_iou']:.4f}, pixel accuracy {metrics['pixel_accuracy']:.4f}")
 
 
 def summary(confusion: ConfusionMatrix, class_names: list[str]) -> dict:

@@ -12,6 +12,8 @@ import shutil
 import sys
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from ccnet import InputError
@@ -37,11 +39,21 @@ def cuda_problem() -> str | None:
     return None
 
 
-def _announce_compilation(finished: threading.Event) -> None:
+@contextmanager
+def _announced() -> Iterator[None]:
     """Jittor compiles itself at its first import on a machine, for minutes and in silence: show how far it is."""
+    finished = threading.Event()
+    threading.Thread(target=_watch_compilation, args=(finished,), daemon=True).start()
+    try:
+        yield
+    finally:
+        finished.set()
+
+
+def _watch_compilation(finished: threading.Event) -> None:
+    start = time.time()
     if finished.wait(8):
         return
-    start = time.time() - 8
     cache = Path(os.environ.get("JITTOR_HOME", Path.home())) / ".cache" / "jittor"
     with progress(total=OBJECT_FILES, desc="compiling Jittor for this machine, once", unit="file") as bar:
         while not finished.wait(1):
@@ -49,25 +61,17 @@ def _announce_compilation(finished: threading.Event) -> None:
             bar.update(min(made, OBJECT_FILES) - bar.n)
 
 
-def _import_jittor():
-    if shutil.which("g++") is None and "cc_path" not in os.environ:
-        raise InputError("no C++ compiler: Jittor needs g++ (apt install g++, or set cc_path)")
-    os.environ.setdefault("log_silent", "1")
-    # Jittor keys its cache on the git branch around its folder: another branch would mean another compilation
-    os.environ.setdefault("cache_name", "default")
-    finished = threading.Event()
-    threading.Thread(target=_announce_compilation, args=(finished,), daemon=True).start()
-    try:
-        import jittor
-    finally:
-        finished.set()
-    return jittor
-
-
 PROBLEM = cuda_problem()
 if PROBLEM:
     os.environ["nvcc_path"] = ""
-jt = _import_jittor()
+os.environ.setdefault("log_silent", "1")
+# Jittor keys its cache on the git branch around its folder: another branch would mean another compilation
+os.environ.setdefault("cache_name", "default")
+if shutil.which("g++") is None and "cc_path" not in os.environ:
+    raise InputError("no C++ compiler: Jittor needs g++ (apt install g++, or set cc_path)")
+with _announced():
+    import jittor as jt
+    from jittor import nn  # noqa: F401 (for the other rooms)
 
 
 def select(device: str) -> str:

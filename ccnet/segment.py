@@ -47,8 +47,12 @@ def run(*, folder: Path, weights_file: Path, out: Path, device: str = "auto") ->
 def _find(folder: Path, out: Path) -> list[Path]:
     if not folder.is_dir():
         raise InputError(f"{folder}: not a folder; name the folder that holds the images")
-    found = [path for path in sorted(folder.rglob("*"))
-             if path.suffix.lower() in images.SUFFIXES and path.is_file() and out.resolve() not in path.resolve().parents]  # fmt: skip
+    own = out.resolve()  # results may lie below the images: they are not input
+    found = [
+        path
+        for path in sorted(folder.rglob("*"))
+        if path.suffix.lower() in images.SUFFIXES and path.is_file() and own not in path.resolve().parents
+    ]
     if not found:
         raise InputError(f"{folder}: no images ({', '.join(images.SUFFIXES)}) in it or below it")
     return found
@@ -61,7 +65,7 @@ class _Segmenter:
 
     def row(self, file: Path, stem: Path) -> dict:
         """Segment one file into `<stem>.png` and `<stem>_overlay.jpg`; its row of index.csv."""
-        row = {"file": str(file.relative_to(self.folder)), "status": "ok"}
+        row: dict[str, object] = {"file": str(file.relative_to(self.folder)), "status": "ok"}
         start = time.perf_counter()
         try:
             image = _read(file)

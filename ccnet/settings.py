@@ -8,6 +8,7 @@ Nothing here is a path or a property of the machine: settings say what, never wh
 import hashlib
 import json
 from dataclasses import asdict, fields
+from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -133,6 +134,7 @@ class Settings:
         return cls.from_dict(nested, where="config")
 
 
+@cache
 def hyperparameters() -> dict[str, dict]:
     """Every hyperparameter by its name in config.yaml -> its JSON schema (type, range, description, "address")."""
     schema = TypeAdapter(Settings).json_schema()

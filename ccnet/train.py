@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+from tqdm import tqdm
 
 from ccnet import InputError, runtime, weights
 from ccnet.checkpoints import Checkpoint, Checkpoints
@@ -36,7 +37,7 @@ def run(*, settings: Path, shards: list[Path], checkpoints: Path, out: Path, his
     if not len(reader):
         raise InputError(f"{shards[0]}: no images in these shards; check dataset.limit and the source")
     runtime.select(device)
-    with Checkpoints(checkpoints, f"{chosen.fingerprint()}-{reader.fingerprint()}") as store:
+    with Checkpoints(checkpoints, f"{chosen.fingerprint()}-{reader.fingerprint}") as store:
         trainer = Trainer(chosen, len(reader.class_names))
         trainer.restore(store.load())
         _loop(trainer, reader, store, workers, checkpoint_every)
@@ -135,26 +136,39 @@ def _loop(trainer: Trainer, reader: ShardReader, store: Checkpoints, workers: in
     if trainer.done >= steps:
         return
     batches = Batches(reader, settings.data, seed=settings.seed, first_step=trainer.done, steps=steps, workers=workers)
-    saved = logged = time.monotonic()
-    with _Interruption() as interruption, progress(
-        total=steps, initial=trainer.done, desc=f"train {settings.model.backbone}", unit="step"
-    ) as bar:  # fmt: skip
+    bar = progress(total=steps, initial=trainer.done, desc=f"train {settings.model.backbone}", unit="step")
+    log, saved = _Log(trainer, bar), time.monotonic()
+    with _Interruption() as interruption, bar:
         for images, labels in batches:
-            loss = trainer.step(images, labels)
-            bar.update()
-            if trainer.done % LOG_EVERY == 0 or trainer.done == steps:
-                count = settings.data.batch_size * ((trainer.done - 1) % LOG_EVERY + 1)
-                speed, logged = count / (time.monotonic() - logged), time.monotonic()
-                trainer.history.append({"step": trainer.done, "learning_rate": trainer.optimizer.lr, "loss": loss,
-                                        "images_per_second": speed})  # fmt: skip
-                bar.set_postfix(loss=f"{loss:.3f}", lr=f"{trainer.optimizer.lr:.2e}", images_per_s=f"{speed:.1f}")
+            log.add(trainer.step(images, labels))
             if time.monotonic() - saved >= checkpoint_every or interruption.asked or trainer.done == steps:
                 store.save(trainer.checkpoint())
                 saved = time.monotonic()
             if interruption.asked:
-                print(f"ccnet: interrupted; saved at step {trainer.done}", file=sys.stderr)
+                print(f"ccnet: interrupted; saved at step {trainer.done} of {steps}", file=sys.stderr)
                 raise KeyboardInterrupt
     batches.terminate()
+
+
+class _Log:
+    """Keeps the bar moving, and the history a row per ten steps, of their mean loss."""
+
+    def __init__(self, trainer: Trainer, bar: tqdm):
+        self.trainer, self.bar = trainer, bar
+        self.losses: list[float] = []
+        self.since = time.monotonic()
+
+    def add(self, loss: float) -> None:
+        self.losses.append(loss)
+        self.bar.update()
+        done, settings = self.trainer.done, self.trainer.settings
+        if done % LOG_EVERY and done != settings.schedule.steps:
+            return
+        speed = len(self.losses) * settings.data.batch_size / (time.monotonic() - self.since)
+        mean, rate = sum(self.losses) / len(self.losses), self.trainer.optimizer.lr
+        self.trainer.history.append({"step": done, "learning_rate": rate, "loss": mean, "images_per_second": speed})
+        self.bar.set_postfix_str(f"loss {mean:.3f}, lr {rate:.2e}, {speed:.1f} images/s")
+        self.losses, self.since = [], time.monotonic()
 
 
 class _Interruption:

@@ -1,4 +1,4 @@
-"""Our weights file: safetensors that carry all it takes to use them: settings, classes, palette, input normalisation."""
+"""Our weights file: safetensors with all it takes to use them: settings, classes, palette, input normalisation."""
 
 import json
 from pathlib import Path
@@ -12,12 +12,12 @@ from ccnet import InputError
 from ccnet.files import atomic
 from ccnet.models import build_from_settings
 from ccnet.ops.normalise import MEAN, STD
-from ccnet.runtime import jt
+from ccnet.runtime import jt, nn
 from ccnet.settings import Settings
 
 
 class Weights(NamedTuple):
-    model: jt.nn.Module
+    model: nn.Module
     settings: Settings
     class_names: list[str]
     palette: list[list[int]]

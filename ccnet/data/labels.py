@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 from ccnet import InputError
 from ccnet.data import images
@@ -68,13 +69,12 @@ def lookup_table(label_table: Mapping[str, int] | None, num_classes: int) -> np.
 
 def remap(label: np.ndarray, table: np.ndarray) -> np.ndarray:
     """Raw values to train ids, uint8 `(H, W)` both. Raises InputError listing values that `table` refuses."""
-    present = np.bincount(label.ravel(), minlength=256) > 0
-    refused = np.flatnonzero(present & (table < 0))
+    refused = np.flatnonzero((_counts(label) > 0) & (table < 0))
     if refused.size:
         listed = ", ".join(str(value) for value in refused[:10]) + (" …" if refused.size > 10 else "")
         allowed = ", ".join(_ranges(np.flatnonzero(table >= 0)))
         raise InputError(f"label values {listed} are not among the dataset's ({allowed})")
-    return table.astype(np.uint8)[label]
+    return np.take(table.astype(np.uint8), label)
 
 
 def _ranges(values: np.ndarray) -> list[str]:
@@ -84,8 +84,13 @@ def _ranges(values: np.ndarray) -> list[str]:
 
 def histogram(label: np.ndarray, num_classes: int) -> np.ndarray:
     """Pixels of each class, and last the ignored, of train ids uint8 `(H, W)`: int64 `(num_classes + 1,)`."""
-    counts = np.bincount(label.ravel(), minlength=256)
+    counts = _counts(label)
     return np.append(counts[:num_classes], counts[IGNORE])
+
+
+def _counts(label: np.ndarray) -> np.ndarray:
+    """How often each of the 256 values occurs; Pillow counts bytes several times faster than np.bincount."""
+    return np.array(Image.fromarray(label).histogram(), np.int64)
 
 
 def colourise(label: np.ndarray, palette: Palette) -> np.ndarray:
@@ -93,12 +98,17 @@ def colourise(label: np.ndarray, palette: Palette) -> np.ndarray:
     return _full_palette(palette)[label]
 
 
-def save_palette_png(path: str | os.PathLike, label: np.ndarray, palette: Palette) -> None:
-    """Write train ids uint8 `(H, W)` as a palette PNG: viewers show the colours, programs read the ids."""
+def save_palette_png(path: str | os.PathLike, label: np.ndarray, palette: Palette, comment: str = "") -> None:
+    """Write train ids uint8 `(H, W)` as a palette PNG: viewers show the colours, programs read the ids.
+
+    `comment` goes into the file's text; Pillow reads it as `image.info["Comment"]`.
+    """
+    text = PngInfo()
+    text.add_text("Comment", comment)
     image = Image.fromarray(label)
     image.putpalette(_full_palette(palette).tobytes())
     with atomic(path) as temporary:
-        image.save(temporary, "PNG")
+        image.save(temporary, "PNG", pnginfo=text)
 
 
 def _full_palette(palette: Palette) -> np.ndarray:

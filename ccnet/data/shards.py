@@ -71,9 +71,7 @@ class _Blobs:
 
     def __init__(self, file: h5py.File, name: str) -> None:
         # Every byte is written, so filling new chunks with zeros first would only cost time.
-        self.data = file.create_dataset(
-            name, (0,), np.uint8, maxshape=(None,), chunks=(CHUNK,), fill_time="never"
-        )
+        self.data = file.create_dataset(name, (0,), np.uint8, maxshape=(None,), chunks=(CHUNK,), fill_time="never")
         self.offsets = [0]
         self.hash = hashlib.sha256()
         self.waiting: list[bytes] = []
@@ -128,8 +126,7 @@ class _Index(NamedTuple):
 def _seal(index: _Index, digests: list[str]) -> str:
     """The SHA-256 of everything a shard says: its index, and the digests of its images and labels."""
     contents: dict[str, Any] = {
-        key: value.tolist() if isinstance(value, np.ndarray) else value
-        for key, value in index._asdict().items()
+        key: value.tolist() if isinstance(value, np.ndarray) else value for key, value in index._asdict().items()
     }
     return hashlib.sha256(json.dumps([contents, digests]).encode()).hexdigest()
 
@@ -149,9 +146,7 @@ def _whole(path: Path) -> Iterator[None]:
     try:
         yield
     except (OSError, KeyError, ValueError, TypeError, AttributeError, RuntimeError, MemoryError) as error:
-        raise InputError(
-            f"{path}: damaged, or not a shard ({error}): delete it and prepare it again"
-        ) from error
+        raise InputError(f"{path}: damaged, or not a shard ({error}): delete it and prepare it again") from error
 
 
 class ShardReader:
@@ -165,20 +160,18 @@ class ShardReader:
         if not paths:
             raise InputError("no shards given")
         self.paths = [Path(path) for path in paths]
-        self._indices = [self._read_index(path) for path in self.paths]
+        self._indices, self._checksums = zip(*map(self._read_index, self.paths), strict=True)
         for path, index in zip(self.paths, self._indices, strict=True):
             if index.class_names != self.class_names:
-                raise InputError(
-                    f"{path}: its classes differ from those of {self.paths[0]}: use shards of one dataset"
-                )
+                raise InputError(f"{path}: its classes differ from those of {self.paths[0]}: use shards of one dataset")
         self._ends = np.cumsum([len(index.names) for index in self._indices])
         self._files: dict[int, h5py.File] = {}
         self._process = os.getpid()
 
     @staticmethod
-    def _read_index(path: Path) -> _Index:
+    def _read_index(path: Path) -> tuple[_Index, str]:
         with _whole(path), h5py.File(path, "r", locking=False) as file:
-            return _Index.read(file)
+            return _Index.read(file), str(file.attrs["sha256"])
 
     @property
     def names(self) -> list[str]:
@@ -202,6 +195,11 @@ class ShardReader:
     def sizes(self) -> np.ndarray:
         """Width and height of each image, int32 `(N, 2)`."""
         return np.concatenate([index.sizes for index in self._indices])
+
+    @property
+    def fingerprint(self) -> str:
+        """16 hexadecimal digits that change with anything in the shards, by their stated checksums."""
+        return hashlib.sha256("".join(self._checksums).encode()).hexdigest()[:16]
 
     @property
     def histogram(self) -> np.ndarray:
@@ -234,9 +232,7 @@ class ShardReader:
                 found = _seal(_Index.read(file), [_digest(file["images"]), _digest(file["labels"])])
                 stated = str(file.attrs["sha256"])
             if found != stated:
-                raise InputError(
-                    f"{path}: its contents do not match its checksum: delete it and prepare it again"
-                )
+                raise InputError(f"{path}: its contents do not match its checksum: delete it and prepare it again")
 
     def _find(self, position: int) -> tuple[int, int]:
         if not -len(self) <= position < len(self):

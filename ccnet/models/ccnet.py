@@ -12,10 +12,9 @@ from ccnet.ops.criss_cross import CrissCrossAttention
 from ccnet.ops.non_local import NonLocal
 from ccnet.ops.pointwise import PointwiseConv
 from ccnet.ops.resize import resize
-from ccnet.runtime import jt
+from ccnet.runtime import jt, nn
 
-nn = jt.nn
-ATTENTION = {"rcca": CrissCrossAttention, "non_local": NonLocal}
+ATTENTION: dict[str, type] = {"rcca": CrissCrossAttention, "non_local": NonLocal}
 SMALLEST = 32  # pixels: one feature at stride 32
 
 
@@ -36,7 +35,7 @@ class ContextHead(nn.Module):
 
     def __init__(self, in_channels: int, channels: int, attention: str, recurrence: int):
         self.before = ConvNormRelu(in_channels, channels)
-        self.attention = ATTENTION[attention](channels) if recurrence else None
+        self.attention = ATTENTION[attention](channels) if recurrence else nn.Identity()
         self.after = ConvNormRelu(channels, channels)
         self.bottleneck = ConvNormRelu(in_channels + channels, channels)
         self.recurrence = recurrence
@@ -99,7 +98,7 @@ class CCNet(nn.Module):
         return logits, resize(self.auxiliary(levels[2]), (height, width))
 
     def features(self, levels: list):
-        """The head's output `(B, head_channels, h, w)`, of the last level or of levels 2 to 4 fused at level 2's size."""
+        """The head's output `(B, head_channels, h, w)`; with fusion, of levels 2 to 4 at level 2's size."""
         if not self.fusion:
             return self.head(levels[-1])
         size = tuple(levels[1].shape[2:])

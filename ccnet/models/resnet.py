@@ -7,17 +7,7 @@ its 3×3 convolution. Parameter names are those of the published state dicts.
 
 from ccnet.ops.batch_norm import BatchNorm
 from ccnet.ops.pointwise import PointwiseConv
-from ccnet.runtime import jt
-
-nn = jt.nn
-
-# He et al., Table 1: block, blocks in each stage
-SIZES = {
-    "resnet18": ("basic", (2, 2, 2, 2)),
-    "resnet34": ("basic", (3, 4, 6, 3)),
-    "resnet50": ("bottleneck", (3, 4, 6, 3)),
-    "resnet101": ("bottleneck", (3, 4, 23, 3)),
-}
+from ccnet.runtime import nn
 
 
 def conv3x3(in_channels: int, out_channels: int, stride: int = 1, dilation: int = 1):
@@ -59,6 +49,15 @@ class Bottleneck(nn.Module):
         return nn.relu(out + (self.downsample(x) if self.downsample else x))
 
 
+# He et al., Table 1: block, blocks in each stage
+SIZES: dict[str, tuple[type[BasicBlock] | type[Bottleneck], tuple[int, ...]]] = {
+    "resnet18": (BasicBlock, (2, 2, 2, 2)),
+    "resnet34": (BasicBlock, (3, 4, 6, 3)),
+    "resnet50": (Bottleneck, (3, 4, 6, 3)),
+    "resnet101": (Bottleneck, (3, 4, 23, 3)),
+}
+
+
 class ResNet(nn.Module):
     """Image `(B, 3, H, W)` -> four levels of features, from stride 4 to `output_stride`.
 
@@ -66,8 +65,7 @@ class ResNet(nn.Module):
     """
 
     def __init__(self, name: str, output_stride: int = 8, deep_stem: bool = True, multi_grid: bool = False):
-        kind, depths = SIZES[name]
-        block = {"basic": BasicBlock, "bottleneck": Bottleneck}[kind]
+        block, depths = SIZES[name]
         self.in_channels = 128 if deep_stem else 64
         if deep_stem:
             self.conv1, self.bn1 = conv3x3(3, 64, stride=2), BatchNorm(64)

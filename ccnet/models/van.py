@@ -8,9 +8,7 @@ have every depthwise convolution dilated instead. Parameter names are those of t
 from ccnet.ops.batch_norm import BatchNorm
 from ccnet.ops.depthwise import DepthwiseConv
 from ccnet.ops.pointwise import PointwiseConv
-from ccnet.runtime import jt
-
-nn = jt.nn
+from ccnet.runtime import jt, nn
 
 # Guo et al., Table 2: channels and depths of the four stages
 SIZES = {

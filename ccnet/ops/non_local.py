@@ -1,8 +1,6 @@
-"""Non-local attention (Wang et al., arXiv:1711.07971, embedded Gaussian): the paper's baseline, every pixel to every pixel."""
+"""Non-local attention (Wang et al., arXiv:1711.07971): every pixel to every pixel, the paper's baseline."""
 
-from ccnet.runtime import jt
-
-nn = jt.nn
+from ccnet.runtime import jt, nn
 
 
 class NonLocal(nn.Module):

@@ -1,0 +1,39 @@
+# The commands people type. Each keeps its environment in .venv and makes it when needed.
+PYTHON ?= python3
+BIN := .venv/bin
+CORES ?= $(shell nproc)
+
+.PHONY: demo test check bench lock clean
+
+demo: .venv/run  ## the whole pipeline on the embedded dataset
+	$(BIN)/snakemake --cores $(CORES)
+	@$(BIN)/python -m ccnet show results/streets
+
+test: .venv/dev  ## all tests
+	$(BIN)/python -m pytest
+
+check: .venv/dev  ## what a pull request must pass besides the tests
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/snakefmt --check Snakefile workflow
+	$(BIN)/snakemake --lint
+
+lock: .venv/dev  ## pin every version that a fresh environment with the newest allowed ones has
+	rm -rf .venv/lock && $(PYTHON) -m venv .venv/lock
+	.venv/lock/bin/pip install --quiet . && .venv/lock/bin/pip freeze --exclude ccnet > requirements.lock
+	.venv/lock/bin/pip install --quiet '.[dev]' && .venv/lock/bin/pip freeze --exclude ccnet > requirements-dev.lock
+	rm -rf .venv/lock build *.egg-info
+
+.venv/bin/python:
+	$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "ccnet needs Python 3.11 or newer; name one: make PYTHON=python3.12 $(MAKECMDGOALS)")'
+	$(PYTHON) -m venv .venv
+
+.venv/run: .venv/bin/python pyproject.toml requirements.lock
+	$(BIN)/pip install --quiet --requirement requirements.lock
+	$(BIN)/pip install --quiet --no-deps --editable .
+	touch $@
+
+.venv/dev: .venv/run requirements-dev.lock
+	$(BIN)/pip install --quiet --requirement requirements-dev.lock
+	touch $@

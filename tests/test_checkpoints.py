@@ -1,0 +1,72 @@
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from ccnet import InputError
+from ccnet.checkpoints import Checkpoint, Checkpoints
+
+
+def checkpoint(step: int) -> Checkpoint:
+    return Checkpoint(step, {"model.w": np.full(3, step, np.float32)}, [{"step": step, "loss": 1.5}])
+
+
+def test_the_newest_is_loaded_and_two_are_kept(tmp_path):
+    with Checkpoints(tmp_path, "a") as store:
+        assert store.load() is None
+        for step in (1, 2, 30):
+            store.save(checkpoint(step))
+        loaded = store.load()
+    assert loaded is not None
+    assert (loaded.step, loaded.history) == (30, [{"step": 30, "loss": 1.5}])
+    np.testing.assert_array_equal(loaded.tensors["model.w"], [30, 30, 30])
+    assert len(list(tmp_path.glob("*.safetensors"))) == 2
+
+
+def test_a_torn_file_is_passed_over(tmp_path, capsys):
+    with Checkpoints(tmp_path, "a") as store:
+        store.save(checkpoint(1))
+        store.save(checkpoint(2))
+        newest = tmp_path / "step_00000002.safetensors"
+        newest.write_bytes(newest.read_bytes()[:-5])
+        loaded = store.load()
+    assert loaded is not None
+    assert loaded.step == 1
+    assert newest.name in capsys.readouterr().err
+
+
+def test_other_settings_are_not_continued(tmp_path):
+    with Checkpoints(tmp_path, "a") as store:
+        store.save(checkpoint(5))
+    with Checkpoints(tmp_path, "b") as store:
+        assert store.load() is None
+
+
+def test_a_full_disk_leaves_the_last_checkpoint(tmp_path, monkeypatch):
+    with Checkpoints(tmp_path, "a") as store:
+        store.save(checkpoint(1))
+        monkeypatch.setattr(os, "fsync", lambda _: (_ for _ in ()).throw(OSError(28, "No space left on device")))
+        with pytest.raises(OSError, match="No space"):
+            store.save(checkpoint(2))
+        loaded = store.load()
+    assert loaded is not None
+    assert loaded.step == 1
+    assert not list(tmp_path.glob(".*"))
+
+
+def test_only_one_process_trains_in_a_folder(tmp_path):
+    code = f"from ccnet.checkpoints import Checkpoints\nCheckpoints({str(tmp_path)!r}, 'a').__enter__()"
+    with Checkpoints(tmp_path, "a"):
+        other = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert other.returncode != 0
+    assert f"process {os.getpid()}" in other.stderr
+    with Checkpoints(tmp_path, "a"):
+        pass  # and it is free again
+
+
+def test_the_lock_refuses_with_a_reason(tmp_path, monkeypatch):
+    monkeypatch.setattr("fcntl.lockf", lambda *_: (_ for _ in ()).throw(BlockingIOError()))
+    with pytest.raises(InputError, match="another training"), Checkpoints(tmp_path, "a"):
+        pass

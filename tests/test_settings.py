@@ -1,0 +1,78 @@
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ccnet import InputError
+from ccnet.settings import Settings, hyperparameters
+
+FLAT = {
+    "backbone": "resnet18", "head": "rcca", "recurrence": 2, "output_stride": None, "fusion": None, "deep_stem": True,
+    "multi_grid": False, "head_channels": None, "dropout": 0.1, "drop_path": 0.0, "pretrained": None,
+    "optimizer": "sgd", "learning_rate": 0.01, "momentum": 0.9, "weight_decay": 5e-4, "steps": 4, "warmup_steps": 1,
+    "power": 0.9, "final_learning_rate": 0.0, "batch_size": 2, "crop_size": 64, "scale": [0.5, 2.0], "flip": True,
+    "photometric": True, "max_class_share": 0.75, "loss": "cross_entropy", "auxiliary_weight": 0.4,
+    "category_consistency": 0, "seed": 0,
+}  # fmt: skip
+
+
+def test_flat_names_find_their_groups():
+    settings = Settings.from_flat(FLAT)
+    assert settings.optimizer.name == "sgd"
+    assert settings.data.scale == [0.5, 2.0]
+    assert set(FLAT) == set(hyperparameters())
+
+
+def test_round_trip_through_a_file(tmp_path):
+    path = tmp_path / "settings.json"
+    settings = Settings.from_flat(FLAT)
+    path.write_text(json.dumps(settings.as_dict()))
+    assert Settings.read(path) == settings
+
+
+@pytest.mark.parametrize("change", ["optimizer.learning_rate=0.02", "learning_rate=0.02"])
+def test_set_changes_a_hyperparameter_by_address_or_name(tmp_path, change):
+    path = tmp_path / "settings.json"
+    path.write_text(json.dumps(Settings.from_flat(FLAT).as_dict()))
+    changed = Settings.read(path, [change])
+    assert changed.optimizer.learning_rate == 0.02
+    assert changed.fingerprint() != Settings.read(path).fingerprint()
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "names"),
+    [
+        ("learning_rate", -1, ["optimizer.learning_rate", "-1", "greater than 0"]),
+        ("backbone", "resnet19", ["model.backbone", "resnet19", "van_tiny"]),
+        ("steps", "many", ["schedule.steps", "many", "integer"]),
+        ("flip", 1, ["data.flip", "boolean"]),
+        ("learnig_rate", 0.1, ["learnig_rate"]),
+        ("scale", [1.0], ["data.scale"]),
+        ("pretrained", {"path": "w.safetensors", "sha256": "short"}, ["pretrained.sha256", "short"]),
+    ],
+)
+def test_a_wrong_value_is_named_with_what_is_allowed(key, value, names):
+    with pytest.raises(InputError) as caught:
+        Settings.from_flat({**FLAT, key: value})
+    assert all(name in str(caught.value) for name in names), str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_missing_value_is_named():
+    with pytest.raises(InputError, match=r"loss\.auxiliary_weight"):
+        Settings.from_flat({key: value for key, value in FLAT.items() if key != "auxiliary_weight"})
+
+
+def test_an_unreadable_file_is_named(tmp_path):
+    (tmp_path / "settings.json").write_text("{")
+    with pytest.raises(InputError, match=r"settings\.json"):
+        Settings.read(tmp_path / "settings.json")
+
+
+@given(st.sampled_from(sorted(FLAT)), st.integers(0, 3))
+def test_fingerprint_depends_on_values_alone(key, turn):
+    keys = list(FLAT)
+    rotated = {name: FLAT[name] for name in keys[turn:] + keys[:turn]}
+    assert Settings.from_flat(rotated).fingerprint() == Settings.from_flat(FLAT).fingerprint()
+    assert Settings.from_flat({**FLAT, "seed": 1}).fingerprint() != Settings.from_flat(FLAT).fingerprint()
