@@ -53,10 +53,7 @@ class Dataset:
 
 def _ade20k_classes() -> list[tuple[str, tuple[int, int, int]]]:
     with open(Path(__file__).with_name("ade20k.csv"), newline="") as file:
-        return [
-            (row["name"], (int(row["red"]), int(row["green"]), int(row["blue"])))
-            for row in csv.DictReader(file)
-        ]
+        return [(row["name"], (int(row["red"]), int(row["green"]), int(row["blue"]))) for row in csv.DictReader(file)]
 
 
 PLAIN = Layout(images="images/{split}", labels="labels/{split}")
@@ -132,9 +129,7 @@ DATASETS = {
         ),
     ),
     "voc2012": Dataset(
-        layout=Layout(
-            images="JPEGImages", labels="SegmentationClass", listing="ImageSets/Segmentation/{split}.txt"
-        ),
+        layout=Layout(images="JPEGImages", labels="SegmentationClass", listing="ImageSets/Segmentation/{split}.txt"),
         class_names=VOC2012,
         palette=voc_colours(21),
         archive=Archive(

@@ -38,9 +38,7 @@ def open_image(data: bytes, name: str, formats: tuple[str, ...] = FORMATS) -> Im
         image = Image.open(io.BytesIO(data), formats=formats)
     limit = Image.MAX_IMAGE_PIXELS
     if limit and image.width * image.height > limit:
-        raise InputError(
-            f"{name}: {image.width}×{image.height} is over the limit of {limit} pixels: cut it into tiles"
-        )
+        raise InputError(f"{name}: {image.width}×{image.height} is over the limit of {limit} pixels: cut it into tiles")
     return image
 
 

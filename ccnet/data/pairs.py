@@ -26,13 +26,10 @@ def find_root(layout: Layout, folder: Path) -> Path:
         raise InputError(f"{folder}: no such folder")
     for root in _breadth_first(folder, DEPTH):
         if any(
-            _images(layout, root, split).is_dir() and _labels(layout, root, split).is_dir()
-            for split in layout.splits
+            _images(layout, root, split).is_dir() and _labels(layout, root, split).is_dir() for split in layout.splits
         ):
             return root
-    wanted = " and ".join(
-        part.format(split=layout.splits["train"]) for part in (layout.images, layout.labels)
-    )
+    wanted = " and ".join(part.format(split=layout.splits["train"]) for part in (layout.images, layout.labels))
     raise InputError(f"{folder}: found no folders {wanted}, neither in it nor up to {DEPTH} levels below")
 
 
@@ -51,9 +48,7 @@ def find_pairs(layout: Layout, root: Path, split: str) -> list[Pair]:
             f"{_images(layout, root, split)}: no images for the {split} split"
             f" (looked for *{layout.image_ending} with {', '.join(SUFFIXES)})"
         )
-    _refuse_unpaired(
-        layout, root, split, [key for key in keys if not (key in images and key in labels)], images
-    )
+    _refuse_unpaired(layout, root, split, [key for key in keys if not (key in images and key in labels)], images)
     pairs = [Pair(key.replace("/", "_"), images[key], labels[key]) for key in keys]
     _refuse_repeated_names(pairs)
     return pairs
@@ -67,9 +62,7 @@ def _refuse_repeated_names(pairs: list[Pair]) -> None:
             raise InputError(f"{pair.image} and {other.image} would both be called {pair.name}: rename one")
 
 
-def _refuse_unpaired(
-    layout: Layout, root: Path, split: str, keys: list[str], images: dict[str, Path]
-) -> None:
+def _refuse_unpaired(layout: Layout, root: Path, split: str, keys: list[str], images: dict[str, Path]) -> None:
     if not keys:
         return
     key = keys[0]
@@ -101,9 +94,7 @@ def _by_key(folder: Path, suffixes: tuple[str, ...], ending: str) -> dict[str, P
             continue
         key = path.relative_to(folder).with_name(path.stem.removesuffix(ending)).as_posix()
         if key in found:
-            raise InputError(
-                f"{path}: {found[key].name} beside it has the same name but for the suffix: keep one"
-            )
+            raise InputError(f"{path}: {found[key].name} beside it has the same name but for the suffix: keep one")
         found[key] = path
     return found
 

@@ -1,0 +1,118 @@
+"""prepare: check image and label pairs and write them into one shard."""
+
+import io
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image, ImageOps
+
+from ccnet import InputError
+from ccnet.data import images, labels
+from ccnet.data.shards import Record, write_shard
+from ccnet.progress import progress
+
+LISTED = 50  # findings named in full
+JPEG_QUALITY = 95
+
+Check = Callable[[str, Path, Path], Record]
+
+
+def run(*, index: Path, split: str, shard: int, of: int, max_size: int | None, limit: int | None, out: Path) -> None:
+    """Write shard number `shard` of `of` (from 0) of a split: of its first `limit` pairs those with i % of == shard.
+
+    `max_size` bounds the longer side in pixels: larger pairs are resized, all others keep their files' bytes. Raises
+    InputError listing each pair that is damaged, of two sizes, coloured, outside the label table or wholly ignored.
+    """
+    if not 0 <= shard < of:
+        raise InputError(f"shard {shard} of {of}: shards are numbered from 0 to {of - 1}")
+    contents = _read_index(index, split)
+    table = labels.lookup_table(contents["label_table"], len(contents["class_names"]))
+    pairs = contents["pairs"][split][:limit][shard::of]
+
+    def check(name: str, image: Path, label: Path) -> Record:
+        return _record(name, image, label, table, len(contents["class_names"]), max_size)
+
+    records = _checked(pairs, index.parent, check, f"preparing {split} {shard + 1}/{of}")
+    write_shard(out, records, class_names=contents["class_names"], palette=contents["palette"], split=split)
+
+
+def _read_index(path: Path, split: str) -> dict[str, Any]:
+    try:
+        contents = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path}: cannot be read ({error}): fetch the dataset first") from error
+    if split not in contents["pairs"]:
+        raise InputError(f"{path}: has no split {split!r}, only {', '.join(contents['pairs'])}")
+    return contents
+
+
+def _checked(pairs: list[list[str]], folder: Path, check: Check, desc: str) -> Iterator[Record]:
+    """The records of all sound pairs; after the last one, an InputError that lists what is wrong with the others."""
+    findings = []
+    for name, image, label in progress(pairs, desc=desc, unit="img"):
+        try:
+            yield check(name, folder / image, folder / label)
+        except InputError as error:
+            findings.append(str(error))
+    if findings:
+        more = [f"… and {len(findings) - LISTED} more"] if len(findings) > LISTED else []
+        listing = "\n  ".join(findings[:LISTED] + more)
+        raise InputError(f"{len(findings)} of {len(pairs)} pairs cannot be used: mend or remove them:\n  {listing}")
+
+
+def _record(
+    name: str, image_path: Path, label_path: Path, table: np.ndarray, num_classes: int, max_size: int | None
+) -> Record:
+    """One pair, checked. Raises InputError naming the file at fault."""
+    image_bytes, label_bytes = _read(image_path), _read(label_path)
+    image = images.open_image(image_bytes, str(image_path))
+    raw = labels.decode(label_bytes, str(label_path))
+    _check_sizes(image, raw, image_path, label_path)
+    with images.refusing_damage(str(image_path)):
+        image.load()
+    label = _remapped(raw, table, label_path)
+    if max_size is not None and max(image.size) > max_size:
+        image, label, image_bytes = _shrunk(image, label, max_size)
+        label_bytes = labels.encode(label)
+    elif not np.array_equal(label, raw):
+        label_bytes = labels.encode(label)
+    return Record(name, image_bytes, label_bytes, *image.size, labels.histogram(label, num_classes))
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror})") from error
+
+
+def _check_sizes(image: Image.Image, label: np.ndarray, image_path: Path, label_path: Path) -> None:
+    height, width = label.shape
+    if image.size == (width, height):
+        return
+    turned = image.size == (height, width) and image.getexif().get(0x0112, 1) > 4
+    remedy = "; its EXIF orientation turns it: save it upright" if turned else ""
+    raise InputError(f"{image_path}: is {image.width}×{image.height}, its label {label_path} {width}×{height}{remedy}")
+
+
+def _remapped(raw: np.ndarray, table: np.ndarray, path: Path) -> np.ndarray:
+    try:
+        label = labels.remap(raw, table)
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from error
+    if (label == labels.IGNORE).all():
+        raise InputError(f"{path}: every pixel is ignored: nothing to learn or to measure")
+    return label
+
+
+def _shrunk(image: Image.Image, label: np.ndarray, max_size: int) -> tuple[Image.Image, np.ndarray, bytes]:
+    """The pair with its longer side at `max_size`, and the image's bytes: JPEG if it was one, else PNG."""
+    kind = "PNG" if image.format == "PNG" else "JPEG"
+    small = ImageOps.contain(images.to_rgb(image), (max_size, max_size), Image.Resampling.LANCZOS)
+    buffer = io.BytesIO()
+    small.save(buffer, kind, **({"quality": JPEG_QUALITY, "subsampling": 0} if kind == "JPEG" else {}))
+    small_label = Image.fromarray(label).resize(small.size, Image.Resampling.NEAREST)
+    return small, np.asarray(small_label), buffer.getvalue()
