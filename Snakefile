@@ -8,18 +8,13 @@ min_version("9.14")
 configfile: "config.yaml"
 
 
+include: "workflow/rules/config.smk"
 include: "workflow/rules/common.smk"
 include: "workflow/rules/data.smk"
 include: "workflow/rules/train.smk"
 include: "workflow/rules/evaluate.smk"
 include: "workflow/rules/segment.smk"
 include: "workflow/rules/report.smk"
-
-
-rule report:
-    default_target: True
-    input:
-        expand("results/{dataset}/report.html", dataset=DATASET),
 
 
 rule fetch:
@@ -50,3 +45,13 @@ rule segment:
             run=RUNS,
             folder=FOLDERS,
         ),
+
+
+# All that was asked for, so that a lost file is made again even if the report outlived it.
+rule report:
+    default_target: True
+    input:
+        expand("results/{dataset}/report.html", dataset=DATASET),
+        rules.train.input,
+        rules.evaluate.input,
+        rules.segment.input,

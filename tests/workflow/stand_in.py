@@ -1,0 +1,60 @@
+"""What stands in for `ccnet.cli` when the DAG is under test: it makes the files a command would make.
+
+calls.log in the working directory says when each command starts and ends. Files beside it change what happens: while
+`hold` is there, a training waits to be interrupted; while `meet` is, a shard waits until another is being prepared
+too; the command that `fail` names fails.
+"""
+
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator
+from itertools import pairwise
+from pathlib import Path
+
+
+def note(text: str) -> None:
+    with open("calls.log", "a") as log:
+        log.write(text + "\n")
+
+
+def wait_until(met: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 60
+    while not met():
+        if time.monotonic() > deadline:
+            sys.exit("waited in vain")
+        time.sleep(0.05)
+
+
+def interrupted(*_: object) -> None:
+    time.sleep(1)
+    Path("saved").touch()
+    print("saved", flush=True)
+    sys.exit(130)
+
+
+def outputs(verb: str, options: dict[str, str]) -> Iterator[Path]:
+    inside = {"fetch": "index.json", "segment": "index.csv"}.get(verb, "")
+    yield Path(options["--out"], inside)
+    if "--history" in options:
+        yield Path(options["--history"])
+    if "--examples" in options:
+        yield Path(options["--examples"], "one.png")
+
+
+def main() -> None:
+    verb, *rest = sys.argv[1:]
+    call = " ".join([verb, *rest])
+    note(f"start {call}")
+    if Path("fail").exists() and Path("fail").read_text() == verb:
+        sys.exit(f"ccnet {verb}: error: no luck")
+    if verb == "train":
+        signal.signal(signal.SIGINT, interrupted)
+        time.sleep(0.3)
+        wait_until(lambda: not Path("hold").exists())
+    if verb == "prepare" and Path("meet").exists():
+        wait_until(lambda: Path("calls.log").read_text().count("start prepare") > 1)
+    for path in outputs(verb, dict(pairwise(rest))):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(rest[0] if verb == "settings" else verb)
+    note(f"end {call}")

@@ -1,0 +1,151 @@
+"""config.yaml, its schema, the presets and the profiles."""
+
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import yaml
+
+from .conftest import ROOT, Workplace
+
+SCHEMA = yaml.safe_load((ROOT / "workflow/schemas/config.schema.yaml").read_text())
+CONFIG = yaml.safe_load((ROOT / "config.yaml").read_text())
+PRESETS = sorted((ROOT / "workflow/presets").glob("*.yaml"))
+
+WRONG = {
+    "traning: {}": "config: traning: unknown key; did you mean 'training'?",
+    "training: {lerning_rate: 0.1}": "config: training.lerning_rate: unknown key; did you mean 'learning_rate'?",
+    "runs: {van_tiny: {learning_rate: -1}}": (
+        "config: runs.van_tiny.learning_rate: -1 is not allowed: must be greater than 0"
+    ),
+    "runs: {x: {backbone: resnet19}}": (
+        "config: runs.x.backbone: 'resnet19' is not allowed: must be one of resnet18, resnet34, resnet50, resnet101,"
+        " van_tiny, van_small, van_base, van_large"
+    ),
+    "runs: {mine: {}}": "config: runs.mine: not a backbone's name, so it needs `backbone:`, one of resnet18, ",
+    "runs: {logs: {}}": "config: runs: 'logs' is not allowed: the pipeline keeps its own files under this name",
+    "runs: {a/b: {}}": "config: runs: 'a/b' is not allowed: must match ",
+    "runs: {resnet18: null, van_tiny: null}": "config: runs: all are removed (null): at least one must stay",
+    "training: {van: {learning_rate: 1e-2}}": (
+        "config: training.van.learning_rate: '1e-2' is not allowed: must be a number; write 1.0e-2"
+    ),
+    "training: {steps: '300'}": "config: training.steps: '300' is not allowed: must be a whole number",
+    "training: {power: .nan}": "config: training.power: NaN is not allowed: must be a number",
+    "training: {scale: [1.0]}": "config: training.scale: [1.0] is not allowed: must have at least 2 items",
+    "training: {recurrence: 9}": "config: training.recurrence: 9 is not allowed: must be at most 5",
+    "dataset: {shards: {val: 0}}": "config: dataset.shards.val: 0 is not allowed: must be at least 1",
+    "dataset: {name: cityscapes}": (
+        "config: dataset.source: null is not allowed: cityscapes is not downloaded, so name yours"
+    ),
+    "device: gpu": "config: device: 'gpu' is not allowed: must be one of auto, cpu, cuda",
+}
+
+
+@pytest.mark.parametrize("overlay", WRONG)
+def test_a_wrong_value_is_refused_in_one_line_that_says_what_is_allowed(workplace: Workplace, overlay: str):
+    done = workplace.snakemake("--dry-run", overlays=(workplace.overlay(overlay),))
+    lines = [line for line in done.stderr.splitlines() if line.startswith("config: ")]
+    assert done.returncode == 1
+    assert len(lines) == 1
+    assert lines[0].startswith(WRONG[overlay])
+    assert "Traceback" not in done.stderr
+
+
+def test_all_errors_are_told_at_once(workplace: Workplace):
+    overlay = workplace.overlay("{device: gpu, workers: -1, runs: {van_tiny: {dropout: 2}}}")
+    done = workplace.snakemake("--dry-run", overlays=(overlay,))
+    assert done.stderr.count("\nconfig: ") == 3
+
+
+def test_a_missing_key_is_named(tmp_path: Path):
+    (tmp_path / "config.yaml").write_text("training: {}")
+    options = ["--snakefile", str(ROOT / "Snakefile"), "--directory", str(tmp_path), "--cores", "1", "--dry-run"]
+    command = [sys.executable, "-m", "snakemake", *options]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 1
+    assert "config: dataset: missing\n" in done.stderr
+
+
+def described(schema: dict, where: str = "") -> Iterator[tuple[str, dict]]:
+    """(where, schema) of every key, at any depth."""
+    for name, part in {**schema.get("properties", {}), **schema.get("$defs", {})}.items():
+        yield f"{where}{name}", part
+        yield from described(part, f"{where}{name}.")
+    if isinstance(schema.get("additionalProperties"), dict):
+        yield f"{where}*", schema["additionalProperties"]
+        yield from described(schema["additionalProperties"], f"{where}*.")
+
+
+def test_the_schema_describes_every_key_and_has_no_defaults():
+    parts = dict(described(SCHEMA))
+    assert "$defs.hyperparameters.learning_rate" in {f"$defs.{where}" for where in parts}
+    assert [where for where, part in parts.items() if "$ref" not in part and not part.get("description")] == []
+    assert [where for where, part in parts.items() if "default" in part] == []
+
+
+def test_the_schema_refuses_unknown_keys_everywhere():
+    shared = SCHEMA["$defs"]["hyperparameters"]  # closed where it is used
+    for where, part in described(SCHEMA):
+        if "properties" in part and part is not shared:
+            assert part.get("additionalProperties") is False or part.get("unevaluatedProperties") is False, where
+
+
+def test_the_config_gives_every_run_every_hyperparameter():
+    training = dict(CONFIG["training"])
+    families = {name: training.pop(name) for name in ("resnet", "van")}
+    for family in families.values():
+        assert set(training) | set(family) == set(SCHEMA["$defs"]["hyperparameters"]["properties"])
+
+
+def test_every_value_of_the_config_has_a_comment():
+    lines = (ROOT / "config.yaml").read_text().splitlines()
+    assert [line for line in lines if re.match(r"\s*\w+:", line) and " # " not in line] == []
+
+
+@pytest.mark.parametrize("preset", PRESETS, ids=lambda path: path.stem)
+def test_a_preset_plans_a_whole_pipeline(workplace: Workplace, preset: Path):
+    values = yaml.safe_load(preset.read_text())
+    overlays = [preset]
+    if preset.stem == "cityscapes":
+        overlays.append(workplace.overlay("dataset: {source: /data/cityscapes}"))
+    jobs = workplace.jobs(overlays=tuple(overlays))
+    runs = {job.split()[1] for job in jobs if job.startswith("train_run")}
+    expected = {name for name, own in (CONFIG["runs"] | values.get("runs", {})).items() if own is not None}
+    assert runs == expected
+    assert "write_report" in jobs
+
+
+@pytest.mark.parametrize("preset", PRESETS, ids=lambda path: path.stem)
+def test_a_preset_reads_as_an_experiment(preset: Path):
+    header = [line for line in preset.read_text().splitlines() if line.startswith("#")]
+    for word in ("Recipe", "Cost", "Score", "Command"):
+        assert any(line.startswith(f"# {word}") for line in header)
+    assert f"snakemake --configfile workflow/presets/{preset.name}" in "\n".join(header)
+
+
+def test_the_cluster_profile_names_rules_that_exist():
+    profile = yaml.safe_load((ROOT / "profiles/slurm/config.yaml").read_text())
+    rules = "\n".join(path.read_text() for path in (ROOT / "workflow/rules").glob("*.smk"))
+    for rule in {*profile["set-threads"], *profile["set-resources"]}:
+        assert f"rule {rule}:" in rules
+
+
+def test_the_rules_import_no_ccnet():
+    for path in [ROOT / "Snakefile", *(ROOT / "workflow/rules").glob("*.smk")]:
+        assert not re.search(r"^\s*(import|from) ccnet", path.read_text(), re.MULTILINE), path
+
+
+def test_snakemake_finds_nothing_to_criticise(workplace: Workplace):
+    done = workplace.snakemake("--lint")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "good condition" in done.stdout + done.stderr
+
+
+def test_the_rules_are_formatted():
+    done = subprocess.run(
+        [sys.executable, "-m", "snakefmt", "--check", "Snakefile", "workflow"], cwd=ROOT, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr

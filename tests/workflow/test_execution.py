@@ -1,0 +1,129 @@
+"""What the rules run, and what they run at once."""
+
+import json
+import os
+import signal
+import subprocess
+import time
+import zipfile
+
+import pytest
+
+from .conftest import ROOT, Workplace
+
+
+def test_every_command_is_called_as_agreed(finished: Workplace):
+    calls = {line.removeprefix("start ") for line in finished.calls() if line.startswith("start")}
+    streets = "results/streets"
+    assert f"fetch --dataset streets --out {streets}/source" in calls
+    assert (
+        f"prepare {streets}/source/index.json --split train --shard 1 --of 2 --out {streets}/shards/train-1-of-2.h5"
+        in calls
+    )
+    assert (
+        f"train --settings {streets}/van_tiny/settings.json"
+        f" --shards {streets}/shards/train-0-of-2.h5 {streets}/shards/train-1-of-2.h5"
+        f" --checkpoints {streets}/van_tiny/checkpoints --out {streets}/van_tiny/weights.safetensors"
+        f" --history {streets}/van_tiny/history.csv --device auto --workers 1"
+    ) in calls
+    assert (
+        f"segment {streets}/source/photos --weights {streets}/resnet18/weights.safetensors"
+        f" --out {streets}/resnet18/segmented/photos --device auto"
+    ) in calls
+    assert (
+        f"report --labels {streets}/labels.json --shards {streets}/shards/val-0-of-1.h5"
+        f" --runs {streets}/resnet18 {streets}/van_tiny --out {streets}/report.html"
+    ) in calls
+
+
+def test_a_run_overrides_its_family_and_its_family_the_shared_recipe(workplace: Workplace):
+    overlay = workplace.overlay("""
+        training: {steps: 1, power: 1.0, seed: 1, van: {power: 2.0, seed: 2}}
+        runs: {mine: {backbone: van_small, seed: 3}}
+    """)
+    settings = "results/streets/mine/settings.json"
+    assert workplace.snakemake(settings, overlays=(overlay,)).returncode == 0
+    recipe = json.loads((workplace.folder / settings).read_text())
+    assert (recipe["steps"], recipe["power"], recipe["seed"]) == (1, 2.0, 3)
+    assert recipe["backbone"] == "van_small"
+    assert "van" not in recipe
+    assert "resnet" not in recipe
+
+
+def test_the_options_of_a_preparation_reach_it(workplace: Workplace):
+    overlay = workplace.overlay("dataset: {source: 'a b', max_size: 64, limit: {train: 8}}")
+    assert workplace.snakemake("prepare", overlays=(overlay,)).returncode == 0
+    calls = workplace.calls()
+    assert "start fetch --dataset streets --source a b --out results/streets/source" in calls
+    train, val = (next(call for call in calls if f"--split {split}" in call) for split in ("train", "val"))
+    assert "--max-size 64 --limit 8" in train
+    assert "--max-size 64 --out" in val
+
+
+def test_two_networks_never_share_the_gpu(finished: Workplace):
+    needing = [line for line in finished.calls() if line.split()[1] in ("train", "evaluate", "segment")]
+    assert len(needing) == 12
+    for start, end in zip(needing[::2], needing[1::2], strict=True):
+        assert start.removeprefix("start ") == end.removeprefix("end ")
+
+
+def test_shards_are_prepared_side_by_side(finished: Workplace):
+    # In the finished folder a shard waits for another one to be started.
+    assert sum(call.startswith("end prepare") for call in finished.calls()) == 3
+
+
+def test_with_two_gpus_two_trainings_run_at_once(workplace: Workplace):
+    done = workplace.snakemake("train", "--resources", "gpu=2")
+    assert done.returncode == 0
+    trainings = [call.split()[0] for call in workplace.calls() if call.split()[1] == "train"]
+    assert trainings == ["start", "start", "end", "end"]
+
+
+def test_an_interrupted_training_may_save_and_says_so_in_its_log(workplace: Workplace):
+    (workplace.folder / "hold").touch()
+    command = workplace.command("results/streets/resnet18/weights.safetensors")
+    process = subprocess.Popen(command, cwd=ROOT, env=workplace.environment(), start_new_session=True)
+    calls = workplace.folder / "calls.log"
+    while "start train" not in (calls.read_text() if calls.exists() else ""):
+        assert process.poll() is None
+        time.sleep(0.1)
+    time.sleep(0.5)
+    os.killpg(process.pid, signal.SIGINT)
+    assert process.wait(timeout=60) != 0
+    assert (workplace.folder / "saved").exists()
+    assert "saved" in (workplace.folder / "results/streets/logs/train-resnet18.log").read_text()
+
+
+@pytest.mark.parametrize("verb", ["prepare", "train"])
+def test_a_failed_command_fails_its_job_in_its_own_words(workplace: Workplace, verb: str):
+    (workplace.folder / "fail").write_text(verb)
+    done = workplace.snakemake("train")
+    assert done.returncode != 0
+    assert f"ccnet {verb}: error: no luck" in done.stdout + done.stderr
+    assert not any(workplace.folder.glob("results/streets/*/weights.safetensors"))
+
+
+def test_snakemakes_own_report(copy: Workplace):
+    archive = copy.folder / "report.zip"
+    done = copy.snakemake("--report", archive)
+    assert done.returncode == 0, done.stderr
+    assert any(name.endswith("report.html") for name in zipfile.ZipFile(archive).namelist())
+
+
+@pytest.mark.slow
+def test_the_pipeline_itself_on_a_few_small_images(tmp_path):
+    workplace = Workplace(tmp_path)
+    overlay = workplace.overlay("""
+        dataset: {limit: {train: 8, val: 4}}
+        training: {steps: 2, warmup_steps: 0, batch_size: 2, crop_size: 64}
+    """)
+    done = workplace.snakemake(overlays=(overlay,))
+    assert done.returncode == 0, done.stderr
+    results = tmp_path / "results" / "streets"
+    assert (results / "report.html").read_text().lstrip().lower().startswith("<!doctype html")
+    for run in ("resnet18", "van_tiny"):
+        metrics = json.loads((results / run / "metrics.json").read_text())
+        assert 0 <= metrics["mean_iou"] <= 1
+        assert metrics["protocol"]["images"] == 4
+        assert "ok" in (results / run / "segmented/photos/index.csv").read_text()
+    assert workplace.jobs(overlays=(overlay,)) == set()

@@ -1,0 +1,105 @@
+"""This changed, hence exactly these jobs run again."""
+
+import shutil
+
+import pytest
+
+from .conftest import Workplace
+
+RUNS = ("resnet18", "van_tiny")
+
+
+def after_settings(run: str) -> set[str]:
+    return {f"write_settings {run}", f"train_run {run}", *after_weights(run)}
+
+
+def after_weights(run: str) -> set[str]:
+    return {f"evaluate_run {run}", f"segment_folder {run} photos", "write_report"}
+
+
+EVALUATED = {"write_report", *(f"evaluate_run {run}" for run in RUNS)}
+RETRAINED = {"write_report"}.union(*({f"train_run {run}", *after_weights(run)} for run in RUNS))
+PREPARED = {"prepare_shard train 0", "prepare_shard train 1", "prepare_shard val 0", "verify_shards"}
+
+TABLE = {
+    "nothing": ("{}", set()),
+    "one run's learning rate": ("runs: {van_tiny: {learning_rate: 0.005}}", after_settings("van_tiny")),
+    "a family's weight decay": ("training: {resnet: {weight_decay: 0.001}}", after_settings("resnet18")),
+    "the shared batch size": ("training: {batch_size: 4}", after_settings("resnet18") | after_settings("van_tiny")),
+    "a new run": ("runs: {r1: {backbone: resnet18, recurrence: 1}}", after_settings("r1")),
+    "one run less": ("runs: {van_tiny: null}", {"write_report"}),
+    "the device": ("device: cpu", set()),
+    "the workers": ("workers: 3", set()),
+    "a size limit": ("dataset: {max_size: 100}", PREPARED | RETRAINED),
+    "fewer train images": ("dataset: {limit: {train: 9}}", (PREPARED | RETRAINED) - {"prepare_shard val 0"}),
+    "fewer val images": (
+        "dataset: {limit: {val: 9}}",
+        {"prepare_shard val 0", "verify_shards"} | EVALUATED,
+    ),
+    "more val shards": (
+        "dataset: {shards: {val: 2}}",
+        {"prepare_shard val 0", "prepare_shard val 1", "verify_shards"} | EVALUATED,
+    ),
+    "another source": (
+        "dataset: {source: elsewhere}",
+        {"fetch_dataset"} | PREPARED | RETRAINED,
+    ),
+    "a folder more": (
+        "segment: {mine: results/elsewhere}",
+        {"write_report", *(f"segment_folder {run} mine" for run in RUNS)},
+    ),
+    "no folders": ("segment: {photos: null}", {"write_report"}),
+}
+
+
+@pytest.mark.parametrize("change", TABLE)
+def test_a_change_reruns_exactly_what_depends_on_it(finished: Workplace, change: str):
+    overlay, expected = TABLE[change]
+    assert finished.jobs(overlays=(finished.overlay(overlay),)) == expected
+
+
+def test_everything_runs_in_an_empty_folder(workplace: Workplace):
+    both = after_settings("resnet18") | after_settings("van_tiny")
+    assert workplace.jobs() == {"fetch_dataset"} | PREPARED | both
+
+
+def test_a_folder_of_the_users_is_segmented_again_when_photos_come(copy: Workplace):
+    photos = copy.folder / "my photos"
+    photos.mkdir()
+    overlay = copy.overlay(f"segment: {{mine: {photos}, photos: null}}")
+    assert copy.snakemake(overlays=(overlay,)).returncode == 0
+    assert copy.jobs(overlays=(overlay,)) == set()
+    (photos / "new.jpg").touch()
+    expected = {"write_report", *(f"segment_folder {run} mine" for run in RUNS)}
+    assert copy.jobs(overlays=(overlay,)) == expected
+
+
+def test_a_lost_run_is_made_again_alone(copy: Workplace):
+    shutil.rmtree(copy.folder / "results/streets/van_tiny")
+    assert copy.jobs() == after_settings("van_tiny")
+
+
+def test_lost_weights_are_made_again(copy: Workplace):
+    (copy.folder / "results/streets/van_tiny/weights.safetensors").unlink()
+    assert copy.jobs() == {"train_run van_tiny", *after_weights("van_tiny")}
+
+
+@pytest.mark.parametrize(
+    ("target", "expected"),
+    {
+        "fetch": {"fetch_dataset"},
+        "prepare": {"fetch_dataset"} | PREPARED,
+        "train": {"fetch_dataset"}
+        | PREPARED
+        | {f"{rule} {run}" for rule in ("write_settings", "train_run") for run in RUNS},
+    }.items(),
+)
+def test_a_named_target_stands_for_its_stage(workplace: Workplace, target: str, expected: set[str]):
+    assert workplace.jobs(target) == expected
+
+
+def test_the_later_targets_leave_the_report_out(workplace: Workplace):
+    jobs = workplace.jobs("evaluate", "segment")
+    assert {f"evaluate_run {run}" for run in RUNS} < jobs
+    assert {f"segment_folder {run} photos" for run in RUNS} < jobs
+    assert "write_report" not in jobs
