@@ -83,6 +83,8 @@ def learning_rate_svg(curves: list[Curve]) -> str:
     peaks = [max(curve.y) for curve in curves if len(curve.y)]
     if peaks and max(peaks) > 20 * min(peaks) > 0:
         axes.set_yscale("log")
+        axes.set_ylim(bottom=min(peaks) / 100)
+        axes.yaxis.set_major_formatter("{x:g}")
     else:
         axes.set_ylim(bottom=0)
     axes.set_xlim(left=0)

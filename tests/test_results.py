@@ -1,0 +1,55 @@
+"""Files of the stages are read back as they were meant, or named when they cannot be."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from ccnet import InputError
+from ccnet.results import Segmented, Step, flat, pixels, read
+
+LEAVES = st.integers() | st.text() | st.lists(st.integers())
+NAMES = st.text("abc", min_size=1)
+
+
+def test_groups_become_dotted_keys():
+    assert flat({"a": {"b": {"c": 1}, "d": [2]}, "e": None}) == {"a.b.c": 1, "a.d": [2], "e": None}
+
+
+@given(st.dictionaries(NAMES, LEAVES | st.dictionaries(NAMES, LEAVES)))
+def test_flattening_loses_no_leaf(tree):
+    leaves = sum(len(value) if isinstance(value, dict) else 1 for value in tree.values())
+    assert len(flat(tree)) == leaves
+
+
+def test_csv_rows_become_numbers_and_quoted_text_stays_whole(tmp_path):
+    (tmp_path / "history.csv").write_text("step,learning_rate,loss,images_per_second\n10,1e-3,nan,5\n")
+    (step,) = read(tmp_path / "history.csv", list[Step], "train")
+    assert (step.step, step.learning_rate) == (10, 0.001)
+    assert np.isnan(step.loss)
+    (tmp_path / "index.csv").write_text('file,status,reason\n"a,b.jpg",failed,"two\nlines"\n')
+    (row,) = read(tmp_path / "index.csv", list[Segmented], "segment")
+    assert (row.file, row.reason) == ("a,b.jpg", "two\nlines")
+
+
+@pytest.mark.parametrize("content", [b"\xff\xfe", b"", b"[]"])
+def test_what_is_not_a_table_of_settings_is_named(tmp_path, content):
+    path = tmp_path / "settings.json"
+    path.write_bytes(content)
+    with pytest.raises(InputError, match=r"settings\.json: .*`ccnet settings`") as caught:
+        read(path, dict[str, int], "settings")
+    assert "\n" not in str(caught.value)
+
+
+def test_palette_pictures_are_read_as_indices(tmp_path):
+    image = Image.fromarray(np.array([[0, 7, 255]], np.uint8)).convert("P")
+    image.putpalette([9] * 768)
+    image.save(tmp_path / "a.png")
+    assert pixels(tmp_path / "a.png").tolist() == [[0, 7, 255]]
+
+
+def test_what_is_not_a_picture_is_named(tmp_path):
+    (tmp_path / "a.png").write_bytes(b"no")
+    with pytest.raises(InputError, match=r"a\.png: not an image"):
+        pixels(tmp_path / "a.png")
