@@ -68,7 +68,7 @@ class Canvas:
         self.focal = 1.08 * (self.size[0] * self.size[1]) ** 0.5
         self.centre = self.size[0] * self.between(0.42, 0.58)
         self.horizon = self.size[1] * self.between(0.41, 0.52)
-        self.eye = self.between(1.6, 2.1)
+        self.eye = self.between(1.9, 2.4)
         self.bend = self.between(-0.0045, 0.0045)
         self.sun = self.pick((-1, 1))
         self.mood: Mood = self.pick(MOODS)
@@ -103,12 +103,10 @@ class Canvas:
 
     def _seen(self, colour: Colour, z: float, alpha: float) -> tuple[int, int, int, int]:
         """Everything fades into the skyline's colour with distance."""
-        red, green, blue = mix(colour, self.mood.skyline, min(0.75, max(0.0, z - 8) / 110))
+        red, green, blue = mix(colour, self.mood.skyline, min(0.5, max(0.0, z - 8) / 140))
         return (_byte(red), _byte(green), _byte(blue), _byte(255 * alpha))
 
-    def face(
-        self, points: Sequence[Point], colour: Colour, label: int | None = None, alpha: float = 1.0
-    ) -> None:
+    def face(self, points: Sequence[Point], colour: Colour, label: int | None = None, alpha: float = 1.0) -> None:
         """A flat polygon."""
         outline = [self.project(*point) for point in points]
         self._paint.polygon(outline, self._seen(colour, points[0][2], alpha))
@@ -118,9 +116,7 @@ class Canvas:
     def front(self, points: Sequence[Point], colour: Colour, label: int | None = None) -> None:
         """A polygon that is drawn only where its corners are seen in clockwise order: one side of a solid."""
         outline = [self.project(*point) for point in points]
-        turn = sum(
-            a[0] * b[1] - b[0] * a[1] for a, b in zip(outline, [*outline[1:], outline[0]], strict=True)
-        )
+        turn = sum(a[0] * b[1] - b[0] * a[1] for a, b in zip(outline, [*outline[1:], outline[0]], strict=True))
         if turn > 0:
             self.face(points, colour, label)
 
@@ -168,7 +164,7 @@ class Canvas:
         light = np.asarray(self.mood.light) * self.between(0.88, 1.08)
         pixels = np.asarray(image) * light * (0.94 + np.asarray(patches)[..., None] * (0.12 / 255))
         pixels += (texture * np.asarray(grain)[label])[..., None]
-        pixels += (self.rng.random((height, width, 3)) - 0.5) * self.between(4, 14)
+        pixels += (self.rng.random((height, width, 3)) - 0.5) * self.between(4, 11)
         return Image.fromarray(np.clip(pixels, 0, 255).astype(np.uint8)), Image.fromarray(label.copy())
 
 

@@ -23,14 +23,12 @@ def post(c: Canvas, x: float, z: float, height: float, width: float) -> Colour:
     return metal
 
 
-def lamp_post(c: Canvas, x: float, z: float, side: int) -> None:
+def lamp_post(c: Canvas, x: float, z: float) -> None:
     """A street lamp whose arm reaches over the road."""
-    height, width = c.between(4.2, 6), c.between(0.34, 0.42)
+    height, width = c.between(4.2, 6), c.between(0.38, 0.46)
     metal = post(c, x, z, height, width)
-    reach = -side * 1.3
-    c.upright(
-        x, z, ((0, height), (0, height - 0.3), (reach, height + 0.1), (reach, height + 0.35)), metal, POLE
-    )
+    reach = -1.3 if x > 0 else 1.3
+    c.upright(x, z, ((0, height), (0, height - 0.3), (reach, height + 0.1), (reach, height + 0.35)), metal, POLE)
     head = (
         (reach - 0.5, height + 0.05),
         (reach - 0.35, height + 0.45),
@@ -46,13 +44,11 @@ def lamp_post(c: Canvas, x: float, z: float, side: int) -> None:
     )
 
 
-def lantern(c: Canvas, x: float, z: float, side: int) -> None:
+def lantern(c: Canvas, x: float, z: float) -> None:
     """An old lamp post with a glass lantern on top."""
     height = c.between(3, 3.8)
-    metal = post(c, x, z, height, c.between(0.32, 0.4))
-    c.upright(
-        x, z, ((-0.22, height), (-0.42, height + 0.8), (0.42, height + 0.8), (0.22, height)), metal, POLE
-    )
+    metal = post(c, x, z, height, c.between(0.38, 0.46))
+    c.upright(x, z, ((-0.22, height), (-0.42, height + 0.8), (0.42, height + 0.8), (0.22, height)), metal, POLE)
     c.upright(
         x,
         z,
@@ -62,10 +58,10 @@ def lantern(c: Canvas, x: float, z: float, side: int) -> None:
     c.upright(x, z, ((-0.5, height + 0.8), (0, height + 1.2), (0.5, height + 0.8)), shade(metal, 0.8), POLE)
 
 
-def traffic_light(c: Canvas, x: float, z: float, side: int) -> None:
+def traffic_light(c: Canvas, x: float, z: float) -> None:
     """A post with the three lights, one of which is on."""
     height = c.between(2.3, 3)
-    metal = post(c, x, z, height, c.between(0.32, 0.38))
+    metal = post(c, x, z, height, c.between(0.36, 0.42))
     box = ((-0.36, height - 0.1), (-0.36, height + 1.5), (0.36, height + 1.5), (0.36, height - 0.1))
     c.upright(x, z, box, shade(metal, 0.6), POLE)
     on = c.pick((0, 1, 2))
@@ -73,16 +69,14 @@ def traffic_light(c: Canvas, x: float, z: float, side: int) -> None:
         c.disc((x, height + 0.2 + i * 0.5, z), (0.2, 0.2), colour if i == on else shade(colour, 0.3))
 
 
-def sign(c: Canvas, x: float, z: float, side: int) -> None:
+def sign(c: Canvas, x: float, z: float) -> None:
     """A traffic sign on its post."""
     height, radius = c.between(2.1, 2.7), c.between(0.6, 0.78)
-    post(c, x, z, height, c.between(0.26, 0.32))
+    post(c, x, z, height, c.between(0.32, 0.38))
     c.pick((_ban, _order, _warning, _parking, _stop, _priority))(c, (x, height, z - 0.05), radius)
 
 
-def _plate(
-    c: Canvas, at: Point, corners: tuple, scale: float, colour: Colour, label: int | None = None
-) -> None:
+def _plate(c: Canvas, at: Point, corners: tuple, scale: float, colour: Colour, label: int | None = None) -> None:
     x, y, z = at
     c.face([(x + a * scale, y + b * scale, z) for a, b in corners], colour, label)
 
@@ -118,7 +112,14 @@ def _warning(c: Canvas, at: Point, r: float) -> None:
 def _parking(c: Canvas, at: Point, r: float) -> None:
     _plate(c, at, SQUARE, r * 0.92, WHITE, SIGN)
     _plate(c, at, SQUARE, r * 0.84, BLUE)
-    _plate(c, at, ((-0.4, -0.6), (-0.4, 0.6), (0.4, 0.6), (0.4, 0), (-0.1, 0), (-0.1, -0.6)), r, WHITE)
+    _plate(
+        c,
+        at,
+        ((-0.42, -0.62), (-0.42, 0.62), (0.3, 0.62), (0.46, 0.3), (0.3, -0.1), (-0.14, -0.1), (-0.14, -0.62)),
+        r,
+        WHITE,
+    )
+    _plate(c, at, ((-0.14, 0.14), (-0.14, 0.38), (0.18, 0.38), (0.18, 0.14)), r, BLUE)
 
 
 def _stop(c: Canvas, at: Point, r: float) -> None:

@@ -29,7 +29,7 @@ WALLS = (
     (224, 190, 160),
 )
 ROOFS = ((124, 70, 58), (96, 84, 88), (142, 86, 66))
-AWNINGS = ((150, 60, 56), (60, 96, 84), (188, 150, 96), (88, 92, 128))
+AWNINGS = ((128, 74, 64), (74, 98, 88), (178, 148, 104), (92, 92, 116))
 
 
 def sky(c: Canvas) -> None:
@@ -43,9 +43,7 @@ def sky(c: Canvas) -> None:
     )
     cover = np.clip((noise - 125) / 60, 0, 1)[..., None] * c.mood.clouds
     colours = colours * (1 - cover) + np.asarray(mix(c.mood.skyline, WHITE, 0.6)) * cover
-    picture = Image.fromarray(colours.astype(np.uint8)).resize(
-        (c.size[0], height * 6), Image.Resampling.BILINEAR
-    )
+    picture = Image.fromarray(colours.astype(np.uint8)).resize((c.size[0], height * 6), Image.Resampling.BILINEAR)
     c.image.paste(picture, (0, 0))
 
 
@@ -83,9 +81,7 @@ def ground(c: Canvas, middle: float, half: float, junction: float | None) -> Non
 
 
 def _joint(c: Canvas, start: float, reach: float, z: float, colour: Colour) -> None:
-    c.face(
-        [(start, 0, z), (start + reach, 0, z), (start + reach, 0, z * 1.008), (start, 0, z * 1.008)], colour
-    )
+    c.face([(start, 0, z), (start + reach, 0, z), (start + reach, 0, z * 1.008), (start, 0, z * 1.008)], colour)
 
 
 def _markings(c: Canvas, middle: float, half: float, junction: float | None, asphalt: Colour) -> None:
@@ -116,9 +112,7 @@ def backdrop(c: Canvas) -> None:
             box = [(bent, 0, z), (bent, height, z), (bent - width, height, z), (bent - width, 0, z)]
             c.face(box, c.vary(c.pick(WALLS)), BUILDING)
         else:
-            c.disc(
-                (bent - width / 2, height * 0.2, z), (width * 0.7, height * 0.6), c.vary(c.pick(LEAVES)), TREE
-            )
+            c.disc((bent - width / 2, height * 0.2, z), (width * 0.7, height * 0.6), c.vary(c.pick(LEAVES)), TREE)
 
 
 def building(c: Canvas, side: int, x: float, near: float, far: float, low: bool) -> None:
@@ -156,7 +150,7 @@ def _windows(
             door = floor == 0 and bay % 3 == 1
             if door:
                 y, high = 0.0, storey * 0.8
-            glass = (250, 214, 140) if c.chance(c.mood.lamps) else c.vary((70, 84, 104), 12)
+            glass = (250, 214, 140) if c.chance(c.mood.lamps) else c.vary((104, 132, 160), 12)
             colour = shade(c.pick(AWNINGS), 0.8) if door else glass
             if near < 30:
                 _pane(c, at, u - 0.14, y - 0.14, wide + 0.28, high + 0.28, mix(wall, WHITE, 0.55))

@@ -123,9 +123,7 @@ def car(c: Canvas, x: float, z: float, heading: tuple[int, int]) -> None:
         c.front([at(u, y, v) for u, y in window][::order], glass)
         for hub in (0.8, length - 0.85):
             for radius, colour in ((0.36, BLACK), (0.2, (150, 152, 156))):
-                c.front(
-                    [at(hub + a * radius, 0.36 + b * radius, v) for a, b in CIRCLE][::-order], colour, CAR
-                )
+                c.front([at(hub + a * radius, 0.36 + b * radius, v) for a, b in CIRCLE][::-order], colour, CAR)
     _lamps(c, at, length)
 
 
@@ -146,22 +144,20 @@ def _lamps(c: Canvas, at: Callable[[float, float, float], Point], length: float)
 
 def person(c: Canvas, x: float, z: float) -> None:
     """Somebody walking or standing."""
-    size, stride = c.between(0.92, 1.12), c.between(0.02, 0.22)
+    size, stride = c.between(0.98, 1.15), c.between(0.04, 0.2)
     top, legs, skin = c.vary(c.pick(CLOTHES)), c.vary(c.pick(TROUSERS), 6), c.vary(c.pick(SKINS), 6)
     swing = c.between(-0.1, 0.12)
     c.shadow([(x + a * 0.5 - c.sun * 0.4, 0, z + b * 0.3) for a, b in CIRCLE], 1.2)
 
     def part(corners: tuple[tuple[float, float], ...], colour: Colour) -> None:
-        c.upright(x, z, [(across * size, up * size) for across, up in corners], colour, PERSON)
+        c.upright(x, z, [(1.15 * across * size, up * size) for across, up in corners], colour, PERSON)
 
     for s in (-1, 1):
         part(
             ((s * 0.02, 0.85), (s * 0.24, 0.85), (s * (0.2 + stride), 0), (s * stride, 0)),
             shade(legs, 1 - 0.1 * s),
         )
-        part(
-            ((s * stride, 0.1), (s * (0.22 + stride), 0.1), (s * (0.24 + stride), 0), (s * stride, 0)), BLACK
-        )
+        part(((s * stride, 0.1), (s * (0.22 + stride), 0.1), (s * (0.24 + stride), 0), (s * stride, 0)), BLACK)
     for s in (-1, 1):
         part(
             ((s * 0.2, 1.45), (s * 0.36, 1.38), (s * (0.42 + swing), 0.84), (s * (0.3 + swing), 0.84)),

@@ -1,9 +1,10 @@
 """The embedded dataset `streets`: street scenes drawn from a seed, with exact labels, like a small CamVid."""
 
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
-import numpy as np
 from PIL import Image
 
 from ccnet.data import street_poles as poles
@@ -27,12 +28,28 @@ PALETTE = (
     (192, 128, 128),
 )
 # Roughness of each class's surface, in grey levels.
-GRAIN = (2, 10, 12, 9, 26, 5, 6, 5, 4)
+GRAIN = (2, 9, 10, 7, 24, 4, 4, 4, 3)
 
 FIRST_SEED = {"train": 0, "val": 1_000_000, "photos": 2_000_000}
 PHOTO_SIZES = ((320, 240), (400, 225), (240, 320))
 
-Plan = list[tuple[float, partial]]
+
+class Street(NamedTuple):
+    """The plan of a street in metres: where its middle is, half its road's width, the walls' distance from the middle,
+    and how far ahead a side street crosses."""
+
+    middle: float
+    half: float
+    wall: float
+    junction: float | None
+
+
+class Step(NamedTuple):
+    """One thing to be drawn: how far away it ends, where it stands, and the stroke that draws it."""
+
+    z: float
+    x: float
+    draw: Callable[[], None]
 
 
 def draw(seed: int, size: tuple[int, int] = (192, 144)) -> tuple[Image.Image, Image.Image]:
@@ -41,114 +58,115 @@ def draw(seed: int, size: tuple[int, int] = (192, 144)) -> tuple[Image.Image, Im
     The same seed and size give the same bytes.
     """
     c = Canvas(seed, size)
-    middle, half = c.between(-1.4, 1.4), c.between(2.5, 3.1)
-    wall = half + c.between(3.6, 5.0)
+    half = c.between(2.4, 2.9)
     junction = c.between(14, 26) if c.chance(0.4) else None
+    street = Street(c.between(-1.4, 1.4), half, half + c.between(4.2, 5.6), junction)
     setting.sky(c)
     setting.backdrop(c)
-    setting.ground(c, middle, half, junction)
-    plan: Plan = []
-    for side in (-1, 1):
-        plan += row(c, side, middle + side * wall, junction)
-    plan += furniture(c, middle, half) + people(c, middle, half, wall) + traffic(c, middle, half, junction)
-    for _, thing in sorted(plan, key=lambda step: -step[0]):
-        thing()
+    setting.ground(c, street.middle, half, junction)
+    posts = furniture(c, street)
+    steps = row(c, street, -1) + row(c, street, 1) + posts + people(c, street, posts) + traffic(c, street)
+    for step in sorted(steps, key=lambda step: -step.z):
+        step.draw()
     return c.develop(GRAIN)
 
 
-def row(c: Canvas, side: int, x: float, junction: float | None) -> Plan:
+def row(c: Canvas, street: Street, side: int) -> list[Step]:
     """Houses along one side, or a park, with a gap for the side street."""
-    plan: Plan = []
+    steps: list[Step] = []
+    x, start, end = street.middle + side * street.wall, street.junction or 90, (street.junction or 90) + 7
     park, low = c.chance(0.15), c.chance(0.4)
     z = 2.0
     while z < 76:
         far = z + c.between(6, 12)
-        if junction and z < junction + 7 and far > junction:
-            far = junction
-        if far - z > 1.5:
-            if park or c.chance(0.08):
-                plan.append((far, partial(setting.hedge, c, side, x, z, far)))
-                plan.append(
-                    (far + 0.1, partial(things.tree, c, x + side * c.between(1.5, 4), c.between(z + 1, far)))
-                )
-            else:
-                plan.append((far, partial(setting.building, c, side, x, z, far, low)))
-        z = far + (7 if far == junction else 0)
-    return plan
+        if z < start:
+            far = min(far, start)
+        if park or c.chance(0.08):
+            steps.append(Step(far, x, partial(setting.hedge, c, side, x, z, far)))
+            steps.append(_at(c, things.tree, x + side * c.between(1.5, 4), c.between(z, far)))
+        else:
+            steps.append(Step(far, x, partial(setting.building, c, side, x, z, far, low)))
+        z = end if far == start else far
+    return steps
 
 
-def furniture(c: Canvas, middle: float, half: float) -> Plan:
-    """Lamps, signs and trees along both kerbs; near ones only where they would be too thin further off."""
-    kinds = (poles.lamp_post, poles.lantern, poles.traffic_light)
-    near = [c.pick(kinds), c.pick(kinds), poles.sign, poles.sign, "tree", c.pick((poles.sign, "tree"))]
-    order = c.rng.permutation(len(near))
-    plan: Plan = []
-    for slot, index in enumerate(order):
+def furniture(c: Canvas, street: Street) -> list[Step]:
+    """Lamps, signs and trees along both kerbs; only trees further off, where a post would be too thin."""
+    lights = (poles.lamp_post, poles.lantern, poles.traffic_light)
+    kinds = [c.pick(lights), poles.sign, c.pick((*lights, poles.sign)), c.pick((poles.sign, things.tree))]
+    steps: list[Step] = []
+    for slot, index in enumerate(c.rng.permutation(len(kinds))):
         side, place = (-1, 1)[slot % 2], slot // 2
-        x = middle + side * (half + 0.7)
-        z = c.nearest(x) * 1.2 * 1.27**place * c.between(0.95, 1.1)
-        kind = near[int(index)]
-        plan.append((z, partial(things.tree, c, x, z) if kind == "tree" else partial(kind, c, x, z, side)))
+        x = street.middle + side * (street.half + 0.7)
+        z = c.nearest(x) * c.between(1.15, 1.3) * 1.45**place
+        steps.append(_at(c, kinds[index], x, z))
     for side in (-1, 1):
-        for z in (18, 24, 32, 42):
-            if c.chance(0.4):
-                x = middle + side * (half + 1)
-                plan.append((z, partial(things.tree, c, x, z)))
-    return plan
+        x = street.middle + side * (street.half + 1)
+        steps += [_at(c, things.tree, x, z) for z in (18, 26, 38) if c.chance(0.35)]
+    return steps
 
 
-def people(c: Canvas, middle: float, half: float, wall: float) -> Plan:
-    """People on the pavements, and sometimes one who crosses the road."""
-    plan: Plan = []
-    for _ in range(int(c.rng.integers(4, 7))):
-        x = middle + c.pick((-1, 1)) * c.between(half + 0.6, wall - 0.6)
-        z = c.nearest(x) * c.between(1.05, 1.5)
-        plan.append((z, partial(things.person, c, x, z)))
-    if c.chance(0.3):
-        z = c.between(8, 13)
-        plan.append((z, partial(things.person, c, middle + c.between(-1, 1) * half, z)))
-    return plan
+def people(c: Canvas, street: Street, posts: list[Step]) -> list[Step]:
+    """People on the pavements and a few on the road; nobody where a post or somebody else would hide them."""
+    steps: list[Step] = []
+    room = c.size[0] * 0.07
+    columns = [c.project(post.x, 0, post.z)[0] for post in posts if post.z < 16]
+    crossing, crowd = c.pick((0, 1, 1, 2)), c.pick((4, 5))
+    for _ in range(80):
+        if len(steps) < crossing:
+            across, z = c.between(-1, 1) * street.half, c.between(6.5, 9)
+        else:
+            across, z = c.pick((-1, 1)) * c.between(street.half + 0.5, street.wall - 0.5), c.between(7.5, 13)
+        x = street.middle + across
+        column = c.project(x, 0, z)[0]
+        clear = all(abs(column - other) > room for other in columns)
+        if len(steps) < crowd and clear and room < column < c.size[0] - room:
+            columns.append(column)
+            steps.append(_at(c, things.person, x, z))
+    return steps
 
 
-def traffic(c: Canvas, middle: float, half: float, junction: float | None) -> Plan:
-    """Cars ahead, oncoming, parked and, at a junction, crossing."""
-    plan: Plan = []
-    lane = c.pick((-1, 1))
-    if c.chance(0.85):
-        z = c.between(8, 20)
-        plan.append((z, partial(things.car, c, middle + lane * half / 2, z, (0, 1))))
-    if c.chance(0.75):
-        z = c.between(9, 26)
-        plan.append((z, partial(things.car, c, middle - lane * half / 2, z + 4, (0, -1))))
-    if c.chance(0.5):
-        side = c.pick((-1, 1))
-        x = middle + side * (half - 0.7)
-        for z in np.arange(c.between(7.5, 10), 26, c.between(5.6, 7)):
-            plan.append((float(z), partial(things.car, c, x, float(z), (0, 1))))
-    if junction and c.chance(0.7):
-        way = c.pick((-1, 1))
-        plan.append((junction + 2, partial(things.car, c, middle + c.between(-4, 4), junction + 3, (way, 0))))
-    return plan
+def traffic(c: Canvas, street: Street) -> list[Step]:
+    """Cars ahead, oncoming or parked in either lane and, at a junction, one that crosses."""
+    steps: list[Step] = []
+    away, parked = c.pick((-1, 1)), c.pick((-1, 0, 1))
+    for lane in (-1, 1):
+        x = street.middle + lane * street.half / 2
+        if lane == parked:
+            x += lane * (street.half / 2 - 0.8)
+            steps += [_at(c, things.car, x, z, (0, 1)) for z in (c.between(9, 10.5), c.between(16, 18), 24)]
+        elif c.chance(0.85):
+            z = c.between(9, 16)
+            steps.append(_at(c, things.car, x, z, (0, 1)) if lane == away else _at(c, things.car, x, z + 4, (0, -1)))
+    if street.junction and c.chance(0.7):
+        x, z = street.middle + c.between(-4, 4), street.junction + 3
+        steps.append(_at(c, things.car, x, z, (c.pick((-1, 1)), 0)))
+    return steps
+
+
+def _at(c: Canvas, thing: Callable[..., None], x: float, z: float, *details: tuple[int, int]) -> Step:
+    return Step(z, x, partial(thing, c, x, z, *details))
 
 
 def write(out: Path, train: int = 480, val: int = 80, photos: int = 6) -> None:
     """Draw the dataset into `out`: images/, labels/, and photos/ of other sizes without labels.
 
-    Files that are there are kept, so an interrupted run continues.
+    Files appear only when whole; those that are there are kept, so an interrupted run continues.
     """
-    jobs = [("train", number) for number in range(1, train + 1)]
-    jobs += [("val", number) for number in range(1, val + 1)] + [
-        ("photos", number) for number in range(1, photos + 1)
-    ]
+    counts = {"train": train, "val": val, "photos": photos}
+    jobs = [(split, number) for split, count in counts.items() for number in range(1, count + 1)]
     for split, number in progress(jobs, desc="drawing streets", unit="scene"):
-        name, seed = f"street_{number:04d}", FIRST_SEED[split] + number
+        files, size = _files(Path(out), split, f"street_{number:04d}"), (192, 144)
         if split == "photos":
-            files = [Path(out, "photos", f"{name}.jpg")]
-        else:
-            files = [Path(out, "images", split, f"{name}.jpg"), Path(out, "labels", split, f"{name}.png")]
+            size = PHOTO_SIZES[number % len(PHOTO_SIZES)]
         if all(file.exists() for file in files):
             continue
-        size = PHOTO_SIZES[number % len(PHOTO_SIZES)] if split == "photos" else (192, 144)
-        for file, picture in zip(files, draw(seed, size), strict=False):
+        for file, picture in zip(files, draw(FIRST_SEED[split] + number, size), strict=False):
             with atomic(file) as temporary:
                 picture.save(temporary, quality=95)
+
+
+def _files(out: Path, split: str, name: str) -> list[Path]:
+    if split == "photos":
+        return [out / "photos" / f"{name}.jpg"]
+    return [out / "images" / split / f"{name}.jpg", out / "labels" / split / f"{name}.png"]
