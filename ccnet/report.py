@@ -44,6 +44,7 @@ def run(*, labels: Path, shards: list[Path], runs: list[Path], out: Path) -> Non
     )
     with atomic(out) as temporary:
         temporary.write_text(page, encoding="utf-8")
+    print(f"report of {len(loaded)} {'run' if len(loaded) == 1 else 'runs'}: {out}")
 
 
 def curves(runs: list[Run]) -> dict[str, Any]:
