@@ -5,6 +5,7 @@ import json
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -173,7 +174,7 @@ class ShardReader:
         with _whole(path), h5py.File(path, "r", locking=False) as file:
             return _Index.read(file), str(file.attrs["sha256"])
 
-    @property
+    @cached_property
     def names(self) -> list[str]:
         return [name for index in self._indices for name in index.names]
 
@@ -191,7 +192,7 @@ class ShardReader:
         """The split of each shard, in the order of `paths`."""
         return [index.split for index in self._indices]
 
-    @property
+    @cached_property
     def sizes(self) -> np.ndarray:
         """Width and height of each image, int32 `(N, 2)`."""
         return np.concatenate([index.sizes for index in self._indices])

@@ -6,9 +6,7 @@ from ccnet.data.catalog import DATASETS
 from ccnet.data.labels import IGNORE
 
 
-@pytest.mark.parametrize(
-    ("name", "classes"), [("camvid", 11), ("ade20k", 150), ("voc2012", 21), ("cityscapes", 19)]
-)
+@pytest.mark.parametrize(("name", "classes"), [("camvid", 11), ("ade20k", 150), ("voc2012", 21), ("cityscapes", 19)])
 def test_every_set_has_its_number_of_distinct_classes(name, classes):
     assert len(DATASETS[name].class_names) == len(set(DATASETS[name].class_names)) == classes
 
@@ -43,9 +41,7 @@ def test_raw_values_mean_what_the_publishers_say(name, raw, class_name):
     assert entry.class_names[entry.label_table[raw]] == class_name
 
 
-@pytest.mark.parametrize(
-    ("name", "raw"), [("ade20k", 0), ("camvid", 11), ("cityscapes", 0), ("cityscapes", 29)]
-)
+@pytest.mark.parametrize(("name", "raw"), [("ade20k", 0), ("camvid", 11), ("cityscapes", 0), ("cityscapes", 29)])
 def test_void_values_are_ignored(name, raw):
     assert DATASETS[name].label_table[raw] == IGNORE
 

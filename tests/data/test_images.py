@@ -54,9 +54,7 @@ def test_what_is_no_image_is_refused_by_name(data, reason):
 
 
 @pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
-@pytest.mark.parametrize(
-    "limit", [399, 150]
-)  # Pillow itself warns above its limit, and raises above twice of it
+@pytest.mark.parametrize("limit", [399, 150])  # Pillow itself warns above its limit, and raises above twice of it
 def test_a_decompression_bomb_is_refused_with_the_limit(monkeypatch, limit):
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", limit)
     with pytest.raises(InputError, match=rf"bomb\.png: .*{limit if limit == 399 else 2 * limit}"):

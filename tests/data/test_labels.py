@@ -50,9 +50,7 @@ def grey_png(bits, row):
     def chunk(kind, body):
         return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
 
-    packed = int("".join(format(value, f"0{bits}b") for value in row), 2).to_bytes(
-        len(row) * bits // 8, "big"
-    )
+    packed = int("".join(format(value, f"0{bits}b") for value in row), 2).to_bytes(len(row) * bits // 8, "big")
     header = struct.pack(">IIBBBBB", len(row), 1, bits, 0, 0, 0, 0)
     return (
         b"\x89PNG\r\n\x1a\n"

@@ -27,9 +27,7 @@ LAYOUTS = {
         ]
         for split in ("train", "val")
     },
-    "folder": {
-        split: [(f"images/{split}/a.jpeg", f"labels/{split}/a.png", "a")] for split in ("train", "val")
-    },
+    "folder": {split: [(f"images/{split}/a.jpeg", f"labels/{split}/a.png", "a")] for split in ("train", "val")},
 }
 
 

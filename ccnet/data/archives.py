@@ -1,0 +1,99 @@
+"""Unpacking archives from elsewhere: nothing outside the folder, no links, no bombs, and whole or not at all."""
+
+import shutil
+import tarfile
+import zipfile
+import zlib
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath
+from typing import IO, NamedTuple
+
+from ccnet import InputError
+from ccnet.files import atomic
+from ccnet.progress import progress
+
+GROWTH = 20  # photographs and PNGs hardly compress: more than this is a bomb
+SMALL = 2**26  # bytes that any archive may unpack to
+MARKER = ".unpacked"
+
+
+class _Member(NamedTuple):
+    name: str
+    size: int
+    is_folder: bool
+    content: IO[bytes] | None  # None for what is neither file nor folder: links, devices
+
+
+def unpack(archive: Path, folder: Path) -> Path:
+    """Unpack a .zip or .tar(.gz, .bz2, .xz) file into `folder` and return it; what was done before is kept.
+
+    Raises InputError naming the archive when it is damaged or of another kind, when a member would leave the folder or
+    is a link or device, and when the contents are absurdly large or larger than the disk.
+    """
+    stat = archive.stat()
+    state = f"{archive.resolve()}\n{stat.st_size}\n{stat.st_mtime_ns}\n"
+    marker = folder / MARKER
+    if marker.exists() and marker.read_text() == state:
+        return folder
+    if folder.exists():
+        shutil.rmtree(folder)
+    folder.mkdir(parents=True)
+    try:
+        _unpack_members(archive, folder, stat.st_size)
+    except (tarfile.TarError, zipfile.BadZipFile, zlib.error, EOFError, OSError, RuntimeError) as error:
+        raise InputError(f"{archive}: damaged, or cannot be unpacked ({error}): replace it") from error
+    with atomic(marker) as temporary:
+        temporary.write_text(state)
+    return folder
+
+
+def _unpack_members(archive: Path, folder: Path, packed: int) -> None:
+    limit = min(max(GROWTH * packed, SMALL), shutil.disk_usage(folder).free)
+    unpacked = 0
+    with progress(desc=f"unpacking {archive.name}", unit="B", unit_scale=True) as bar:
+        for member in _members(archive):
+            unpacked += member.size
+            if unpacked > limit:
+                raise InputError(
+                    f"{archive}: unpacks to over {limit} bytes: more than the disk holds, or absurdly much: refused"
+                )
+            _place(member, archive, folder)
+            bar.update(member.size)
+
+
+def _place(member: _Member, archive: Path, folder: Path) -> None:
+    parts = PurePosixPath(member.name.replace("\\", "/")).parts
+    if not parts or parts[0] == "/" or ".." in parts or ":" in parts[0]:
+        raise InputError(f"{archive}: its member {member.name!r} would leave the folder: refused")
+    target = folder.joinpath(*parts)
+    if member.is_folder:
+        target.mkdir(parents=True, exist_ok=True)
+        return
+    if member.content is None:
+        raise InputError(f"{archive}: its member {member.name!r} is a link or a device: refused")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with member.content as content, open(target, "wb") as file:
+        shutil.copyfileobj(content, file, 2**20)
+
+
+def _members(archive: Path) -> Iterator[_Member]:
+    if tarfile.is_tarfile(archive):
+        return _tar_members(archive)
+    if zipfile.is_zipfile(archive):
+        return _zip_members(archive)
+    raise InputError(f"{archive}: neither a whole zip nor a tar file (.zip, .tar, .tar.gz, .tar.bz2, .tar.xz)")
+
+
+def _tar_members(archive: Path) -> Iterator[_Member]:
+    with tarfile.open(archive) as tar:
+        for info in tar:
+            content = tar.extractfile(info) if info.isfile() else None
+            yield _Member(info.name, info.size, info.isdir(), content)
+
+
+def _zip_members(archive: Path) -> Iterator[_Member]:
+    with zipfile.ZipFile(archive) as zipped:
+        for info in zipped.infolist():
+            kind = info.external_attr >> 28  # the Unix file type: 0 unknown, 4 folder, 8 regular file
+            content = zipped.open(info) if kind in (0, 8) and not info.is_dir() else None
+            yield _Member(info.filename, info.file_size, info.is_dir(), content)
