@@ -63,5 +63,5 @@ def folder_or_index(wildcards):
 
 def threads_per_gpu():
     """The cores shared evenly by the jobs that may hold a GPU at once; on a cluster its profile says."""
-    gpus = workflow.global_resources.get("gpu")
-    return max(1, (workflow._cores or 8) // max(1, gpus.value if gpus else 1))
+    gpu = workflow.global_resources.get("gpu")
+    return max(1, (workflow._cores or 8) // ((gpu and gpu.value) or 1))
