@@ -7,7 +7,6 @@ CORES ?= $(shell nproc)
 
 demo: .venv/run  ## the whole pipeline on the embedded dataset
 	$(BIN)/snakemake --cores $(CORES)
-	@$(BIN)/python -m ccnet show results/streets
 
 test: .venv/dev  ## all tests
 	$(BIN)/python -m pytest
@@ -19,11 +18,11 @@ check: .venv/dev  ## what a pull request must pass besides the tests
 	$(BIN)/snakefmt --check Snakefile workflow
 	$(BIN)/snakemake --lint
 
-lock: .venv/dev  ## pin every version that a fresh environment with the newest allowed ones has
-	rm -rf .venv/lock && $(PYTHON) -m venv .venv/lock
+lock:  ## pin every version that a fresh environment with the newest allowed ones has
+	$(PYTHON) -m venv --clear .venv/lock
 	.venv/lock/bin/pip install --quiet . && .venv/lock/bin/pip freeze --exclude ccnet > requirements.lock
 	.venv/lock/bin/pip install --quiet '.[dev]' && .venv/lock/bin/pip freeze --exclude ccnet > requirements-dev.lock
-	rm -rf .venv/lock build *.egg-info
+	rm -rf .venv/lock
 
 .venv/bin/python:
 	$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "ccnet needs Python 3.11 or newer; name one: make PYTHON=python3.12 $(MAKECMDGOALS)")'

@@ -1,0 +1,72 @@
+import subprocess
+import sys
+
+import pytest
+
+import ccnet
+from ccnet import cli
+from ccnet.settings import hyperparameters
+
+
+def test_help_lists_every_verb_without_loading_any_of_them():
+    code = "import sys; from ccnet import cli; cli.build_parser().format_help(); print(*sys.modules)"
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    assert not {"jittor", "numpy", "pydantic"} & set(loaded)
+    assert all(verb in cli.build_parser().format_help() for verb in cli.VERBS)
+
+
+@pytest.mark.parametrize("verb", cli.VERBS)
+def test_each_help_has_an_example(verb, capsys):
+    with pytest.raises(SystemExit) as stopped:
+        cli.main([verb, "--help"])
+    assert stopped.value.code == 0
+    assert f"ccnet {verb} " in capsys.readouterr().out
+
+
+def test_train_help_lists_every_hyperparameter_with_its_range(capsys):
+    with pytest.raises(SystemExit):
+        cli.main(["train", "--help"])
+    shown = capsys.readouterr().out
+    for entry in hyperparameters().values():
+        assert entry["address"] in shown
+        assert entry["description"] in shown
+    assert "> 0, ≤ 10" in shown
+
+
+def test_usage_errors_exit_with_2(capsys):
+    with pytest.raises(SystemExit) as stopped:
+        cli.main(["train", "--nonsense"])
+    assert stopped.value.code == 2
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (ccnet.InputError("config.yaml: steps: -1"), "config.yaml: steps: -1"),
+        (OSError(28, "No space left on device", "w.safetensors"), "No space left on device: 'w.safetensors'"),
+        (RuntimeError("two\nlines"), "two lines"),
+    ],
+)
+def test_errors_are_one_line_and_exit_1(error, said, monkeypatch, capsys):
+    monkeypatch.setattr("ccnet.settings.run", lambda **_: (_ for _ in ()).throw(error))
+    assert cli.main(["settings", "{}", "--out", "x"]) == 1
+    captured = capsys.readouterr().err
+    assert captured.startswith("ccnet settings: error: ")
+    assert said in captured
+    assert captured.count("\n") == 1
+
+
+def test_debug_shows_the_traceback(monkeypatch):
+    monkeypatch.setattr("ccnet.settings.run", lambda **_: (_ for _ in ()).throw(RuntimeError("deep down")))
+    with pytest.raises(RuntimeError, match="deep down"):
+        cli.main(["settings", "{}", "--out", "x", "--debug"])
+
+
+def test_interruption_exits_130(monkeypatch):
+    monkeypatch.setattr("ccnet.settings.run", lambda **_: (_ for _ in ()).throw(KeyboardInterrupt()))
+    assert cli.main(["settings", "{}", "--out", "x"]) == 130
+
+
+def test_python_m_is_the_command():
+    shown = subprocess.run([sys.executable, "-m", "ccnet", "--version"], capture_output=True, text=True, check=True)
+    assert shown.stdout.strip() == f"ccnet {ccnet.__version__}"
