@@ -60,8 +60,8 @@ def strip(
     c.face([(left, 0, z) for z in steps] + [(right, 0, z) for z in reversed(steps)], colour, label)
 
 
-def ground(c: Canvas, middle: float, half: float, junction: float | None) -> None:
-    """Pavement with slabs everywhere, on it the road with its markings, and a side street at `junction`."""
+def ground(c: Canvas, middle: float, half: float, crossing: tuple[float, float] | None) -> None:
+    """Pavement with slabs everywhere, on it the road with its markings, and a side street at `crossing`."""
     slab = c.vary(c.pick(((186, 174, 160), (176, 170, 166), (196, 180, 156))), 8)
     asphalt = c.vary(c.pick(((84, 86, 94), (74, 76, 84), (96, 96, 102))), 6)
     c.face([(-250, 0, 90), (250, 0, 90), (250, 0, 1), (-250, 0, 1)], slab, PAVEMENT)
@@ -71,20 +71,20 @@ def ground(c: Canvas, middle: float, half: float, junction: float | None) -> Non
         strip(c, middle + side * (half + 1.4), middle + side * (half + 1.46), 3, 40, shade(slab, 0.84))
         strip(c, middle + side * half, middle + side * (half + 0.28), 1.5, 90, shade(slab, 1.14))
     strip(c, middle - half, middle + half, 1, 90, asphalt, ROAD)
-    if junction:
+    if crossing:
         c.face(
-            [(-60, 0, junction), (60, 0, junction), (60, 0, junction + 7), (-60, 0, junction + 7)],
+            [(-60, 0, crossing[0]), (60, 0, crossing[0]), (60, 0, crossing[1]), (-60, 0, crossing[1])],
             asphalt,
             ROAD,
         )
-    _markings(c, middle, half, junction, asphalt)
+    _markings(c, middle, half, crossing, asphalt)
 
 
 def _joint(c: Canvas, start: float, reach: float, z: float, colour: Colour) -> None:
     c.face([(start, 0, z), (start + reach, 0, z), (start + reach, 0, z * 1.008), (start, 0, z * 1.008)], colour)
 
 
-def _markings(c: Canvas, middle: float, half: float, junction: float | None, asphalt: Colour) -> None:
+def _markings(c: Canvas, middle: float, half: float, crossing: tuple[float, float] | None, asphalt: Colour) -> None:
     white = mix(asphalt, WHITE, c.between(0.6, 0.9))
     for _ in range(int(c.rng.integers(1, 5))):
         x, z = middle + c.between(-0.8, 0.8) * half, c.between(4, 14)
@@ -95,8 +95,8 @@ def _markings(c: Canvas, middle: float, half: float, junction: float | None, asp
     if c.chance(0.6):
         for side in (-1, 1):
             strip(c, middle + side * (half - 0.45), middle + side * (half - 0.3), 2, 70, white)
-    if junction or c.chance(0.3):
-        z = junction - 3 if junction else c.between(7, 16)
+    if crossing or c.chance(0.3):
+        z = crossing[0] - 3 if crossing else c.between(7, 16)
         for x in np.arange(-half + 0.3, half - 0.4, 0.9):
             strip(c, middle + float(x), middle + float(x) + 0.45, z, z + 2.2, white)
 
@@ -105,7 +105,7 @@ def backdrop(c: Canvas) -> None:
     """Far roofs and tree tops that close the street."""
     x, z = -75.0, 80.0
     while x < 75:
-        width, height = c.between(5, 12), c.between(4, 14)
+        width, height = c.between(8, 18), c.between(4, 14)
         x += width
         bent = x - c.bend * z * z
         if c.chance(0.55):

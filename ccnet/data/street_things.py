@@ -144,7 +144,7 @@ def _lamps(c: Canvas, at: Callable[[float, float, float], Point], length: float)
 
 def person(c: Canvas, x: float, z: float) -> None:
     """Somebody walking or standing."""
-    size, stride = c.between(0.98, 1.15), c.between(0.04, 0.2)
+    size, stride = c.between(0.98, 1.15), c.between(0.0, 0.12)
     top, legs, skin = c.vary(c.pick(CLOTHES)), c.vary(c.pick(TROUSERS), 6), c.vary(c.pick(SKINS), 6)
     swing = c.between(-0.1, 0.12)
     c.shadow([(x + a * 0.5 - c.sun * 0.4, 0, z + b * 0.3) for a, b in CIRCLE], 1.2)

@@ -35,13 +35,17 @@ PHOTO_SIZES = ((320, 240), (400, 225), (240, 320))
 
 
 class Street(NamedTuple):
-    """The plan of a street in metres: where its middle is, half its road's width, the walls' distance from the middle,
-    and how far ahead a side street crosses."""
+    """A street's plan in metres: its middle, half its road's width, how far from the middle the walls are, and from
+    where to where a side street crosses, if one does."""
 
     middle: float
     half: float
     wall: float
-    junction: float | None
+    crossing: tuple[float, float] | None
+
+    def crosses(self, z: float) -> bool:
+        """Whether z lies in the side street."""
+        return self.crossing is not None and self.crossing[0] <= z < self.crossing[1]
 
 
 class Step(NamedTuple):
@@ -59,11 +63,12 @@ def draw(seed: int, size: tuple[int, int] = (192, 144)) -> tuple[Image.Image, Im
     """
     c = Canvas(seed, size)
     half = c.between(2.4, 2.9)
-    junction = c.between(14, 26) if c.chance(0.4) else None
-    street = Street(c.between(-1.4, 1.4), half, half + c.between(4.2, 5.6), junction)
+    junction = c.between(11, 18)
+    crossing = (junction, junction + 8) if c.chance(0.4) else None
+    street = Street(c.between(-1.4, 1.4), half, half + c.between(4.2, 5.6), crossing)
     setting.sky(c)
     setting.backdrop(c)
-    setting.ground(c, street.middle, half, junction)
+    setting.ground(c, street.middle, half, crossing)
     posts = furniture(c, street)
     steps = row(c, street, -1) + row(c, street, 1) + posts + people(c, street, posts) + traffic(c, street)
     for step in sorted(steps, key=lambda step: -step.z):
@@ -74,7 +79,7 @@ def draw(seed: int, size: tuple[int, int] = (192, 144)) -> tuple[Image.Image, Im
 def row(c: Canvas, street: Street, side: int) -> list[Step]:
     """Houses along one side, or a park, with a gap for the side street."""
     steps: list[Step] = []
-    x, start, end = street.middle + side * street.wall, street.junction or 90, (street.junction or 90) + 7
+    x, (start, end) = street.middle + side * street.wall, street.crossing or (90, 90)
     park, low = c.chance(0.15), c.chance(0.4)
     z = 2.0
     while z < 76:
@@ -99,10 +104,12 @@ def furniture(c: Canvas, street: Street) -> list[Step]:
         side, place = (-1, 1)[slot % 2], slot // 2
         x = street.middle + side * (street.half + 0.7)
         z = c.nearest(x) * c.between(1.15, 1.3) * 1.45**place
+        if street.crossing and street.crosses(z):
+            z = street.crossing[0] - 0.4
         steps.append(_at(c, kinds[index], x, z))
     for side in (-1, 1):
         x = street.middle + side * (street.half + 1)
-        steps += [_at(c, things.tree, x, z) for z in (18, 26, 38) if c.chance(0.35)]
+        steps += [_at(c, things.tree, x, z) for z in (18, 26, 38) if c.chance(0.35) and not street.crosses(z)]
     return steps
 
 
@@ -111,9 +118,9 @@ def people(c: Canvas, street: Street, posts: list[Step]) -> list[Step]:
     steps: list[Step] = []
     room = c.size[0] * 0.07
     columns = [c.project(post.x, 0, post.z)[0] for post in posts if post.z < 16]
-    crossing, crowd = c.pick((0, 1, 1, 2)), c.pick((4, 5))
+    on_road, crowd = c.pick((0, 1, 1, 2)), c.pick((4, 5))
     for _ in range(80):
-        if len(steps) < crossing:
+        if len(steps) < on_road:
             across, z = c.between(-1, 1) * street.half, c.between(6.5, 9)
         else:
             across, z = c.pick((-1, 1)) * c.between(street.half + 0.5, street.wall - 0.5), c.between(7.5, 13)
@@ -134,12 +141,13 @@ def traffic(c: Canvas, street: Street) -> list[Step]:
         x = street.middle + lane * street.half / 2
         if lane == parked:
             x += lane * (street.half / 2 - 0.8)
-            steps += [_at(c, things.car, x, z, (0, 1)) for z in (c.between(9, 10.5), c.between(16, 18), 24)]
+            places = (c.between(9, 10.5), c.between(15, 16.5), c.between(21, 23))
+            steps += [_at(c, things.car, x, z, (0, 1)) for z in places if not street.crosses(z + 2)]
         elif c.chance(0.85):
             z = c.between(9, 16)
             steps.append(_at(c, things.car, x, z, (0, 1)) if lane == away else _at(c, things.car, x, z + 4, (0, -1)))
-    if street.junction and c.chance(0.7):
-        x, z = street.middle + c.between(-4, 4), street.junction + 3
+    if street.crossing and c.chance(0.8):
+        x, z = street.middle + c.between(-4, 4), street.crossing[0] + 4
         steps.append(_at(c, things.car, x, z, (c.pick((-1, 1)), 0)))
     return steps
 
