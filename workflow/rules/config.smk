@@ -12,8 +12,8 @@ import yaml
 SCHEMA = yaml.safe_load(
     Path(workflow.basedir, "workflow/schemas/config.schema.yaml").read_text()
 )
-# What only the user can name.
-NEEDED = {"cityscapes": ["source"], "folder": ["source", "classes"]}
+# Their source only the user can name.
+NOT_DOWNLOADED = ("cityscapes", "folder")
 
 
 def keys_of(schema):
@@ -115,9 +115,8 @@ def schema_errors(config):
 def meaning_errors(config):
     """What a schema cannot say, for a config that the schema accepts."""
     dataset, backbones = config["dataset"], SCHEMA["$defs"]["backbone"]["enum"]
-    for key in NEEDED.get(dataset["name"], []):
-        if dataset[key] is None:
-            yield f"dataset.{key}", f"null is not allowed: {dataset['name']} is not downloaded, so name yours"
+    if dataset["name"] in NOT_DOWNLOADED and dataset["source"] is None:
+        yield "dataset.source", f"null is not allowed: {dataset['name']} is not downloaded, so name yours"
     for run, own in config["runs"].items():
         if own is not None and run not in backbones and "backbone" not in own:
             yield f"runs.{run}", f"not a backbone's name, so it needs `backbone:`, one of {', '.join(backbones)}"
