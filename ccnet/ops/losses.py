@@ -1,0 +1,137 @@
+"""What training minimises. Labels are 0 … C - 1, and `ignore` where a pixel does not count."""
+
+import numpy as np
+
+from ccnet import InputError
+from ccnet.ops import kernel
+from ccnet.runtime import jt
+
+SIZES = 'in0_shape0, in0_shape1, in0_shape2 * in0_shape3, data["ignore"]'
+FORWARD = f"cross_entropy::forward(in0_p, in1_p, out0_p, out1_p, {SIZES});"
+BACKWARD = f"cross_entropy::backward(in0_p, in1_p, in2_p, in3_p, out0_p, {SIZES});"
+
+
+class _PixelLosses(jt.Function):
+    def __init__(self, ignore: int):
+        self.data = {"ignore": ignore}
+
+    def execute(self, logits: jt.Var, labels: jt.Var) -> jt.Var:
+        shapes = [labels.shape, labels.shape]
+        loss, normaliser = kernel.launch("cross_entropy", FORWARD, shapes, ["float32"] * 2, [logits, labels], self.data)
+        self.saved = logits, labels, normaliser
+        return loss
+
+    def grad(self, dloss: jt.Var) -> tuple[jt.Var, None]:
+        inputs = [*self.saved, dloss]
+        return kernel.launch("cross_entropy", BACKWARD, [inputs[0].shape], ["float32"], inputs, self.data)[0], None
+
+
+def check_labels(labels: jt.Var, logits: jt.Var, ignore: int) -> np.ndarray:
+    """The labels as an array. Raises InputError for one that is neither a class nor `ignore`, ValueError for shapes.
+
+    Jittor itself would drop such pixels without a word. Labels come from the loader, so reading them computes nothing.
+    """
+    batch, classes, *size = logits.shape
+    if tuple(labels.shape) != (batch, *size):
+        raise ValueError(f"labels {tuple(labels.shape)} do not fit logits {tuple(logits.shape)}")
+    values = labels.numpy()
+    bad = values[((values < 0) | (values >= classes)) & (values != ignore)]
+    if bad.size:
+        raise InputError(
+            f"label {bad[0]} ({bad.size} pixels out of range): the network has {classes} classes, 0 … {classes - 1}, "
+            f"and {ignore} is ignored; check the label table of the dataset"
+        )
+    return values
+
+
+def pixel_losses(logits: jt.Var, labels: jt.Var, ignore: int = 255) -> jt.Var:
+    """-log softmax probability of each pixel's label (B, H, W); 0 where ignored. The labels are not checked."""
+    if kernel.applies(logits):
+        return _PixelLosses(ignore)(logits, labels)
+    shifted = logits - logits.max(dim=1, keepdims=True)
+    of_label = (labels.unsqueeze(1) == jt.arange(logits.shape[1]).reshape(1, -1, 1, 1)).float32()
+    losses = jt.log(jt.exp(shifted).sum(dim=1)) - (shifted * of_label).sum(dim=1)
+    return jt.ternary(labels != ignore, losses, jt.zeros_like(losses))
+
+
+def cross_entropy(logits: jt.Var, labels: jt.Var, ignore: int = 255) -> jt.Var:
+    """Mean over the counted pixels of logits (B, C, H, W) float32 and labels (B, H, W) int; 0 when none counts.
+
+    Raises InputError at the call for a label out of range.
+    """
+    counted = np.count_nonzero(check_labels(labels, logits, ignore) != ignore)
+    return pixel_losses(logits, labels, ignore).sum() / max(counted, 1)
+
+
+def ohem(logits: jt.Var, labels: jt.Var, threshold: float = 0.7, keep: int = 100_000, ignore: int = 255) -> jt.Var:
+    """Cross entropy over the hard pixels only: online hard example mining, as (B, C, H, W), (B, H, W).
+
+    Hard are the pixels whose label has a probability of at most `threshold`, and in any case the `keep` worst of
+    the batch. Raises InputError for a label out of range.
+    """
+    values = check_labels(labels, logits, ignore)
+    with jt.no_grad():
+        probability = np.exp(-pixel_losses(logits, labels, ignore).numpy())
+    counted = values != ignore
+    worst = np.sort(probability[counted])[:keep]
+    if worst.size:
+        threshold = max(threshold, worst[-1])
+    hard = counted & (probability <= threshold)
+    return cross_entropy(logits, jt.array(np.where(hard, values, ignore).astype(np.int32)), ignore)
+
+
+def category_consistent(
+    features: jt.Var,
+    labels: jt.Var,
+    delta_v: float = 0.5,
+    delta_d: float = 1.5,
+    alpha: float = 1.0,
+    beta: float = 1.0,
+    gamma: float = 0.001,
+    ignore: int = 255,
+) -> jt.Var:
+    """Category consistent loss (CCNet, TPAMI version, section 3.4) of features (B, C, H, W), labels (B, H', W').
+
+    α · l_var + β · l_dis + γ · l_reg: pixels are drawn to the mean feature of their class, the means of different
+    classes are pushed 2 δd apart, and the means are kept small. Larger labels are sampled at the features' pixels.
+    0 when every pixel is ignored.
+    """
+    channels, height, width = features.shape[1:]
+    values = labels.numpy()
+    rows, columns = (np.arange(n) * m // n for n, m in zip((height, width), values.shape[1:], strict=True))
+    values = values[:, rows][:, :, columns].reshape(-1)
+    classes = np.setdiff1d(values, [ignore])
+    if classes.size == 0:
+        return (features * 0).sum()
+    counted = np.flatnonzero(values != ignore)
+    member = (values[counted, None] == classes).astype(np.float32)  # (N, K): pixel n is of class k
+    share = jt.array(member / member.sum(axis=0))
+    pixels = features.permute(0, 2, 3, 1).reshape(-1, channels)[jt.array(counted)]
+    means = jt.matmul(share.transpose(), pixels)  # (K, C)
+    distances = _norm(pixels - jt.matmul(jt.array(member), means))
+    l_var = (_pull(distances, delta_v, delta_d).unsqueeze(1) * share).sum() / classes.size
+    l_reg = _norm(means).mean()
+    l_dis = _push(means, delta_d)
+    return alpha * l_var + beta * l_dis + gamma * l_reg
+
+
+def _norm(vectors: jt.Var) -> jt.Var:
+    # the root has no gradient at 0, where a pixel is its class's only one: there it is held just above
+    return jt.sqrt((vectors * vectors).sum(dim=-1).maximum(1e-12))
+
+
+def _pull(distance: jt.Var, delta_v: float, delta_d: float) -> jt.Var:
+    """φ_var: 0 up to δv, then a parabola, then beyond δd a line."""
+    far = distance - delta_d + (delta_d - delta_v) ** 2
+    near = (distance - delta_v).maximum(0.0) ** 2
+    return jt.ternary(distance > delta_d, far, near)
+
+
+def _push(means: jt.Var, delta_d: float) -> jt.Var:
+    """Mean over ordered pairs of different classes of max(0, 2 δd - distance)²."""
+    count = means.shape[0]
+    if count == 1:
+        return (means * 0).sum()
+    first, second = np.nonzero(~np.eye(count, dtype=bool))
+    distances = _norm(means[jt.array(first)] - means[jt.array(second)])
+    return ((2 * delta_d - distances).maximum(0.0) ** 2).mean()

@@ -1,0 +1,43 @@
+"""1 × 1 convolution as a matrix product."""
+
+from ccnet.ops import kernel
+from ccnet.runtime import jt
+
+FORWARD = """
+    const pointwise::Sizes sizes = {{in0_shape0, in0_shape1, in1_shape0, in0_shape2 * in0_shape3}};
+    pointwise::product(sizes, 'N', in0_p, in1_p, {bias}, out0_p);"""
+INPUT_GRADIENT = """
+    const pointwise::Sizes sizes = {in1_shape0, in0_shape0, in0_shape1, in1_shape2 * in1_shape3};
+    pointwise::product(sizes, 'T', in1_p, in0_p, nullptr, out0_p);"""
+WEIGHT_GRADIENT = """
+    const pointwise::Sizes sizes = {in0_shape0, in0_shape1, in1_shape1, in0_shape2 * in0_shape3};
+    pointwise::weight_gradient(sizes, in0_p, in1_p, out0_p, out1_p);"""
+
+
+class _Pointwise(jt.Function):
+    def execute(self, x: jt.Var, weight: jt.Var, bias: jt.Var | None = None) -> jt.Var:
+        self.x, self.weight, self.bias = x, weight, bias
+        shape = (x.shape[0], weight.shape[0], *x.shape[2:])
+        inputs = [x, weight] if bias is None else [x, weight, bias]
+        call = FORWARD.format(bias="nullptr" if bias is None else "in2_p")
+        return kernel.launch("pointwise", call, [shape], ["float32"], inputs)[0]
+
+    def grad(self, dy: jt.Var) -> tuple[jt.Var, ...]:
+        # two launches: Jittor runs only the one whose gradient is asked for
+        (dx,) = kernel.launch("pointwise", INPUT_GRADIENT, [self.x.shape], ["float32"], [self.weight, dy])
+        shapes = [self.weight.shape, self.weight.shape[:1]]
+        dweight, dbias = kernel.launch("pointwise", WEIGHT_GRADIENT, shapes, ["float32"] * 2, [self.x, dy])
+        return (dx, dweight) if self.bias is None else (dx, dweight, dbias)
+
+
+class PointwiseConv(jt.nn.Conv):
+    """x (B, I, H, W) -> (B, O, ⌈H / stride⌉, ⌈W / stride⌉). Parameters `weight` (O, I, 1, 1) and `bias` (O)."""
+
+    def __init__(self, in_channels: int, out_channels: int, bias: bool = True, stride: int = 1):
+        super().__init__(in_channels, out_channels, 1, stride, bias=bias)
+
+    def execute(self, x: jt.Var) -> jt.Var:
+        if self.stride != (1, 1) or not kernel.applies(x, self.weight):
+            return super().execute(x)
+        inputs = (x, self.weight) if self.bias is None else (x, self.weight, self.bias)
+        return _Pointwise()(*inputs)
