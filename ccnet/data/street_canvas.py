@@ -1,6 +1,7 @@
 """A canvas in metres: what is drawn on it goes through one camera into an image and a label map at once."""
 
 from collections.abc import Sequence
+from math import sqrt
 from typing import NamedTuple
 
 import numpy as np
@@ -65,7 +66,7 @@ class Canvas:
         self.label = Image.new("L", self.size)
         self._paint = ImageDraw.Draw(self.image, "RGBA")
         self._mark = ImageDraw.Draw(self.label)
-        self.focal = 1.08 * (self.size[0] * self.size[1]) ** 0.5
+        self.focal = 1.08 * sqrt(self.size[0] * self.size[1])
         self.centre = self.size[0] * self.between(0.42, 0.58)
         self.horizon = self.size[1] * self.between(0.41, 0.52)
         self.eye = self.between(1.9, 2.4)
@@ -91,6 +92,11 @@ class Canvas:
         red, green, blue = (value + step + self.between(-by, by) / 3 for value in colour)
         return (red, green, blue)
 
+    def noise(self, cells: tuple[int, int], size: tuple[int, int]) -> Image.Image:
+        """Smooth noise, 0 to 255: random (rows, columns) of `cells` stretched to `size` (width, height)."""
+        grid = self.rng.integers(0, 256, cells, dtype=np.uint8)
+        return Image.fromarray(grid).resize(size, Image.Resampling.BICUBIC)
+
     def project(self, x: float, y: float, z: float) -> tuple[float, float]:
         """The sample (column, row) at which a point is seen."""
         scale = self.focal / z
@@ -101,7 +107,7 @@ class Canvas:
         room = self.size[0] - self.centre if x > 0 else self.centre
         return abs(x) * self.focal / room
 
-    def _seen(self, colour: Colour, z: float, alpha: float) -> tuple[int, int, int, int]:
+    def _seen(self, colour: Colour, z: float, alpha: float = 1.0) -> tuple[int, int, int, int]:
         """Everything fades into the skyline's colour with distance."""
         red, green, blue = mix(colour, self.mood.skyline, min(0.5, max(0.0, z - 8) / 140))
         return (_byte(red), _byte(green), _byte(blue), _byte(255 * alpha))
@@ -121,29 +127,17 @@ class Canvas:
             self.face(points, colour, label)
 
     def upright(
-        self,
-        x: float,
-        z: float,
-        corners: Sequence[tuple[float, float]],
-        colour: Colour,
-        label: int | None = None,
+        self, x: float, z: float, corners: Sequence[tuple[float, float]], colour: Colour, label: int | None = None
     ) -> None:
         """A polygon that faces the camera at (x, z): corners (across, up) in metres."""
         self.face([(x + across, up, z) for across, up in corners], colour, label)
 
-    def disc(
-        self,
-        at: Point,
-        radii: tuple[float, float],
-        colour: Colour,
-        label: int | None = None,
-        alpha: float = 1.0,
-    ) -> None:
+    def disc(self, at: Point, radii: tuple[float, float], colour: Colour, label: int | None = None) -> None:
         """An ellipse that faces the camera."""
         column, row = self.project(*at)
         across, up = (radius * self.focal / at[2] for radius in radii)
         box = (column - across, row - up, column + across, row + up)
-        self._paint.ellipse(box, self._seen(colour, at[2], alpha))
+        self._paint.ellipse(box, self._seen(colour, at[2]))
         if label is not None:
             self._mark.ellipse(box, label)
 
@@ -158,9 +152,7 @@ class Canvas:
         image = self.image.reduce(SAMPLES).filter(ImageFilter.GaussianBlur(self.between(0.2, 0.5)))
         height, width = label.shape
         texture = self.rng.random((height, width)) + self.rng.random((height, width)) - 1
-        patches = Image.fromarray(self.rng.integers(0, 256, (9, 12), dtype=np.uint8)).resize(
-            (width, height), Image.Resampling.BICUBIC
-        )
+        patches = self.noise((9, 12), (width, height))
         light = np.asarray(self.mood.light) * self.between(0.88, 1.08)
         pixels = np.asarray(image) * light * (0.94 + np.asarray(patches)[..., None] * (0.12 / 255))
         pixels += (texture * np.asarray(grain)[label])[..., None]

@@ -13,13 +13,7 @@ def post(c: Canvas, x: float, z: float, height: float, width: float) -> Colour:
     glow = half * 0.3
     light = ((c.sun * half * 0.8, 0), (c.sun * half * 0.8, height), (c.sun * glow, height), (c.sun * glow, 0))
     c.upright(x, z, light, shade(metal, 1.7))
-    c.upright(
-        x,
-        z,
-        ((-half * 1.4, 0), (-half * 1.4, 0.5), (half * 1.4, 0.5), (half * 1.4, 0)),
-        shade(metal, 0.8),
-        POLE,
-    )
+    c.upright(x, z, ((-half * 1.4, 0), (-half * 1.4, 0.5), (half * 1.4, 0.5), (half * 1.4, 0)), shade(metal, 0.8), POLE)
     return metal
 
 
@@ -36,12 +30,7 @@ def lamp_post(c: Canvas, x: float, z: float) -> None:
         (reach + 0.5, height + 0.05),
     )
     c.upright(x, z, head, shade(metal, 0.85), POLE)
-    c.disc(
-        (x + reach, height + 0.08, z),
-        (0.34, 0.12),
-        (255, 236, 170) if c.chance(c.mood.lamps) else WHITE,
-        POLE,
-    )
+    c.disc((x + reach, height + 0.08, z), (0.34, 0.12), (255, 236, 170) if c.chance(c.mood.lamps) else WHITE, POLE)
 
 
 def lantern(c: Canvas, x: float, z: float) -> None:

@@ -5,19 +5,7 @@ from collections.abc import Callable
 import numpy as np
 from PIL import Image
 
-from ccnet.data.street_canvas import (
-    BUILDING,
-    LEAVES,
-    PAVEMENT,
-    ROAD,
-    TREE,
-    WHITE,
-    Canvas,
-    Colour,
-    Point,
-    mix,
-    shade,
-)
+from ccnet.data.street_canvas import BUILDING, LEAVES, PAVEMENT, ROAD, TREE, WHITE, Canvas, Colour, Point, mix, shade
 
 WALLS = (
     (164, 92, 72),
@@ -38,18 +26,13 @@ def sky(c: Canvas) -> None:
     down = np.linspace(0, 1, height)[:, None, None]
     colours = np.asarray(c.mood.zenith) * (1 - down) + np.asarray(c.mood.skyline) * down
     noise = sum(
-        np.asarray(_noise(c, cells, (width, height)), dtype=float) * weight
+        np.asarray(c.noise(cells, (width, height)), dtype=float) * weight
         for cells, weight in (((3, 5), 0.5), ((7, 9), 0.3), ((14, 18), 0.2))
     )
     cover = np.clip((noise - 125) / 60, 0, 1)[..., None] * c.mood.clouds
     colours = colours * (1 - cover) + np.asarray(mix(c.mood.skyline, WHITE, 0.6)) * cover
     picture = Image.fromarray(colours.astype(np.uint8)).resize((c.size[0], height * 6), Image.Resampling.BILINEAR)
     c.image.paste(picture, (0, 0))
-
-
-def _noise(c: Canvas, cells: tuple[int, int], size: tuple[int, int]) -> Image.Image:
-    grid = c.rng.integers(0, 256, cells, dtype=np.uint8)
-    return Image.fromarray(grid).resize(size, Image.Resampling.BICUBIC)
 
 
 def strip(
@@ -73,9 +56,7 @@ def ground(c: Canvas, middle: float, half: float, crossing: tuple[float, float] 
     strip(c, middle - half, middle + half, 1, 90, asphalt, ROAD)
     if crossing:
         c.face(
-            [(-60, 0, crossing[0]), (60, 0, crossing[0]), (60, 0, crossing[1]), (-60, 0, crossing[1])],
-            asphalt,
-            ROAD,
+            [(-60, 0, crossing[0]), (60, 0, crossing[0]), (60, 0, crossing[1]), (-60, 0, crossing[1])], asphalt, ROAD
         )
     _markings(c, middle, half, crossing, asphalt)
 
@@ -122,11 +103,7 @@ def building(c: Canvas, side: int, x: float, near: float, far: float, low: bool)
     back = x + side * 9
     lit = 1.08 if side != c.sun else 0.76
     middle, top = (x + back) / 2, height + ridge
-    c.face(
-        [(x, height, near), (x, height, far), (middle, top, far), (middle, top, near)],
-        shade(roof, lit),
-        BUILDING,
-    )
+    c.face([(x, height, near), (x, height, far), (middle, top, far), (middle, top, near)], shade(roof, lit), BUILDING)
     gable = [(x, 0, near), (x, height, near), (middle, top, near), (back, height, near), (back, 0, near)]
     c.face(gable, shade(wall, 0.9), BUILDING)
     c.face([(x, 0, near), (x, height, near), (x, height, far), (x, 0, far)], shade(wall, lit), BUILDING)
@@ -160,13 +137,7 @@ def _windows(
 
 
 def _pane(
-    c: Canvas,
-    at: Callable[[float, float], Point],
-    u: float,
-    y: float,
-    wide: float,
-    high: float,
-    colour: Colour,
+    c: Canvas, at: Callable[[float, float], Point], u: float, y: float, wide: float, high: float, colour: Colour
 ) -> None:
     c.face([at(u, y), at(u, y + high), at(u + wide, y + high), at(u + wide, y)], colour)
 
@@ -176,9 +147,7 @@ def hedge(c: Canvas, side: int, x: float, near: float, far: float) -> None:
     leaf, height = c.vary(c.pick(LEAVES)), c.between(1.6, 2.4)
     lit = 1.05 if side != c.sun else 0.75
     c.face(
-        [(x, 0, near), (x, height, near), (x + side * 9, height, near), (x + side * 9, 0, near)],
-        shade(leaf, 0.8),
-        TREE,
+        [(x, 0, near), (x, height, near), (x + side * 9, height, near), (x + side * 9, 0, near)], shade(leaf, 0.8), TREE
     )
     c.face([(x, 0, near), (x, height, near), (x, height, far), (x, 0, far)], shade(leaf, lit), TREE)
     for _ in range(26):

@@ -1,21 +1,9 @@
 """What stands and moves in a street: trees, cars and people; all lengths in metres."""
 
 from collections.abc import Callable
-from itertools import pairwise
+from itertools import pairwise, product
 
-from ccnet.data.street_canvas import (
-    BLACK,
-    CAR,
-    LEAVES,
-    PERSON,
-    TREE,
-    WHITE,
-    YELLOW,
-    Canvas,
-    Colour,
-    Point,
-    shade,
-)
+from ccnet.data.street_canvas import BLACK, CAR, LEAVES, PERSON, TREE, WHITE, YELLOW, Canvas, Colour, Point, shade
 
 PAINTS = (
     (190, 30, 36),
@@ -83,11 +71,7 @@ def tree(c: Canvas, x: float, z: float) -> None:
         for _ in range(13):
             spread = (1.55 - light) * size
             across, up = c.between(-1.7, 1.7) * spread, c.between(-1.35, 1.35) * spread
-            centre = (
-                x + across + c.sun * (light - 0.8) * 0.9 * size,
-                3.6 * size + up + (light - 0.8) * size,
-                z,
-            )
+            centre = (x + across + c.sun * (light - 0.8) * 0.9 * size, 3.6 * size + up + (light - 0.8) * size, z)
             radius = c.between(0.3, 0.62) * size * (1.4 - light * 0.5)
             c.disc(centre, (radius, radius * 0.85), c.vary(shade(leaf, light)), TREE)
 
@@ -106,38 +90,26 @@ def car(c: Canvas, x: float, z: float, heading: tuple[int, int]) -> None:
         for v in (-0.45, 0.22):
             c.face([at(u, 0, v), at(u, 0.5, v), at(u, 0.5, v + 0.23), at(u, 0, v + 0.23)], BLACK, CAR)
     for (u0, y0), (u1, y1) in pairwise(outline):
-        pane = min(y0, y1) > 0.9 and abs(y1 - y0) > 0.3
-        bright = 1.15 if abs(y1 - y0) < 0.3 else 0.9
+        rise, along = y1 - y0, u1 - u0
         quad = [at(u0, y0, -0.5), at(u1, y1, -0.5), at(u1, y1, 0.5), at(u0, y0, 0.5)]
-        c.front(quad, shade(paint, bright), CAR)
-        if pane:
-            (u0, u1), (y0, y1) = (
-                (0.9 * u0 + 0.1 * u1, 0.1 * u0 + 0.9 * u1),
-                (0.9 * y0 + 0.1 * y1, 0.1 * y0 + 0.9 * y1),
-            )
-            c.front([at(u0, y0, -0.42), at(u1, y1, -0.38), at(u1, y1, 0.38), at(u0, y0, 0.42)], glass)
+        c.front(quad, shade(paint, 1.15 if abs(rise) < 0.3 else 0.9), CAR)
+        if min(y0, y1) > 0.9 and abs(rise) > 0.3:
+            pane = ((0.1, -0.42), (0.9, -0.38), (0.9, 0.38), (0.1, 0.42))
+            c.front([at(u0 + s * along, y0 + s * rise, v) for s, v in pane], glass)
     lit = 1.0 if (x > 0) != (c.sun > 0) else 0.78
+    window = ((first, sill), (first + 0.35, top), (last - 0.7, top), (last, sill))
     for v, order in ((-0.5, -1), (0.5, 1)):
         c.front([at(u, y, v) for u, y in outline][::order], shade(paint, lit), CAR)
-        window = ((first, sill), (first + 0.35, top), (last - 0.7, top), (last, sill))
         c.front([at(u, y, v) for u, y in window][::order], glass)
-        for hub in (0.8, length - 0.85):
-            for radius, colour in ((0.36, BLACK), (0.2, (150, 152, 156))):
-                c.front([at(hub + a * radius, 0.36 + b * radius, v) for a, b in CIRCLE][::-order], colour, CAR)
+        for hub, (radius, colour) in product((0.8, length - 0.85), ((0.36, BLACK), (0.2, (150, 152, 156)))):
+            c.front([at(hub + a * radius, 0.36 + b * radius, v) for a, b in CIRCLE][::-order], colour, CAR)
     _lamps(c, at, length)
 
 
 def _lamps(c: Canvas, at: Callable[[float, float, float], Point], length: float) -> None:
-    """Red lamps and a number plate behind, white lamps and a dark grille in front."""
-    for u, order, lamp, plate in (
-        (-0.01, 1, (222, 34, 30), YELLOW),
-        (length + 0.01, -1, (252, 246, 214), WHITE),
-    ):
-        for v, wide, y, colour in (
-            (-0.48, 0.2, 0.68, lamp),
-            (0.28, 0.2, 0.68, lamp),
-            (-0.17, 0.34, 0.48, plate),
-        ):
+    """Red lamps and a number plate behind, white ones in front."""
+    for u, order, lamp, plate in ((-0.01, 1, (222, 34, 30), YELLOW), (length + 0.01, -1, (252, 246, 214), WHITE)):
+        for v, wide, y, colour in ((-0.48, 0.2, 0.68, lamp), (0.28, 0.2, 0.68, lamp), (-0.17, 0.34, 0.48, plate)):
             corners = [at(u, y, v), at(u, y + 0.18, v), at(u, y + 0.18, v + wide), at(u, y, v + wide)]
             c.front(corners[::order], colour)
 
@@ -153,22 +125,15 @@ def person(c: Canvas, x: float, z: float) -> None:
         c.upright(x, z, [(1.15 * across * size, up * size) for across, up in corners], colour, PERSON)
 
     for s in (-1, 1):
-        part(
-            ((s * 0.02, 0.85), (s * 0.24, 0.85), (s * (0.2 + stride), 0), (s * stride, 0)),
-            shade(legs, 1 - 0.1 * s),
-        )
+        part(((s * 0.02, 0.85), (s * 0.24, 0.85), (s * (0.2 + stride), 0), (s * stride, 0)), shade(legs, 1 - 0.1 * s))
         part(((s * stride, 0.1), (s * (0.22 + stride), 0.1), (s * (0.24 + stride), 0), (s * stride, 0)), BLACK)
     for s in (-1, 1):
         part(
-            ((s * 0.2, 1.45), (s * 0.36, 1.38), (s * (0.42 + swing), 0.84), (s * (0.3 + swing), 0.84)),
-            shade(top, 0.82),
+            ((s * 0.2, 1.45), (s * 0.36, 1.38), (s * (0.42 + swing), 0.84), (s * (0.3 + swing), 0.84)), shade(top, 0.82)
         )
         c.disc((x + s * (0.36 + swing) * size, 0.82 * size, z), (0.07, 0.07), skin, PERSON)
     part(((-0.3, 1.42), (-0.16, 1.52), (0.16, 1.52), (0.3, 1.42), (0.27, 0.78), (-0.27, 0.78)), top)
-    part(
-        ((c.sun * 0.3, 1.42), (c.sun * 0.12, 1.5), (c.sun * 0.1, 0.78), (c.sun * 0.27, 0.78)),
-        shade(top, 1.12),
-    )
+    part(((c.sun * 0.3, 1.42), (c.sun * 0.12, 1.5), (c.sun * 0.1, 0.78), (c.sun * 0.27, 0.78)), shade(top, 1.12))
     if c.chance(0.3):
         part(((-0.24, 0.95), (0.24, 0.95), (0.36, 0.42), (-0.36, 0.42)), shade(top, 0.9))
     if c.chance(0.3):

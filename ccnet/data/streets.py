@@ -109,7 +109,7 @@ def furniture(c: Canvas, street: Street) -> list[Step]:
         steps.append(_at(c, kinds[index], x, z))
     for side in (-1, 1):
         x = street.middle + side * (street.half + 1)
-        steps += [_at(c, things.tree, x, z) for z in (18, 26, 38) if c.chance(0.35) and not street.crosses(z)]
+        steps += [_at(c, things.tree, x, z) for z in (15, 21, 30) if c.chance(0.45) and not street.crosses(z)]
     return steps
 
 
@@ -118,7 +118,7 @@ def people(c: Canvas, street: Street, posts: list[Step]) -> list[Step]:
     steps: list[Step] = []
     room = c.size[0] * 0.07
     columns = [c.project(post.x, 0, post.z)[0] for post in posts if post.z < 16]
-    on_road, crowd = c.pick((0, 1, 1, 2)), c.pick((4, 5))
+    on_road, crowd = c.pick((0, 1, 1)), c.pick((4, 5))
     for _ in range(80):
         if len(steps) < on_road:
             across, z = c.between(-1, 1) * street.half, c.between(6.5, 9)
@@ -141,10 +141,10 @@ def traffic(c: Canvas, street: Street) -> list[Step]:
         x = street.middle + lane * street.half / 2
         if lane == parked:
             x += lane * (street.half / 2 - 0.8)
-            places = (c.between(9, 10.5), c.between(15, 16.5), c.between(21, 23))
+            places = (c.between(9, 10.5), c.between(15, 16.5))
             steps += [_at(c, things.car, x, z, (0, 1)) for z in places if not street.crosses(z + 2)]
         elif c.chance(0.85):
-            z = c.between(9, 16)
+            z = c.between(9, 15)
             steps.append(_at(c, things.car, x, z, (0, 1)) if lane == away else _at(c, things.car, x, z + 4, (0, -1)))
     if street.crossing and c.chance(0.8):
         x, z = street.middle + c.between(-4, 4), street.crossing[0] + 4

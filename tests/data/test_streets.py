@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ccnet.data import streets
+from ccnet.data import street_canvas, streets
 from ccnet.data.street_canvas import SAMPLES, Canvas
 
 CLASSES = len(streets.CLASS_NAMES)
@@ -19,6 +19,7 @@ def test_names_and_palette_agree():
     assert streets.CLASS_NAMES == (
         "sky", "building", "road", "pavement", "tree", "car", "person", "pole", "sign",
     )  # fmt: skip
+    assert [getattr(street_canvas, name.upper()) for name in streets.CLASS_NAMES] == list(range(CLASSES))
     assert len(set(streets.PALETTE)) == CLASSES
 
 
