@@ -109,7 +109,7 @@ class Canvas:
 
     def _seen(self, colour: Colour, z: float, alpha: float = 1.0) -> tuple[int, int, int, int]:
         """Everything fades into the skyline's colour with distance."""
-        red, green, blue = mix(colour, self.mood.skyline, min(0.5, max(0.0, z - 8) / 140))
+        red, green, blue = mix(colour, self.mood.skyline, min(0.4, max(0.0, z - 8) / 160))
         return (_byte(red), _byte(green), _byte(blue), _byte(255 * alpha))
 
     def face(self, points: Sequence[Point], colour: Colour, label: int | None = None, alpha: float = 1.0) -> None:

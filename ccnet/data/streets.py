@@ -123,7 +123,7 @@ def people(c: Canvas, street: Street, posts: list[Step]) -> list[Step]:
         if len(steps) < on_road:
             across, z = c.between(-1, 1) * street.half, c.between(6.5, 9)
         else:
-            across, z = c.pick((-1, 1)) * c.between(street.half + 0.5, street.wall - 0.5), c.between(7.5, 13)
+            across, z = c.pick((-1, 1)) * c.between(street.half + 0.5, street.wall - 0.5), c.between(7, 12.5)
         x = street.middle + across
         column = c.project(x, 0, z)[0]
         clear = all(abs(column - other) > room for other in columns)
