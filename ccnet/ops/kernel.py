@@ -37,11 +37,5 @@ def launch(
     `call` sees `in0_p, in0_shape0 …, out0_p, …` and `data["name"]` (double). Outputs arrive uninitialised.
     """
     header = _text("kernel") + _text(source)
-    return jt.code(
-        list(map(list, shapes)),
-        list(dtypes),
-        list(inputs),
-        cpu_header=header,
-        cpu_src=call,
-        data=dict(data or {}),
-    )
+    sizes = [[int(size) for size in shape] for shape in shapes]  # Jittor takes no integers of NumPy
+    return jt.code(sizes, list(dtypes), list(inputs), cpu_header=header, cpu_src=call, data=dict(data or {}))
