@@ -1,0 +1,35 @@
+import numpy as np
+import pytest
+
+from ccnet.ops import kernel
+from ccnet.runtime import jt
+
+KERNELS = sorted(path.stem for path in kernel.FOLDER.glob("*.cc") if path.stem != "kernel")
+
+
+def test_applies_to_float32_on_the_cpu_only(monkeypatch):
+    x = jt.ones(3)
+    assert kernel.applies(x, x)
+    assert not kernel.applies(x, x.float16())
+
+    class OnTheGpu:
+        use_cuda = 1
+
+    monkeypatch.setattr(kernel, "jt", type("Jittor", (), {"flags": OnTheGpu}))
+    assert not kernel.applies(x)
+
+
+def test_launch_passes_sizes_and_numbers():
+    x = jt.array(np.arange(6, dtype=np.float32).reshape(2, 3))
+    call = 'for (int64_t i = 0; i < in0_shape0 * in0_shape1; i++) out0_p[i] = data["factor"] * in0_p[i];'
+    for factor in (2, 3):
+        (y,) = kernel.launch("batch_norm", call, [np.array(x.shape)], ["float32"], [x], {"factor": factor})
+        assert np.array_equal(y.numpy(), factor * x.numpy())
+
+
+@pytest.mark.parametrize("name", KERNELS)
+def test_kernels_need_no_particular_processor(name):
+    text = (kernel.FOLDER / f"{name}.cc").read_text(encoding="utf-8")
+    assert "immintrin" not in text
+    assert f"namespace {name} {{" in text
+    assert (kernel.FOLDER / f"{name}.py").exists() or name == "cross_entropy"

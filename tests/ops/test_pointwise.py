@@ -1,0 +1,44 @@
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ccnet.ops.pointwise import PointwiseConv
+from tests.ops.helpers import assert_close, draw, outputs_and_gradients, torch_outputs_and_gradients
+
+
+def ours(out_channels: int, stride: int):
+    def call(x, weight, bias=None):
+        module = PointwiseConv(x.shape[1], out_channels, bias is not None, stride)
+        module.weight, module.bias = weight, bias
+        return module(x)
+
+    return call
+
+
+def arrays(image, out_channels: int, bias: bool) -> list:
+    shapes = [image, (out_channels, image[1], 1, 1), (out_channels,)]
+    return draw(sum(image), *(shapes if bias else shapes[:2]))
+
+
+@settings(max_examples=20, deadline=None)
+@given(
+    image=st.tuples(st.integers(1, 3), st.integers(1, 40), st.integers(1, 50), st.integers(1, 50)),
+    out_channels=st.integers(1, 40),
+    stride=st.sampled_from([1, 1, 2]),
+    bias=st.booleans(),
+)
+def test_agrees_with_torch(image, out_channels, stride, bias):
+    functional = pytest.importorskip("torch", reason="PyTorch is the oracle here").nn.functional
+    inputs = arrays(image, out_channels, bias)
+    theirs = torch_outputs_and_gradients(lambda *args: functional.conv2d(*args, stride=stride), *inputs)
+    for our, their in zip(outputs_and_gradients(ours(out_channels, stride), *inputs), theirs, strict=True):
+        assert_close(our, their)
+
+
+@pytest.mark.parametrize("bias", [True, False])
+def test_agrees_with_plain_jittor(bias, monkeypatch):
+    inputs = arrays((2, 12, 7, 9), 5, bias)
+    fast = outputs_and_gradients(ours(5, 1), *inputs)
+    monkeypatch.setattr("ccnet.ops.kernel.applies", lambda *variables: False)
+    for our, plain in zip(fast, outputs_and_gradients(ours(5, 1), *inputs), strict=True):
+        assert_close(our, plain)

@@ -1,0 +1,44 @@
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ccnet.ops.resize import resize
+from ccnet.runtime import jt
+from tests.ops.helpers import assert_close, draw, outputs_and_gradients, torch_outputs_and_gradients
+
+SIZES = st.tuples(st.integers(1, 40), st.integers(1, 40))
+
+
+@settings(max_examples=40, deadline=None)
+@given(before=SIZES, after=SIZES, align_corners=st.booleans())
+def test_agrees_with_torch(before, after, align_corners):
+    functional = pytest.importorskip("torch", reason="PyTorch is the oracle here").nn.functional
+    (x,) = draw(sum(before), (2, 3, *before))
+    ours = outputs_and_gradients(lambda x: resize(x, after, align_corners), x)
+    theirs = torch_outputs_and_gradients(
+        lambda x: functional.interpolate(x, after, mode="bilinear", align_corners=align_corners), x
+    )
+    for our, their in zip(ours, theirs, strict=True):
+        assert_close(our, their)
+
+
+@pytest.mark.parametrize(("size", "align_corners"), [((17, 9), False), ((3, 30), False), ((17, 30), True)])
+def test_agrees_with_plain_jittor(size, align_corners, monkeypatch):
+    (x,) = draw(0, (2, 3, 8, 11))
+    fast = outputs_and_gradients(lambda x: resize(x, size, align_corners), x)
+    monkeypatch.setattr("ccnet.ops.kernel.applies", lambda *variables: False)
+    plain = outputs_and_gradients(lambda x: resize(x, size, align_corners), x)
+    for our, their in zip(fast, plain, strict=True):
+        assert_close(our, their)
+
+
+def test_same_size_is_the_same_image():
+    x = jt.ones((1, 2, 5, 6))
+    assert resize(x, (5, 6)) is x
+
+
+def test_corners_stay_when_aligned():
+    (x,) = draw(0, (1, 1, 4, 5))
+    y = resize(jt.array(x), (9, 13), align_corners=True).numpy()
+    assert np.allclose(y[..., ::8, ::12], x[..., ::3, ::4], atol=1e-6)
