@@ -28,15 +28,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except Exception as error:
         if debug:
             raise
-        print(f"ccnet {verb}: error: {_one_line(error)}", file=sys.stderr)
+        print(f"ccnet {verb}: error: {_explain(error)}", file=sys.stderr)
         return 1
     return 0
 
 
-def _one_line(error: Exception) -> str:
-    text = " ".join(str(error).split()) or type(error).__name__
+def _explain(error: Exception) -> str:
     if isinstance(error, InputError):
-        return text
+        return str(error)  # one line, but for a list of bad files with a line each
+    text = " ".join(str(error).split()) or type(error).__name__
     if isinstance(error, OSError):
         return f"{text}; check the path, its permissions and the free space"
     return (
