@@ -1,84 +1,80 @@
-// Batch normalisation in training. The variance is taken of the differences from the mean, never as E[x²] -
-// E[x]², which loses everything when the mean is large.
+// Batch normalisation in training. The variance is taken of the differences from the mean, never as E[x²] - E[x]²,
+// which loses everything when the mean is large.
 namespace {
 namespace batch_norm {
 
-constexpr int64_t BLOCK = 4096;  // floats summed in single precision before the sum goes on in double
+struct Sizes {
+    int64_t batch, channels, pixels;
+    double count() const { return batch * pixels; }
+};
 
-// Σ over one channel of f(plane, first, last), with planes (B, C) of `pixels`
+// Calls f(first, length) for pieces of one channel's planes, short enough to be summed in single precision.
 template <class Function>
-double over_channel(int64_t batch, int64_t channels, int64_t channel, int64_t pixels, Function f) {
-    double total = 0;
-    for (int64_t image = 0; image < batch; image++)
-        for (int64_t first = 0; first < pixels; first += BLOCK)
-            total += f((image * channels + channel) * pixels + first, std::min(BLOCK, pixels - first));
+inline void pieces(const Sizes &sizes, int64_t channel, Function f) {
+    constexpr int64_t LENGTH = 4096;
+    for (int64_t image = 0; image < sizes.batch; image++)
+        for (int64_t first = 0; first < sizes.pixels; first += LENGTH)
+            f((image * sizes.channels + channel) * sizes.pixels + first, std::min(LENGTH, sizes.pixels - first));
+}
+
+inline float sum(const float *x, int64_t length) {
+    float total = 0;
+#pragma omp simd reduction(+ : total)
+    for (int64_t i = 0; i < length; i++) total += x[i];
+    return total;
+}
+
+// Σ (a - shift_a) · (b - shift_b)
+inline float product(const float *a, float shift_a, const float *b, float shift_b, int64_t length) {
+    float total = 0;
+#pragma omp simd reduction(+ : total)
+    for (int64_t i = 0; i < length; i++) total += (a[i] - shift_a) * (b[i] - shift_b);
     return total;
 }
 
 // y, and of each channel its mean, its variance, and 1 / √(variance + epsilon)
-inline void forward(const float *x, const float *weight, const float *bias, float *y, float *mean,
-                    float *variance, float *inverse, int64_t batch, int64_t channels, int64_t pixels,
-                    double epsilon) {
-    const double count = batch * pixels;
+inline void forward(const Sizes &sizes, const float *x, const float *weight, const float *bias, double epsilon,
+                    float *y, float *means, float *variances, float *inverses) {
 #pragma omp parallel for
-    for (int64_t c = 0; c < channels; c++) {
-        const float centre = over_channel(batch, channels, c, pixels,
-                                          [&](int64_t first, int64_t length) {
-                                              float sum = 0;
-#pragma omp simd reduction(+ : sum)
-                                              for (int64_t i = 0; i < length; i++) sum += x[first + i];
-                                              return sum;
-                                          }) /
-                             count;
-        variance[c] = over_channel(batch, channels, c, pixels,
-                                   [&](int64_t first, int64_t length) {
-                                       float sum = 0;
-#pragma omp simd reduction(+ : sum)
-                                       for (int64_t i = 0; i < length; i++)
-                                           sum += (x[first + i] - centre) * (x[first + i] - centre);
-                                       return sum;
-                                   }) /
-                      count;
-        mean[c] = centre;
-        inverse[c] = 1 / std::sqrt(variance[c] + epsilon);
-        const float scale = weight[c] * inverse[c], shift = bias[c];
-        for (int64_t image = 0; image < batch; image++) {
-            const float *__restrict__ from = x + (image * channels + c) * pixels;
-            float *__restrict__ to = y + (image * channels + c) * pixels;
+    for (int64_t c = 0; c < sizes.channels; c++) {
+        double total = 0, squares = 0;
+        pieces(sizes, c, [&](int64_t first, int64_t length) { total += sum(x + first, length); });
+        const float mean = total / sizes.count();
+        pieces(sizes, c,
+               [&](int64_t first, int64_t length) { squares += product(x + first, mean, x + first, mean, length); });
+        means[c] = mean;
+        variances[c] = squares / sizes.count();
+        inverses[c] = 1 / std::sqrt(variances[c] + epsilon);
+        const float scale = weight[c] * inverses[c], shift = bias[c];
+        pieces(sizes, c, [=](int64_t first, int64_t length) {
+            const float *__restrict__ from = x + first;
+            float *__restrict__ to = y + first;
 #pragma omp simd
-            for (int64_t i = 0; i < pixels; i++) to[i] = scale * (from[i] - centre) + shift;
-        }
+            for (int64_t i = 0; i < length; i++) to[i] = scale * (from[i] - mean) + shift;
+        });
     }
 }
 
-inline void backward(const float *x, const float *weight, const float *mean, const float *inverse,
-                     const float *dy, float *dx, float *dweight, float *dbias, int64_t batch,
-                     int64_t channels, int64_t pixels) {
-    const double count = batch * pixels;
+inline void backward(const Sizes &sizes, const float *x, const float *weight, const float *means, const float *inverses,
+                     const float *dy, float *dx, float *dweight, float *dbias) {
 #pragma omp parallel for
-    for (int64_t c = 0; c < channels; c++) {
-        const float centre = mean[c];
-        double projected = 0;  // Σ dy (x - mean)
-        const double total = over_channel(batch, channels, c, pixels, [&](int64_t first, int64_t length) {
-            float sum = 0, product = 0;
-#pragma omp simd reduction(+ : sum, product)
-            for (int64_t i = 0; i < length; i++) {
-                sum += dy[first + i];
-                product += dy[first + i] * (x[first + i] - centre);
-            }
-            projected += product;
-            return sum;
+    for (int64_t c = 0; c < sizes.channels; c++) {
+        const float mean = means[c], inverse = inverses[c];
+        double total = 0, projected = 0;
+        pieces(sizes, c, [&](int64_t first, int64_t length) {
+            total += sum(dy + first, length);
+            projected += product(dy + first, 0, x + first, mean, length);
         });
         dbias[c] = total;
-        dweight[c] = projected * inverse[c];
-        const float scale = weight[c] * inverse[c], constant = total / count;
-        const float slope = projected * inverse[c] * inverse[c] / count;
-        for (int64_t image = 0; image < batch; image++) {
-            const int64_t first = (image * channels + c) * pixels;
+        dweight[c] = projected * inverse;
+        const float scale = weight[c] * inverse, constant = total / sizes.count();
+        const float slope = projected * inverse * inverse / sizes.count();
+        pieces(sizes, c, [=](int64_t first, int64_t length) {
+            const float *__restrict__ from = x + first, *__restrict__ gradient = dy + first;
+            float *__restrict__ to = dx + first;
 #pragma omp simd
-            for (int64_t i = first; i < first + pixels; i++)
-                dx[i] = scale * (dy[i] - constant - (x[i] - centre) * slope);
-        }
+            for (int64_t i = 0; i < length; i++) to[i] = scale * (gradient[i] - constant - (from[i] - mean) * slope);
+        });
     }
 }
 

@@ -3,12 +3,11 @@
 from ccnet.ops import kernel
 from ccnet.runtime import jt
 
-FORWARD = """
-    batch_norm::forward(in0_p, in1_p, in2_p, out0_p, out1_p, out2_p, out3_p, in0_shape0, in0_shape1,
-                        in0_shape2 * in0_shape3, data["eps"]);"""
-BACKWARD = """
-    batch_norm::backward(in0_p, in1_p, in2_p, in3_p, in4_p, out0_p, out1_p, out2_p, in0_shape0, in0_shape1,
-                         in0_shape2 * in0_shape3);"""
+SIZES = "{in0_shape0, in0_shape1, in0_shape2 * in0_shape3}"
+FORWARD = f"""
+    batch_norm::forward({SIZES}, in0_p, in1_p, in2_p, data["eps"], out0_p, out1_p, out2_p, out3_p);"""
+BACKWARD = f"""
+    batch_norm::backward({SIZES}, in0_p, in1_p, in2_p, in3_p, in4_p, out0_p, out1_p, out2_p);"""
 
 
 class _BatchNorm(jt.Function):

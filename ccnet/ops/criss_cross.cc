@@ -22,23 +22,21 @@ struct Image {
 
 // weights (pixels of the line × positions of the line) = a bᵀ, where a and b have `depth` of `pitch` floats a
 // pixel
-inline void compare(const Image &image, Line line, int64_t depth, const float *a, int64_t a_pitch,
-                    const float *b, int64_t b_pitch, float *weights) {
+inline void compare(const Image &image, Line line, int64_t depth, const float *a, int64_t a_pitch, const float *b,
+                    int64_t b_pitch, float *weights) {
     const int64_t positions = image.positions();
     dnnl_sgemm('N', 'T', line.length, line.length, depth, 1, a + line.first * a_pitch, line.step * a_pitch,
-               b + line.first * b_pitch, line.step * b_pitch, 0,
-               weights + line.first * positions + line.offset, line.step * positions);
+               b + line.first * b_pitch, line.step * b_pitch, 0, weights + line.first * positions + line.offset,
+               line.step * positions);
 }
 
 // to = beta · to + alpha · weights · from, or weightsᵀ with transpose 'T'
-inline void gather(const Image &image, Line line, int64_t depth, char transpose, float alpha,
-                   const float *weights, const float *from, int64_t from_pitch, float beta, float *to,
-                   int64_t to_pitch) {
+inline void gather(const Image &image, Line line, int64_t depth, char transpose, float alpha, const float *weights,
+                   const float *from, int64_t from_pitch, float beta, float *to, int64_t to_pitch) {
     const int64_t positions = image.positions();
-    dnnl_sgemm(transpose, 'N', line.length, depth, line.length, alpha,
-               weights + line.first * positions + line.offset, line.step * positions,
-               from + line.first * from_pitch, line.step * from_pitch, beta, to + line.first * to_pitch,
-               line.step * to_pitch);
+    dnnl_sgemm(transpose, 'N', line.length, depth, line.length, alpha, weights + line.first * positions + line.offset,
+               line.step * positions, from + line.first * from_pitch, line.step * from_pitch, beta,
+               to + line.first * to_pitch, line.step * to_pitch);
 }
 
 // Softmax over the H + W - 1 positions of each pixel of row y, in place. The pixel itself is in its column
@@ -65,8 +63,7 @@ inline void softmax_row(const Image &image, int64_t y, float *weights) {
 
 // Gradient of the scores of row y from that of the weights, in place: gamma · w · (dw - Σ w dw). Returns Σ w
 // dw over the row, its part of gamma's gradient.
-inline double softmax_gradient_row(const Image &image, int64_t y, float gamma, const float *weights,
-                                   float *gradient) {
+inline double softmax_gradient_row(const Image &image, int64_t y, float gamma, const float *weights, float *gradient) {
     const int64_t positions = image.positions();
     double total = 0;
     for (int64_t x = 0; x < image.width; x++) {
@@ -84,29 +81,36 @@ inline double softmax_gradient_row(const Image &image, int64_t y, float gamma, c
 
 typedef float Eight __attribute__((vector_size(32), aligned(4), may_alias));
 
+#ifdef __clang__
+#define SHUFFLE(a, b, ...) __builtin_shufflevector(a, b, __VA_ARGS__)
+#else
+typedef int32_t Places __attribute__((vector_size(32)));
+#define SHUFFLE(a, b, ...) __builtin_shuffle(a, b, Places{__VA_ARGS__})
+#endif
+
 // Eight pixels' eight channels, `pitch` floats apart, become eight channels' eight pixels.
 inline void transpose8(const float *from, int64_t pitch, Eight *to) {
     Eight a[8], b[8];
     for (int i = 0; i < 8; i++) a[i] = *(const Eight *)(from + i * pitch);
     for (int i = 0; i < 8; i += 2) {
-        b[i] = __builtin_shufflevector(a[i], a[i + 1], 0, 8, 2, 10, 4, 12, 6, 14);
-        b[i + 1] = __builtin_shufflevector(a[i], a[i + 1], 1, 9, 3, 11, 5, 13, 7, 15);
+        b[i] = SHUFFLE(a[i], a[i + 1], 0, 8, 2, 10, 4, 12, 6, 14);
+        b[i + 1] = SHUFFLE(a[i], a[i + 1], 1, 9, 3, 11, 5, 13, 7, 15);
     }
     for (int i = 0; i < 8; i += 4)
         for (int j = i; j < i + 2; j++) {
-            a[j] = __builtin_shufflevector(b[j], b[j + 2], 0, 1, 8, 9, 4, 5, 12, 13);
-            a[j + 2] = __builtin_shufflevector(b[j], b[j + 2], 2, 3, 10, 11, 6, 7, 14, 15);
+            a[j] = SHUFFLE(b[j], b[j + 2], 0, 1, 8, 9, 4, 5, 12, 13);
+            a[j + 2] = SHUFFLE(b[j], b[j + 2], 2, 3, 10, 11, 6, 7, 14, 15);
         }
     for (int i = 0; i < 4; i++) {
-        to[i] = __builtin_shufflevector(a[i], a[i + 4], 0, 1, 2, 3, 8, 9, 10, 11);
-        to[i + 4] = __builtin_shufflevector(a[i], a[i + 4], 4, 5, 6, 7, 12, 13, 14, 15);
+        to[i] = SHUFFLE(a[i], a[i + 4], 0, 1, 2, 3, 8, 9, 10, 11);
+        to[i + 4] = SHUFFLE(a[i], a[i + 4], 4, 5, 6, 7, 12, 13, 14, 15);
     }
 }
 
 // y = gamma · gathered + x for `count` pixels; x and y are planes of `pixels`, gathered has channels side by
 // side
-inline void residual(const float *gathered, const float *x, float gamma, float *y, int64_t count,
-                     int64_t pixels, int64_t channels) {
+inline void residual(const float *gathered, const float *x, float gamma, float *y, int64_t count, int64_t pixels,
+                     int64_t channels) {
     const int64_t whole = channels / 8 * 8, blocks = count / 8 * 8;
     Eight turned[8];
     for (int64_t c = 0; c < whole; c += 8)
@@ -135,24 +139,22 @@ inline void interleave(const float *planes, int64_t pixels, int64_t channels, fl
     }
 #pragma omp for
     for (int64_t n = 0; n < pixels; n++)
-        for (int64_t c = n < blocks ? whole : 0; c < channels; c++)
-            to[n * channels + c] = planes[c * pixels + n];
+        for (int64_t c = n < blocks ? whole : 0; c < channels; c++) to[n * channels + c] = planes[c * pixels + n];
 }
 
 // projection (pixels × projected) = xᵀ weightᵀ + bias
-inline void project(const Image &image, const float *x, const float *weight, const float *bias,
-                    float *projection) {
+inline void project(const Image &image, const float *x, const float *weight, const float *bias, float *projection) {
     const int64_t projected = image.projected(), pixels = image.pixels();
 #pragma omp parallel for
     for (int64_t n = 0; n < pixels; n++) std::copy(bias, bias + projected, projection + n * projected);
-    dnnl_sgemm('T', 'T', pixels, projected, image.channels, 1, x, pixels, weight, image.channels, 1,
-               projection, projected);
+    dnnl_sgemm('T', 'T', pixels, projected, image.channels, 1, x, pixels, weight, image.channels, 1, projection,
+               projected);
 }
 
 // x (C, H, W) -> y (C, H, W), keeping projection (H·W, C + 2 C') and weights (H·W, H + W); gathered (H·W, C)
 // is scratch
-inline void forward(const Image &image, const float *x, const float *weight, const float *bias, float gamma,
-                    float *y, float *projection, float *weights, float *gathered) {
+inline void forward(const Image &image, const float *x, const float *weight, const float *bias, float gamma, float *y,
+                    float *projection, float *weights, float *gathered) {
     const int64_t projected = image.projected(), channels = image.channels;
     project(image, x, weight, bias, projection);
     const float *q = projection, *k = q + image.reduced, *v = k + image.reduced;
@@ -173,17 +175,16 @@ inline void forward(const Image &image, const float *x, const float *weight, con
         for (int64_t i = 0; i < image.height; i++) {
             const int64_t first = i * image.width;
             gather(image, image.row(i), channels, 'N', 1, weights, v, projected, 1, gathered, channels);
-            residual(gathered + first * channels, x + first, gamma, y + first, image.width, image.pixels(),
-                     channels);
+            residual(gathered + first * channels, x + first, gamma, y + first, image.width, image.pixels(), channels);
         }
     }
 }
 
 // Gradients of one image: dx is written, dweight and dbias are added to; returns gamma's. dgathered (H·W, C),
 // dweights (H·W, H + W) and dprojection (H·W, C + 2 C') are scratch.
-inline double backward(const Image &image, const float *x, const float *weight, float gamma,
-                       const float *projection, const float *weights, const float *dy, float *dx,
-                       float *dweight, float *dbias, float *dgathered, float *dweights, float *dprojection) {
+inline double backward(const Image &image, const float *x, const float *weight, float gamma, const float *projection,
+                       const float *weights, const float *dy, float *dx, float *dweight, float *dbias, float *dgathered,
+                       float *dweights, float *dprojection) {
     const int64_t projected = image.projected(), channels = image.channels, reduced = image.reduced;
     const int64_t pixels = image.pixels();
     const float *q = projection, *k = q + reduced, *v = k + reduced;
@@ -211,10 +212,8 @@ inline double backward(const Image &image, const float *x, const float *weight, 
         for (int64_t i = 0; i < image.width; i++) spread(image.column(i), 1);
     }
     std::copy(dy, dy + channels * pixels, dx);
-    dnnl_sgemm('T', 'T', channels, pixels, projected, 1, weight, channels, dprojection, projected, 1, dx,
-               pixels);
-    dnnl_sgemm('T', 'T', projected, channels, pixels, 1, dprojection, projected, x, pixels, 1, dweight,
-               channels);
+    dnnl_sgemm('T', 'T', channels, pixels, projected, 1, weight, channels, dprojection, projected, 1, dx, pixels);
+    dnnl_sgemm('T', 'T', projected, channels, pixels, 1, dprojection, projected, x, pixels, 1, dweight, channels);
     for (int64_t n = 0; n < pixels; n++)
         for (int64_t d = 0; d < projected; d++) dbias[d] += dprojection[n * projected + d];
     return dgamma;

@@ -19,8 +19,8 @@ inline void blocks(int64_t batch, int64_t classes, int64_t pixels, Function f) {
 // loss (B, pixels): -log of the label's softmax probability, 0 where ignored; normaliser (B, pixels): log Σ
 // exp
 template <class Label>
-void forward(const float *logits, const Label *labels, float *loss, float *normaliser, int64_t batch,
-             int64_t classes, int64_t pixels, int64_t ignore) {
+void forward(const float *logits, const Label *labels, float *loss, float *normaliser, int64_t batch, int64_t classes,
+             int64_t pixels, int64_t ignore) {
     blocks(batch, classes, pixels, [=](int64_t logit, int64_t pixel, int64_t count) {
         const float *x = logits + logit;
         float largest[BLOCK], sum[BLOCK] = {};
@@ -42,8 +42,8 @@ void forward(const float *logits, const Label *labels, float *loss, float *norma
 
 // dlogits = dloss · (softmax - one-hot label), 0 where ignored
 template <class Label>
-void backward(const float *logits, const Label *labels, const float *normaliser, const float *dloss,
-              float *dlogits, int64_t batch, int64_t classes, int64_t pixels, int64_t ignore) {
+void backward(const float *logits, const Label *labels, const float *normaliser, const float *dloss, float *dlogits,
+              int64_t batch, int64_t classes, int64_t pixels, int64_t ignore) {
     blocks(batch, classes, pixels, [=](int64_t logit, int64_t pixel, int64_t count) {
         float scale[BLOCK];
         for (int64_t i = 0; i < count; i++) scale[i] = labels[pixel + i] == ignore ? 0 : dloss[pixel + i];

@@ -33,8 +33,7 @@ struct Padded {
 
 // Copies `plane`, whose pixels lie `spread` apart in the padded plane: 1, or the stride when a gradient is
 // spread out.
-inline void pad(const float *plane, int64_t height, int64_t width, int64_t spread, const Padded &to,
-                float *padded) {
+inline void pad(const float *plane, int64_t height, int64_t width, int64_t spread, const Padded &to, float *padded) {
     memset(padded, 0, to.floats() * sizeof(float));
     for (int64_t y = 0; y < height; y++) {
         float *row = padded + (y * spread + to.padding) * to.pitch;
@@ -54,8 +53,8 @@ inline void pad(const float *plane, int64_t height, int64_t width, int64_t sprea
 // `blocks` · 16 outputs of one row, kept in registers over all taps. K = 0 means a size known only at run
 // time.
 template <int K, int blocks>
-inline void outputs(const float *input, const float *weight, float bias, const Padded &shape,
-                    const int64_t *columns, float *output) {
+inline void outputs(const float *input, const float *weight, float bias, const Padded &shape, const int64_t *columns,
+                    float *output) {
     const int size = K ? K : shape.size;
     Lanes sums[blocks];
     for (int block = 0; block < blocks; block++) sums[block] = Lanes{} + bias;
@@ -74,8 +73,7 @@ inline void outputs(const float *input, const float *weight, float bias, const P
 }
 
 template <int K>
-inline void convolve_plane(const float *padded, const float *weight, float bias, const Padded &shape,
-                           float *output) {
+inline void convolve_plane(const float *padded, const float *weight, float bias, const Padded &shape, float *output) {
     const int64_t width = shape.out_width, rounded = round_up(width, LANES);
     std::vector<int64_t> columns(shape.size);
     for (int64_t k = 0; k < shape.size; k++) columns[k] = shape.column(k);
@@ -96,8 +94,8 @@ inline void convolve_plane(const float *padded, const float *weight, float bias,
 // x (B, C, H, W), weight (C, 1, K, K), bias (C) or null -> y (B, C, (H - 1) / stride + 1, (W - 1) / stride +
 // 1)
 template <int K>
-void forward(const float *x, const float *weight, const float *bias, float *y, int64_t planes,
-             int64_t channels, const Padded &shape) {
+void forward(const float *x, const float *weight, const float *bias, float *y, int64_t planes, int64_t channels,
+             const Padded &shape) {
     const int64_t taps = shape.size * shape.size;
 #pragma omp parallel for
     for (int64_t plane = 0; plane < planes; plane++) {
@@ -122,13 +120,13 @@ void input_gradient(const float *weight, const float *dy, float *dx, int64_t pla
         std::vector<float> flipped(taps);
         std::reverse_copy(kernel, kernel + taps, flipped.begin());
         float *padded = scratch<0>(spread.floats());
-        pad(dy + plane * shape.out_height * shape.out_width, shape.out_height, shape.out_width, shape.stride,
-            spread, padded);
+        pad(dy + plane * shape.out_height * shape.out_width, shape.out_height, shape.out_width, shape.stride, spread,
+            padded);
         convolve_plane<K>(padded, flipped.data(), 0, spread, dx + plane * shape.height * shape.width);
     }
 }
 
-inline float sum(Lanes lanes) {
+inline float sum(const Lanes &lanes) {
     float total = 0;
     for (int64_t i = 0; i < LANES; i++) total += lanes[i];
     return total;
@@ -137,8 +135,7 @@ inline float sum(Lanes lanes) {
 // Adds the gradient of one kernel row `i`: K running sums over the whole plane. dy's rows are padded to whole
 // lanes.
 template <int K>
-inline void add_row_gradient(const float *padded, const float *dy, const Padded &shape, int64_t i,
-                             float *gradient) {
+inline void add_row_gradient(const float *padded, const float *dy, const Padded &shape, int64_t i, float *gradient) {
     constexpr int batch = K ? K : 1;
     const int64_t rounded = round_up(shape.out_width, LANES);
     for (int64_t first = 0; first < shape.size; first += batch) {
@@ -158,8 +155,8 @@ inline void add_row_gradient(const float *padded, const float *dy, const Padded 
 }
 
 template <int K>
-void weight_gradient(const float *x, const float *dy, float *dweight, float *dbias, int64_t batch,
-                     int64_t channels, const Padded &shape) {
+void weight_gradient(const float *x, const float *dy, float *dweight, float *dbias, int64_t batch, int64_t channels,
+                     const Padded &shape) {
     const int64_t taps = shape.size * shape.size, out_pixels = shape.out_height * shape.out_width;
     const int64_t rounded = round_up(shape.out_width, LANES);
 #pragma omp parallel for

@@ -73,9 +73,9 @@ def ohem(logits: jt.Var, labels: jt.Var, threshold: float = 0.7, keep: int = 100
     with jt.no_grad():
         probability = np.exp(-pixel_losses(logits, labels, ignore).numpy())
     counted = values != ignore
-    worst = np.sort(probability[counted])[:keep]
-    if worst.size:
-        threshold = max(threshold, worst[-1])
+    worst = min(keep, np.count_nonzero(counted))
+    if worst:
+        threshold = max(threshold, np.partition(probability[counted], worst - 1)[worst - 1])
     hard = counted & (probability <= threshold)
     return cross_entropy(logits, jt.array(np.where(hard, values, ignore).astype(np.int32)), ignore)
 
@@ -90,7 +90,7 @@ def category_consistent(
     gamma: float = 0.001,
     ignore: int = 255,
 ) -> jt.Var:
-    """Category consistent loss (CCNet, TPAMI version, section 3.4) of features (B, C, H, W), labels (B, H', W').
+    """Category consistent loss (CCNet's TPAMI version) of features (B, C, H, W), labels (B, H', W').
 
     α · l_var + β · l_dis + γ · l_reg: pixels are drawn to the mean feature of their class, the means of different
     classes are pushed 2 δd apart, and the means are kept small. Larger labels are sampled at the features' pixels.

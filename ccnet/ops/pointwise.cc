@@ -17,25 +17,22 @@ struct Sizes {
 
 // y (B, O, pixels) = weight (O, I) · x (B, I, pixels) + bias (O) or nothing; with `transpose` 'T' the weight
 // is (I, O)
-inline void product(const Sizes &sizes, char transpose, const float *x, const float *weight,
-                    const float *bias, float *y) {
-    const int64_t inputs = sizes.inputs, outputs = sizes.outputs, pixels = sizes.pixels,
-                  piece = sizes.piece();
+inline void product(const Sizes &sizes, char transpose, const float *x, const float *weight, const float *bias,
+                    float *y) {
+    const int64_t inputs = sizes.inputs, outputs = sizes.outputs, pixels = sizes.pixels, piece = sizes.piece();
 #pragma omp parallel for collapse(2)
     for (int64_t image = 0; image < sizes.batch; image++)
         for (int64_t part = 0; part < sizes.pieces(); part++) {
             const int64_t first = part * piece, count = std::min(piece, pixels - first);
             float *to = y + image * outputs * pixels + first;
-            for (int64_t o = 0; bias && o < outputs; o++)
-                std::fill(to + o * pixels, to + o * pixels + count, bias[o]);
+            for (int64_t o = 0; bias && o < outputs; o++) std::fill(to + o * pixels, to + o * pixels + count, bias[o]);
             dnnl_sgemm(transpose, 'N', outputs, count, inputs, 1, weight, transpose == 'N' ? inputs : outputs,
                        x + image * inputs * pixels + first, pixels, bias ? 1 : 0, to, pixels);
         }
 }
 
 // dweight (O, I) = Σ dy (O × pixels) · xᵀ (pixels × I), dbias (O) = Σ dy
-inline void weight_gradient(const Sizes &sizes, const float *x, const float *dy, float *dweight,
-                            float *dbias) {
+inline void weight_gradient(const Sizes &sizes, const float *x, const float *dy, float *dweight, float *dbias) {
     const int64_t inputs = sizes.inputs, outputs = sizes.outputs, pixels = sizes.pixels;
     for (int64_t image = 0; image < sizes.batch; image++)
         dnnl_sgemm('N', 'T', outputs, inputs, pixels, 1, dy + image * outputs * pixels, pixels,

@@ -20,12 +20,12 @@ struct Axis {
 };
 
 // x (planes, in_height, in_width) -> y (planes, height, width)
-inline void forward(const float *x, float *y, int64_t planes, int64_t in_height, int64_t in_width,
-                    int64_t height, int64_t width, bool align_corners) {
+inline void forward(const float *x, float *y, int64_t planes, int64_t in_height, int64_t in_width, int64_t height,
+                    int64_t width, bool align_corners) {
     const Axis down(in_height, height, align_corners), across(in_width, width, align_corners);
 #pragma omp parallel for
     for (int64_t plane = 0; plane < planes; plane++) {
-        float *row[2] = {scratch<0>(2 * width), scratch<0>(2 * width) + width};
+        float *rows = scratch<0>(2 * width), *row[2] = {rows, rows + width};
         int64_t held[2] = {-1, -1};  // which input row is in `row`
         auto stretch = [&](int64_t slot, int64_t source) {
             if (held[slot] == source) return;
@@ -54,8 +54,8 @@ inline void forward(const float *x, float *y, int64_t planes, int64_t in_height,
 }
 
 // The transposed operation: dy (planes, height, width) -> dx (planes, in_height, in_width)
-inline void backward(const float *dy, float *dx, int64_t planes, int64_t in_height, int64_t in_width,
-                     int64_t height, int64_t width, bool align_corners) {
+inline void backward(const float *dy, float *dx, int64_t planes, int64_t in_height, int64_t in_width, int64_t height,
+                     int64_t width, bool align_corners) {
     const Axis down(in_height, height, align_corners), across(in_width, width, align_corners);
 #pragma omp parallel for
     for (int64_t plane = 0; plane < planes; plane++) {
