@@ -55,3 +55,7 @@ rule report:
         rules.train.input,
         rules.evaluate.input,
         rules.segment.input,
+
+
+onsuccess:
+    print_scores()

@@ -1,6 +1,9 @@
 import json
+from pathlib import Path
 
+import jsonschema
 import pytest
+import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -76,3 +79,50 @@ def test_fingerprint_depends_on_values_alone(key, turn):
     rotated = {name: FLAT[name] for name in keys[turn:] + keys[:turn]}
     assert Settings.from_flat(rotated).fingerprint() == Settings.from_flat(FLAT).fingerprint()
     assert Settings.from_flat({**FLAT, "seed": 1}).fingerprint() != Settings.from_flat(FLAT).fingerprint()
+
+
+SCHEMA = yaml.safe_load((Path(__file__).parent.parent / "workflow/schemas/config.schema.yaml").read_text())
+PROBES = [
+    -1,
+    0,
+    1,
+    2,
+    5,
+    6,
+    8,
+    10,
+    16,
+    31,
+    32,
+    64,
+    2**31,
+    0.5,
+    1.5,
+    10.5,
+    -0.5,
+    "x",
+    "",
+    True,
+    None,
+    [0.5, 2.0],
+    [1.0],
+    "0" * 64,
+]
+
+
+@pytest.mark.parametrize("key", [key for key in hyperparameters() if key != "backbone"])
+def test_the_configs_schema_allows_exactly_what_settings_allow(key):
+    declared = SCHEMA["$defs"]["hyperparameters"]["properties"][key]
+    validator = jsonschema.Draft202012Validator(declared)
+    choices = hyperparameters()[key].get("enum", [])
+    for probe in [*PROBES, *choices]:
+        try:
+            Settings.from_flat({**FLAT, key: probe})
+            allowed = True
+        except InputError:
+            allowed = False
+        assert validator.is_valid(probe) == allowed, f"{key}: {probe!r}"
+
+
+def test_the_configs_schema_lists_every_hyperparameter():
+    assert {*SCHEMA["$defs"]["hyperparameters"]["properties"], "backbone"} == set(hyperparameters())

@@ -55,8 +55,8 @@ def test_image_and_label_stay_together(scale):
 def test_flip_happens_about_half_of_the_time():
     image, label = scene(64, 64)
     data = replace(PLAIN, flip=True)
-    flipped = [np.array_equal(augment(image, label, data, np.random.default_rng(s))[1], label[:, ::-1]) for s in range(60)]
-    assert 15 < sum(flipped) < 45
+    crops = [augment(image, label, data, np.random.default_rng(seed))[1] for seed in range(60)]
+    assert 15 < sum(np.array_equal(crop, label[:, ::-1]) for crop in crops) < 45
 
 
 def test_crops_full_of_one_class_are_drawn_again():

@@ -65,3 +65,14 @@ def threads_per_gpu():
     """The cores shared evenly by the jobs that may hold a GPU at once; on a cluster its profile says."""
     gpu = workflow.global_resources.get("gpu")
     return max(1, (workflow._cores or 8) // ((gpu and gpu.value) or 1))
+
+
+def print_scores():
+    """Where the report is and how each run scored, of what has been made so far."""
+    for run in RUNS:
+        metrics = Path(f"results/{DATASET}/{run}/metrics.json")
+        if metrics.exists():
+            print(f"{run}: mIoU {json.loads(metrics.read_text())['mean_iou']:.4f}")
+    report = Path(f"results/{DATASET}/report.html")
+    if report.exists():
+        print(f"report: {report.resolve()}")
