@@ -12,8 +12,7 @@
 // C (M × N) = alpha · op(A) · op(B) + beta · C, row-major, from the oneDNN that Jittor has loaded: no link
 // flag is needed. Inside a parallel region it runs on the calling thread alone.
 extern "C" int dnnl_sgemm(char transpose_a, char transpose_b, int64_t M, int64_t N, int64_t K, float alpha,
-                          const float *A, int64_t lda, const float *B, int64_t ldb, float beta, float *C,
-                          int64_t ldc);
+                          const float *A, int64_t lda, const float *B, int64_t ldb, float beta, float *C, int64_t ldc);
 
 namespace {
 

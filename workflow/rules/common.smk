@@ -73,6 +73,6 @@ def print_scores():
         metrics = Path(f"results/{DATASET}/{run}/metrics.json")
         if metrics.exists():
             print(f"{run}: mIoU {json.loads(metrics.read_text())['mean_iou']:.4f}")
-    report = Path(f"results/{DATASET}/report.html")
-    if report.exists():
-        print(f"report: {report.resolve()}")
+    page = Path(f"results/{DATASET}/report.html")
+    if page.exists():
+        print(f"report: {page.resolve()}")
