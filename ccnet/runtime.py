@@ -10,6 +10,7 @@ import ctypes.util
 import os
 import shutil
 import sys
+import sysconfig
 import threading
 import time
 from collections.abc import Iterator
@@ -69,6 +70,8 @@ os.environ.setdefault("log_silent", "1")
 os.environ.setdefault("cache_name", "default")
 if shutil.which("g++") is None and "cc_path" not in os.environ:
     raise InputError("no C++ compiler: Jittor needs g++ (apt install g++, or set cc_path)")
+if not (Path(sysconfig.get_path("include")) / "Python.h").exists():
+    raise InputError("no Python headers (Python.h): Jittor compiles against them (apt install python3-dev)")
 with _announced():
     import jittor as jt
     from jittor import nn  # noqa: F401 (for the other rooms)
