@@ -4,6 +4,7 @@ import csv
 import signal
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +24,7 @@ from ccnet.runtime import jt
 from ccnet.settings import Settings
 
 LOG_EVERY = 10  # steps between two rows of history.csv
-LOSSES = {"cross_entropy": cross_entropy, "ohem": ohem}
+LOSSES: dict[str, Callable] = {"cross_entropy": cross_entropy, "ohem": ohem}
 
 
 def run(*, settings: Path, shards: list[Path], checkpoints: Path, out: Path, history: Path, device: str = "auto",
@@ -80,12 +81,12 @@ class Trainer:
 
     def _loss(self, images, labels):
         settings = self.settings.loss
-        logits, auxiliary = self.model(images)
+        logits, auxiliary, *embedding = self.model(images)
         loss = self.loss(logits, labels)
         if settings.auxiliary_weight:
             loss = loss + settings.auxiliary_weight * cross_entropy(auxiliary, labels)
         if settings.category_consistency:
-            loss = loss + settings.category_consistency * category_consistent(self.model.context, labels)
+            loss = loss + settings.category_consistency * category_consistent(embedding[0], labels)
         return loss
 
     def checkpoint(self) -> Checkpoint:

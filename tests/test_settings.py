@@ -12,7 +12,8 @@ from ccnet.settings import Settings, hyperparameters
 
 FLAT = {
     "backbone": "resnet18", "head": "rcca", "recurrence": 2, "output_stride": None, "fusion": None, "deep_stem": True,
-    "multi_grid": False, "head_channels": None, "dropout": 0.1, "drop_path": 0.0, "pretrained": None,
+    "multi_grid": False, "contract_dilation": True, "head_channels": None, "align_corners": False,
+    "negative_slope": 0.0, "dropout": 0.1, "drop_path": 0.0, "pretrained": None,
     "optimizer": "sgd", "learning_rate": 0.01, "momentum": 0.9, "weight_decay": 5e-4, "steps": 4, "warmup_steps": 1,
     "power": 0.9, "final_learning_rate": 0.0, "batch_size": 2, "crop_size": 64, "scale": [0.5, 2.0], "flip": True,
     "photometric": True, "max_class_share": 0.75, "loss": "cross_entropy", "auxiliary_weight": 0.4,

@@ -19,16 +19,20 @@ BACKBONES = {
     "van_base": VAN,
     "van_large": VAN,
 }
+EMBEDDING = 16  # channels of the features that the category consistent loss compares, as in the TPAMI paper
 
 
 def build(name: str, num_classes: int, recurrence: int = 2, *, head: str = "rcca", output_stride: int | None = None,
           fusion: bool | None = None, head_channels: int | None = None, dropout: float = 0.1,
+          align_corners: bool = False, negative_slope: float = 0.0, embedding: int = 0,
           **backbone_options) -> CCNet:  # fmt: skip
     """The whole network on backbone `name`, for `num_classes` classes, with R = `recurrence` loops of attention.
 
     Left at None, `output_stride`, `fusion` and `head_channels` are the family's own: ResNet 8, no fusion and a quarter
-    of its channels, as in the paper; VAN 32, fusion at stride 8 and half of its channels. `backbone_options`: for a
-    ResNet `deep_stem`, `multi_grid`; for a VAN `drop_path`.
+    of its channels, as in the paper; VAN 32, fusion at stride 8 and half of its channels. `align_corners` is that of
+    every resize, `negative_slope` that of the ReLUs in the heads, `embedding` the channels of the features for the
+    category consistent loss (0: none). `backbone_options`: for a ResNet `deep_stem`, `multi_grid`,
+    `contract_dilation`; for a VAN `drop_path`.
 
     Raises InputError for an unknown backbone or head.
     """
@@ -37,9 +41,14 @@ def build(name: str, num_classes: int, recurrence: int = 2, *, head: str = "rcca
             raise InputError(f"{value!r} is not one of {', '.join(allowed)}")
     family = BACKBONES[name]
     van = family is VAN
+    if not van:
+        backbone_options["ceil_mode"] = align_corners
     backbone = family(name, output_stride=output_stride or (32 if van else 8), **backbone_options)
-    channels = head_channels or backbone.channels[-1] // (2 if van else 4)
-    model = CCNet(backbone, channels, num_classes, head, recurrence, van if fusion is None else fusion, dropout)
+    model = CCNet(
+        backbone, head_channels or backbone.channels[-1] // (2 if van else 4), num_classes, head=head,
+        recurrence=recurrence, fusion=van if fusion is None else fusion, dropout=dropout, align_corners=align_corners,
+        negative_slope=negative_slope, embedding=embedding,
+    )  # fmt: skip
     initialise(model)
     return model
 
@@ -47,21 +56,29 @@ def build(name: str, num_classes: int, recurrence: int = 2, *, head: str = "rcca
 def build_from_settings(settings, num_classes: int) -> CCNet:
     """The network that `ccnet.settings.Settings` describe."""
     model = settings.model
-    own = {"drop_path": model.drop_path} if BACKBONES[model.backbone] is VAN else {
-        "deep_stem": model.deep_stem, "multi_grid": model.multi_grid}  # fmt: skip
+    own = ("drop_path",) if BACKBONES[model.backbone] is VAN else ("deep_stem", "multi_grid", "contract_dilation")
+    shared = ("head", "output_stride", "fusion", "head_channels", "dropout", "align_corners", "negative_slope")
     return build(
-        model.backbone, num_classes, model.recurrence, head=model.head, output_stride=model.output_stride,
-        fusion=model.fusion, head_channels=model.head_channels, dropout=model.dropout, **own,
+        model.backbone, num_classes, model.recurrence,
+        embedding=EMBEDDING if settings.loss.category_consistency else 0,
+        **{option: getattr(model, option) for option in shared + own},
     )  # fmt: skip
 
 
 def initialise(module) -> None:
-    """Normal weights of variance 2 / fan-out (He et al., arXiv:1502.01852) for convolutions, zero biases."""
-    for part in module.modules():
+    """Normal weights, zero biases: variance 2 / fan-out for convolutions (He et al., arXiv:1502.01852).
+
+    Those that end in scores (classifiers, queries, keys and what they weigh) have 1 / (3 fan-in) instead, PyTorch's
+    default, which the official code leaves them at: scores begin near 0, and no softmax saturated.
+    """
+    for name, part in module.named_modules():
         weight = getattr(part, "weight", None)
         if isinstance(part, BatchNorm) or not isinstance(weight, jt.Var) or weight.ndim != 4:
             continue
-        fan_out = weight.shape[2] * weight.shape[3] * (1 if weight.shape[1] == 1 else weight.shape[0])
-        weight.assign(jt.randn(weight.shape) * math.sqrt(2 / fan_out))
+        out_channels, in_channels, *kernel = weight.shape
+        variance = 2 / (math.prod(kernel) * (1 if in_channels == 1 else out_channels))
+        if part.bias is not None and not name.startswith("backbone."):
+            variance = 1 / (3 * in_channels)
+        weight.assign(jt.randn(weight.shape) * math.sqrt(variance))
         if part.bias is not None:
             part.bias.assign(jt.zeros(part.bias.shape))

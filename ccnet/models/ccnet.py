@@ -18,13 +18,17 @@ ATTENTION: dict[str, type] = {"rcca": CrissCrossAttention, "non_local": NonLocal
 SMALLEST = 32  # pixels: one feature at stride 32
 
 
-class ConvNormRelu(nn.Module):
-    def __init__(self, in_channels: int, channels: int):
+class ConvNorm(nn.Module):
+    """3×3 convolution, batch norm and ReLU, leaky if `negative_slope` is not 0."""
+
+    def __init__(self, in_channels: int, channels: int, negative_slope: float):
         self.conv = nn.Conv(in_channels, channels, 3, padding=1, bias=False)
         self.norm = BatchNorm(channels)
+        self.negative_slope = negative_slope
 
     def execute(self, x):
-        return nn.relu(self.norm(self.conv(x)))
+        x = self.norm(self.conv(x))
+        return nn.leaky_relu(x, self.negative_slope) if self.negative_slope else nn.relu(x)
 
 
 class ContextHead(nn.Module):
@@ -33,11 +37,11 @@ class ContextHead(nn.Module):
     `attention` is "rcca" or "non_local", applied `recurrence` times with shared weights; 0 leaves it out.
     """
 
-    def __init__(self, in_channels: int, channels: int, attention: str, recurrence: int):
-        self.before = ConvNormRelu(in_channels, channels)
+    def __init__(self, in_channels: int, channels: int, attention: str, recurrence: int, negative_slope: float):
+        self.before = ConvNorm(in_channels, channels, negative_slope)
         self.attention = ATTENTION[attention](channels) if recurrence else nn.Identity()
-        self.after = ConvNormRelu(channels, channels)
-        self.bottleneck = ConvNormRelu(in_channels + channels, channels)
+        self.after = ConvNorm(channels, channels, negative_slope)
+        self.bottleneck = ConvNorm(in_channels + channels, channels, negative_slope)
         self.recurrence = recurrence
 
     def execute(self, x):
@@ -61,8 +65,8 @@ class Classifier(nn.Module):
 class AuxiliaryHead(nn.Module):
     """Deep supervision behind stage 3, used in training only (the official code's `dsn`)."""
 
-    def __init__(self, in_channels: int, channels: int, num_classes: int, dropout: float):
-        self.conv = ConvNormRelu(in_channels, channels)
+    def __init__(self, in_channels: int, channels: int, num_classes: int, dropout: float, negative_slope: float):
+        self.conv = ConvNorm(in_channels, channels, negative_slope)
         self.classifier = Classifier(channels, num_classes, dropout)
 
     def execute(self, x):
@@ -73,17 +77,21 @@ class CCNet(nn.Module):
     """The whole network.
 
     Input `(B, 3, H, W)` float32, normalised, H and W at least 32. In eval mode returns logits `(B, num_classes, H, W)`;
-    in train mode `(logits, auxiliary logits)`, both at that size. Raises InputError for a smaller image.
+    in train mode `(logits, auxiliary logits)`, both at that size, and with `embedding` channels also the features
+    `(B, embedding, h, w)` that the category consistent loss takes. Raises InputError for a smaller image.
     """
 
-    def __init__(self, backbone, head_channels: int, num_classes: int, attention: str, recurrence: int,
-                 fusion: bool, dropout: float):  # fmt: skip
+    def __init__(self, backbone, head_channels: int, num_classes: int, *, head: str, recurrence: int, fusion: bool,
+                 dropout: float, align_corners: bool, negative_slope: float, embedding: int):  # fmt: skip
         channels = backbone.channels
         self.backbone = backbone
         self.fusion = fusion
-        self.head = ContextHead(sum(channels[1:]) if fusion else channels[-1], head_channels, attention, recurrence)
+        self.align_corners = align_corners
+        width = sum(channels[1:]) if fusion else channels[-1]
+        self.head = ContextHead(width, head_channels, head, recurrence, negative_slope)
         self.classifier = Classifier(head_channels, num_classes, dropout)
-        self.auxiliary = AuxiliaryHead(channels[2], channels[2] // 2, num_classes, dropout)
+        self.auxiliary = AuxiliaryHead(channels[2], channels[2] // 2, num_classes, dropout, negative_slope)
+        self.embedding = PointwiseConv(head_channels, embedding) if embedding else None
 
     def execute(self, x):
         height, width = x.shape[2:]
@@ -92,14 +100,18 @@ class CCNet(nn.Module):
                 f"image of {width}×{height} pixels: both sides must be at least {SMALLEST}; enlarge it first"
             )
         levels = self.backbone(x)
-        logits = resize(self.classifier(self.features(levels)), (height, width))
+        features = self.head(self.fused(levels))
+        logits = self._resize(self.classifier(features), x)
         if not self.is_training():
             return logits
-        return logits, resize(self.auxiliary(levels[2]), (height, width))
+        auxiliary = self._resize(self.auxiliary(levels[2]), x)
+        return (logits, auxiliary, self.embedding(features)) if self.embedding else (logits, auxiliary)
 
-    def features(self, levels: list):
-        """The head's output `(B, head_channels, h, w)`; with fusion, of levels 2 to 4 at level 2's size."""
+    def fused(self, levels: list):
+        """What the head sees: the last level; with fusion, levels 2 to 4 side by side at level 2's size."""
         if not self.fusion:
-            return self.head(levels[-1])
-        size = tuple(levels[1].shape[2:])
-        return self.head(jt.concat([resize(level, size) for level in levels[1:]], dim=1))
+            return levels[-1]
+        return jt.concat([self._resize(level, levels[1]) for level in levels[1:]], dim=1)
+
+    def _resize(self, x, like):
+        return resize(x, tuple(like.shape[2:]), self.align_corners)

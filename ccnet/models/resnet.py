@@ -1,8 +1,8 @@
 """ResNet (He et al., arXiv:1512.03385) with a deep stem and dilated last stages, as CCNet uses it.
 
-Notable: the stem of three 3×3 convolutions (64, 64, 128) and ceil-mode pooling of the official CCNet; stages whose
-stride is taken away are dilated instead, so that output stride 8 sees as far as 32; the stride of a bottleneck lies in
-its 3×3 convolution. Parameter names are those of the published state dicts.
+Notable: the stem of three 3×3 convolutions (64, 64, 128) of the official CCNet; stages whose stride is taken away are
+dilated instead, so that output stride 8 sees as far as 32; the stride of a bottleneck lies in its 3×3 convolution.
+Parameter names are those of the published state dicts.
 """
 
 from ccnet.ops.batch_norm import BatchNorm
@@ -15,12 +15,14 @@ def conv3x3(in_channels: int, out_channels: int, stride: int = 1, dilation: int 
 
 
 class BasicBlock(nn.Module):
+    """`dilations`: of the convolution that has the stride, and of those behind it."""
+
     expansion = 1
 
-    def __init__(self, in_channels: int, channels: int, stride: int, dilation: int, downsample=None):
-        self.conv1 = conv3x3(in_channels, channels, stride, dilation)
+    def __init__(self, in_channels: int, channels: int, stride: int, dilations: tuple[int, int], downsample=None):
+        self.conv1 = conv3x3(in_channels, channels, stride, dilations[0])
         self.bn1 = BatchNorm(channels)
-        self.conv2 = conv3x3(channels, channels, dilation=dilation)
+        self.conv2 = conv3x3(channels, channels, dilation=dilations[1])
         self.bn2 = BatchNorm(channels)
         self.downsample = downsample
 
@@ -33,10 +35,10 @@ class BasicBlock(nn.Module):
 class Bottleneck(nn.Module):
     expansion = 4
 
-    def __init__(self, in_channels: int, channels: int, stride: int, dilation: int, downsample=None):
+    def __init__(self, in_channels: int, channels: int, stride: int, dilations: tuple[int, int], downsample=None):
         self.conv1 = PointwiseConv(in_channels, channels, bias=False)
         self.bn1 = BatchNorm(channels)
-        self.conv2 = conv3x3(channels, channels, stride, dilation)
+        self.conv2 = conv3x3(channels, channels, stride, dilations[0])
         self.bn2 = BatchNorm(channels)
         self.conv3 = PointwiseConv(channels, channels * self.expansion, bias=False)
         self.bn3 = BatchNorm(channels * self.expansion)
@@ -61,10 +63,14 @@ SIZES: dict[str, tuple[type[BasicBlock] | type[Bottleneck], tuple[int, ...]]] = 
 class ResNet(nn.Module):
     """Image `(B, 3, H, W)` -> four levels of features, from stride 4 to `output_stride`.
 
-    With `multi_grid` the dilations of the last stage's blocks are multiplied by 1, 2, 4.
+    With `multi_grid` the dilations of the last stage's blocks are multiplied by 1, 2, 4. With `contract_dilation` a
+    dilated stage's first convolution keeps the dilation before it: then a dilated network computes, at every second
+    position, what the undilated one does. `ceil_mode` is the max-pooling's: with it the last feature lies on or beyond
+    the last pixel, as resizing with aligned corners assumes.
     """
 
-    def __init__(self, name: str, output_stride: int = 8, deep_stem: bool = True, multi_grid: bool = False):
+    def __init__(self, name: str, output_stride: int = 8, deep_stem: bool = True, multi_grid: bool = False,
+                 contract_dilation: bool = True, ceil_mode: bool = False):  # fmt: skip
         block, depths = SIZES[name]
         self.in_channels = 128 if deep_stem else 64
         if deep_stem:
@@ -74,7 +80,7 @@ class ResNet(nn.Module):
         else:
             self.conv1, self.bn1 = nn.Conv(3, 64, 7, 2, padding=3, bias=False), BatchNorm(64)
         self.deep_stem = deep_stem
-        self.maxpool = nn.MaxPool2d(3, stride=2, padding=1, ceil_mode=True)
+        self.maxpool = nn.MaxPool2d(3, stride=2, padding=1, ceil_mode=ceil_mode)
         self.channels = [width * block.expansion for width in (64, 128, 256, 512)]
         stride, dilation = 4, 1
         for stage, (width, depth) in enumerate(zip((64, 128, 256, 512), depths, strict=True)):
@@ -84,12 +90,14 @@ class ResNet(nn.Module):
                 step, dilation = 1, dilation * 2
             stride *= step
             grid = (1, 2, 4) if multi_grid and stage == 3 else (1,)
-            dilations = [(before if i == 0 else dilation) * grid[i % len(grid)] for i in range(depth)]
+            dilations = [(dilation * grid[i % len(grid)],) * 2 for i in range(depth)]
+            if contract_dilation:
+                dilations[0] = (before, dilation)
             setattr(self, f"layer{stage + 1}", self._stage(block, width, step, dilations))
 
-    def _stage(self, block, width: int, stride: int, dilations: list[int]):
+    def _stage(self, block, width: int, stride: int, dilations: list[tuple[int, int]]):
         blocks = []
-        for i, dilation in enumerate(dilations):
+        for i, own in enumerate(dilations):
             downsample = None
             out_channels = width * block.expansion
             if i == 0 and (stride != 1 or self.in_channels != out_channels):
@@ -97,7 +105,7 @@ class ResNet(nn.Module):
                     PointwiseConv(self.in_channels, out_channels, bias=False, stride=stride),
                     BatchNorm(out_channels),
                 )
-            blocks.append(block(self.in_channels, width, stride if i == 0 else 1, dilation, downsample))
+            blocks.append(block(self.in_channels, width, stride if i == 0 else 1, own, downsample))
             self.in_channels = out_channels
         return nn.Sequential(*blocks)
 

@@ -1,7 +1,7 @@
-// Criss-cross attention, fused. q, k and v of a pixel lie side by side in memory, `projected` floats per
-// pixel, so that one matrix product makes all three and any row or column of the image is a matrix with a
-// stride. The attention of a pixel is one array of H + W weights: those of its column, then those of its row.
-// Nothing is permuted, concatenated or split; the only transposition is that of the result back to planes.
+// Criss-cross attention, fused. q, k and v of a pixel lie side by side in memory, `projected` floats per pixel, so that
+// one matrix product makes all three and any row or column of the image is a matrix with a stride. The attention of a
+// pixel is one array of H + W weights: those of its column, then those of its row. Nothing is permuted, concatenated
+// or split; the only transposition is that of the result back to planes.
 namespace {
 namespace criss_cross {
 
@@ -20,8 +20,7 @@ struct Image {
     Line column(int64_t x) const { return {x, width, height, 0}; }
 };
 
-// weights (pixels of the line × positions of the line) = a bᵀ, where a and b have `depth` of `pitch` floats a
-// pixel
+// weights (pixels of the line × positions of the line) = a bᵀ, where a and b have `depth` of `pitch` floats a pixel
 inline void compare(const Image &image, Line line, int64_t depth, const float *a, int64_t a_pitch, const float *b,
                     int64_t b_pitch, float *weights) {
     const int64_t positions = image.positions();
@@ -39,8 +38,8 @@ inline void gather(const Image &image, Line line, int64_t depth, char transpose,
                to + line.first * to_pitch, line.step * to_pitch);
 }
 
-// Softmax over the H + W - 1 positions of each pixel of row y, in place. The pixel itself is in its column
-// and in its row: it counts in the row, and its place in the column gets weight 0.
+// Softmax over the H + W - 1 positions of each pixel of row y, in place. The pixel itself is in its column and in its
+// row: it counts in the row, and its place in the column gets weight 0.
 inline void softmax_row(const Image &image, int64_t y, float *weights) {
     const int64_t positions = image.positions();
     for (int64_t x = 0; x < image.width; x++) {
@@ -61,8 +60,8 @@ inline void softmax_row(const Image &image, int64_t y, float *weights) {
     }
 }
 
-// Gradient of the scores of row y from that of the weights, in place: gamma · w · (dw - Σ w dw). Returns Σ w
-// dw over the row, its part of gamma's gradient.
+// Gradient of the scores of row y from that of the weights, in place: gamma · w · (dw - Σ w dw). Returns Σ w dw over
+// the row, its part of gamma's gradient.
 inline double softmax_gradient_row(const Image &image, int64_t y, float gamma, const float *weights, float *gradient) {
     const int64_t positions = image.positions();
     double total = 0;
@@ -107,8 +106,7 @@ inline void transpose8(const float *from, int64_t pitch, Eight *to) {
     }
 }
 
-// y = gamma · gathered + x for `count` pixels; x and y are planes of `pixels`, gathered has channels side by
-// side
+// y = gamma · gathered + x for `count` pixels; x and y are planes of `pixels`, gathered has channels side by side
 inline void residual(const float *gathered, const float *x, float gamma, float *y, int64_t count, int64_t pixels,
                      int64_t channels) {
     const int64_t whole = channels / 8 * 8, blocks = count / 8 * 8;
@@ -151,8 +149,8 @@ inline void project(const Image &image, const float *x, const float *weight, con
                projected);
 }
 
-// x (C, H, W) -> y (C, H, W), keeping projection (H·W, C + 2 C') and weights (H·W, H + W); gathered (H·W, C)
-// is scratch
+// x (C, H, W) -> y (C, H, W), with projection (H·W, C + 2 C') and weights (H·W, H + W) for the backward pass; gathered
+// (H·W, C) is scratch
 inline void forward(const Image &image, const float *x, const float *weight, const float *bias, float gamma, float *y,
                     float *projection, float *weights, float *gathered) {
     const int64_t projected = image.projected(), channels = image.channels;

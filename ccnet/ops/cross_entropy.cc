@@ -16,8 +16,7 @@ inline void blocks(int64_t batch, int64_t classes, int64_t pixels, Function f) {
     }
 }
 
-// loss (B, pixels): -log of the label's softmax probability, 0 where ignored; normaliser (B, pixels): log Σ
-// exp
+// loss (B, pixels): -log of the label's softmax probability, 0 where ignored; normaliser (B, pixels): log Σ exp
 template <class Label>
 void forward(const float *logits, const Label *labels, float *loss, float *normaliser, int64_t batch, int64_t classes,
              int64_t pixels, int64_t ignore) {

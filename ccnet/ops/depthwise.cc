@@ -1,8 +1,8 @@
 // Depthwise convolution of one plane at a time, with zero padding of dilation · (K / 2) on every side.
 //
-// A plane is first copied into a padded one, whose columns are dealt out to `stride` groups: column x goes to
-// place x / stride of group x % stride. Whatever the stride, tap k then reads sixteen neighbouring outputs'
-// inputs from sixteen neighbouring floats, and needs no test for the border.
+// A plane is first copied into a padded one, whose columns are dealt out to `stride` groups: column x goes to place
+// x / stride of group x % stride. Whatever the stride, tap k then reads sixteen neighbouring outputs' inputs from
+// sixteen neighbouring floats, and needs no test for the border.
 namespace {
 namespace depthwise {
 
@@ -31,8 +31,7 @@ struct Padded {
     }
 };
 
-// Copies `plane`, whose pixels lie `spread` apart in the padded plane: 1, or the stride when a gradient is
-// spread out.
+// Copies `plane`, whose pixels lie `spread` apart in the padded plane: 1, or the stride when a gradient is spread out.
 inline void pad(const float *plane, int64_t height, int64_t width, int64_t spread, const Padded &to, float *padded) {
     memset(padded, 0, to.floats() * sizeof(float));
     for (int64_t y = 0; y < height; y++) {
@@ -50,8 +49,7 @@ inline void pad(const float *plane, int64_t height, int64_t width, int64_t sprea
     }
 }
 
-// `blocks` · 16 outputs of one row, kept in registers over all taps. K = 0 means a size known only at run
-// time.
+// `blocks` · 16 outputs of one row, kept in registers over all taps. K = 0 means a size known only at run time.
 template <int K, int blocks>
 inline void outputs(const float *input, const float *weight, float bias, const Padded &shape, const int64_t *columns,
                     float *output) {
@@ -91,8 +89,7 @@ inline void convolve_plane(const float *padded, const float *weight, float bias,
     }
 }
 
-// x (B, C, H, W), weight (C, 1, K, K), bias (C) or null -> y (B, C, (H - 1) / stride + 1, (W - 1) / stride +
-// 1)
+// x (B, C, H, W), weight (C, 1, K, K), bias (C) or null -> y (B, C, (H - 1) / stride + 1, (W - 1) / stride + 1)
 template <int K>
 void forward(const float *x, const float *weight, const float *bias, float *y, int64_t planes, int64_t channels,
              const Padded &shape) {
@@ -107,8 +104,8 @@ void forward(const float *x, const float *weight, const float *bias, float *y, i
     }
 }
 
-// dx is the flipped kernel over dy, spread out again over the pixels that the stride had passed over. `shape`
-// is that of the forward pass.
+// dx is the flipped kernel over dy, spread out again over the pixels that the stride had passed over. `shape` is that
+// of the forward pass.
 template <int K>
 void input_gradient(const float *weight, const float *dy, float *dx, int64_t planes, int64_t channels,
                     const Padded &shape) {
@@ -132,8 +129,7 @@ inline float sum(const Lanes &lanes) {
     return total;
 }
 
-// Adds the gradient of one kernel row `i`: K running sums over the whole plane. dy's rows are padded to whole
-// lanes.
+// Adds the gradient of kernel row `i`: K running sums over the whole plane. dy's rows are padded to whole lanes.
 template <int K>
 inline void add_row_gradient(const float *padded, const float *dy, const Padded &shape, int64_t i, float *gradient) {
     constexpr int batch = K ? K : 1;

@@ -17,7 +17,7 @@ class _Depthwise(jt.Function):
             depthwise::{function}<{size if size in UNROLLED else 0}>({arguments}, shape);"""
         return kernel.launch("depthwise", call, shapes, ["float32"] * len(shapes), inputs, self.data)
 
-    def execute(self, x: jt.Var, weight: jt.Var, bias: jt.Var | None = None) -> jt.Var:
+    def execute(self, x: jt.Var, weight: jt.Var, bias: jt.Var | None) -> jt.Var:
         self.x, self.weight, self.bias = x, weight, bias
         stride = self.data["stride"]
         shape = (*x.shape[:2], (x.shape[2] - 1) // stride + 1, (x.shape[3] - 1) // stride + 1)
@@ -26,14 +26,14 @@ class _Depthwise(jt.Function):
         arguments = f"in0_p, in1_p, {third}, out0_p, in0_shape0 * in0_shape1, in0_shape1"
         return self._launch("forward", arguments, "in0", [shape], inputs)[0]
 
-    def grad(self, dy: jt.Var) -> tuple[jt.Var, ...]:
+    def grad(self, dy: jt.Var) -> tuple[jt.Var, jt.Var, jt.Var | None]:
         # two launches: Jittor runs only the one whose gradient is asked for
         arguments = "in0_p, in1_p, out0_p, in1_shape0 * in1_shape1, in1_shape1"
         (dx,) = self._launch("input_gradient", arguments, "out0", [self.x.shape], [self.weight, dy])
         arguments = "in0_p, in1_p, out0_p, out1_p, in0_shape0, in0_shape1"
         shapes = [self.weight.shape, self.weight.shape[:1]]
         dweight, dbias = self._launch("weight_gradient", arguments, "in0", shapes, [self.x, dy])
-        return (dx, dweight) if self.bias is None else (dx, dweight, dbias)
+        return dx, dweight, None if self.bias is None else dbias
 
 
 class DepthwiseConv(jt.nn.Conv):
@@ -51,5 +51,4 @@ class DepthwiseConv(jt.nn.Conv):
     def execute(self, x: jt.Var) -> jt.Var:
         if not kernel.applies(x, self.weight):
             return super().execute(x)
-        inputs = (x, self.weight) if self.bias is None else (x, self.weight, self.bias)
-        return _Depthwise(self.stride[0], self.dilation[0])(*inputs)
+        return _Depthwise(self.stride[0], self.dilation[0])(x, self.weight, self.bias)

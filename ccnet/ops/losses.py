@@ -11,7 +11,7 @@ FORWARD = f"cross_entropy::forward(in0_p, in1_p, out0_p, out1_p, {SIZES});"
 BACKWARD = f"cross_entropy::backward(in0_p, in1_p, in2_p, in3_p, out0_p, {SIZES});"
 
 
-class _PixelLosses(jt.Function):
+class _CrossEntropy(jt.Function):
     def __init__(self, ignore: int):
         self.data = {"ignore": ignore}
 
@@ -44,10 +44,10 @@ def check_labels(labels: jt.Var, logits: jt.Var, ignore: int) -> np.ndarray:
     return values
 
 
-def pixel_losses(logits: jt.Var, labels: jt.Var, ignore: int = 255) -> jt.Var:
-    """-log softmax probability of each pixel's label (B, H, W); 0 where ignored. The labels are not checked."""
+def _pixel_losses(logits: jt.Var, labels: jt.Var, ignore: int = 255) -> jt.Var:
+    """-log softmax probability of each pixel's label (B, H, W); 0 where ignored. The labels must be checked before."""
     if kernel.applies(logits):
-        return _PixelLosses(ignore)(logits, labels)
+        return _CrossEntropy(ignore)(logits, labels)
     shifted = logits - logits.max(dim=1, keepdims=True)
     of_label = (labels.unsqueeze(1) == jt.arange(logits.shape[1]).reshape(1, -1, 1, 1)).float32()
     losses = jt.log(jt.exp(shifted).sum(dim=1)) - (shifted * of_label).sum(dim=1)
@@ -60,7 +60,7 @@ def cross_entropy(logits: jt.Var, labels: jt.Var, ignore: int = 255) -> jt.Var:
     Raises InputError at the call for a label out of range.
     """
     counted = np.count_nonzero(check_labels(labels, logits, ignore) != ignore)
-    return pixel_losses(logits, labels, ignore).sum() / max(counted, 1)
+    return _pixel_losses(logits, labels, ignore).sum() / max(counted, 1)
 
 
 def ohem(logits: jt.Var, labels: jt.Var, threshold: float = 0.7, keep: int = 100_000, ignore: int = 255) -> jt.Var:
@@ -71,12 +71,12 @@ def ohem(logits: jt.Var, labels: jt.Var, threshold: float = 0.7, keep: int = 100
     """
     values = check_labels(labels, logits, ignore)
     with jt.no_grad():
-        probability = np.exp(-pixel_losses(logits, labels, ignore).numpy())
+        probability = np.exp(-_pixel_losses(logits, labels, ignore).numpy())
     counted = values != ignore
     worst = min(keep, np.count_nonzero(counted))
     if worst:
         threshold = max(threshold, np.partition(probability[counted], worst - 1)[worst - 1])
-    hard = counted & (probability <= threshold)
+    hard = counted & ~(probability > threshold)  # so written, NaN stays in and is seen
     return cross_entropy(logits, jt.array(np.where(hard, values, ignore).astype(np.int32)), ignore)
 
 

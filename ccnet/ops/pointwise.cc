@@ -2,27 +2,26 @@
 namespace {
 namespace pointwise {
 
-// The pixels are cut into pieces that stay in the cache between filling in the bias and the product, and that
-// keep all threads busy when there is one image.
+// The pixels are cut into pieces that stay in the cache between filling in the bias and the product, and that keep all
+// threads busy when there is one image.
 constexpr int64_t PIECE = 1024;
 
 struct Sizes {
     int64_t batch, inputs, outputs, pixels;
     int64_t piece() const {
-        const int64_t share = (batch * pixels + omp_get_max_threads() - 1) / omp_get_max_threads();
+        const int64_t threads = omp_get_max_threads(), share = (batch * pixels + threads - 1) / threads;
         return std::min(std::min(PIECE, pixels), round_up(share, LANES));
     }
-    int64_t pieces() const { return (pixels + piece() - 1) / piece(); }
 };
 
-// y (B, O, pixels) = weight (O, I) · x (B, I, pixels) + bias (O) or nothing; with `transpose` 'T' the weight
-// is (I, O)
+// y (B, O, pixels) = weight (O, I) · x (B, I, pixels) + bias (O) or nothing; with `transpose` 'T' the weight is (I, O)
 inline void product(const Sizes &sizes, char transpose, const float *x, const float *weight, const float *bias,
                     float *y) {
     const int64_t inputs = sizes.inputs, outputs = sizes.outputs, pixels = sizes.pixels, piece = sizes.piece();
+    const int64_t pieces = (pixels + piece - 1) / piece;
 #pragma omp parallel for collapse(2)
     for (int64_t image = 0; image < sizes.batch; image++)
-        for (int64_t part = 0; part < sizes.pieces(); part++) {
+        for (int64_t part = 0; part < pieces; part++) {
             const int64_t first = part * piece, count = std::min(piece, pixels - first);
             float *to = y + image * outputs * pixels + first;
             for (int64_t o = 0; bias && o < outputs; o++) std::fill(to + o * pixels, to + o * pixels + count, bias[o]);

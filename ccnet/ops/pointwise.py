@@ -15,19 +15,19 @@ WEIGHT_GRADIENT = """
 
 
 class _Pointwise(jt.Function):
-    def execute(self, x: jt.Var, weight: jt.Var, bias: jt.Var | None = None) -> jt.Var:
+    def execute(self, x: jt.Var, weight: jt.Var, bias: jt.Var | None) -> jt.Var:
         self.x, self.weight, self.bias = x, weight, bias
         shape = (x.shape[0], weight.shape[0], *x.shape[2:])
         inputs = [x, weight] if bias is None else [x, weight, bias]
         call = FORWARD.format(bias="nullptr" if bias is None else "in2_p")
         return kernel.launch("pointwise", call, [shape], ["float32"], inputs)[0]
 
-    def grad(self, dy: jt.Var) -> tuple[jt.Var, ...]:
+    def grad(self, dy: jt.Var) -> tuple[jt.Var, jt.Var, jt.Var | None]:
         # two launches: Jittor runs only the one whose gradient is asked for
         (dx,) = kernel.launch("pointwise", INPUT_GRADIENT, [self.x.shape], ["float32"], [self.weight, dy])
         shapes = [self.weight.shape, self.weight.shape[:1]]
         dweight, dbias = kernel.launch("pointwise", WEIGHT_GRADIENT, shapes, ["float32"] * 2, [self.x, dy])
-        return (dx, dweight) if self.bias is None else (dx, dweight, dbias)
+        return dx, dweight, None if self.bias is None else dbias
 
 
 class PointwiseConv(jt.nn.Conv):
@@ -37,7 +37,8 @@ class PointwiseConv(jt.nn.Conv):
         super().__init__(in_channels, out_channels, 1, stride, bias=bias)
 
     def execute(self, x: jt.Var) -> jt.Var:
-        if self.stride != (1, 1) or not kernel.applies(x, self.weight):
+        if not kernel.applies(x, self.weight):
             return super().execute(x)
-        inputs = (x, self.weight) if self.bias is None else (x, self.weight, self.bias)
-        return _Pointwise()(*inputs)
+        if self.stride != (1, 1):
+            x = x[:, :, :: self.stride[0], :: self.stride[1]]
+        return _Pointwise()(x, self.weight, self.bias)

@@ -78,6 +78,13 @@ def test_fast_and_plain_agree_with_all_gradients(image):
         assert_close(our, their)
 
 
+def test_falls_back_to_the_plain_version(monkeypatch):
+    inputs = [jt.array(array) for array in arrays((2, 16, 5, 9))]
+    monkeypatch.setattr("ccnet.ops.kernel.applies", lambda *variables: False)
+    monkeypatch.setattr("ccnet.ops.kernel.launch", None)
+    assert np.array_equal(fast(*inputs).numpy(), plain(*inputs).numpy())
+
+
 def test_large_scores_do_not_overflow():
     inputs = [20 * array for array in arrays((1, 16, 6, 5))]
     expected = by_definition(*(array.astype(np.float64) for array in inputs))

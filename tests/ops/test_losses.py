@@ -75,6 +75,13 @@ def test_refuses_labels_of_another_size():
         cross_entropy(jt.array(logits), jt.array(labels[:, :-1]))
 
 
+@pytest.mark.parametrize("loss", LOSSES)
+def test_a_nan_is_not_swallowed(loss):
+    x, labels = example(ignored=0)
+    x[1, 2, 3, 4] = np.nan
+    assert not np.isfinite(loss(jt.array(x), jt.array(labels)).numpy()).any()
+
+
 def probabilities(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
     """Softmax probability of each counted pixel's label."""
     softmax = np.exp(logits.astype(np.float64))
