@@ -9,7 +9,7 @@ from typing import NamedTuple, Self
 
 import numpy as np
 from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save_file
+from safetensors.numpy import save
 
 from ccnet import InputError
 from ccnet.files import atomic
@@ -55,7 +55,7 @@ class Checkpoints:
         metadata = {"fingerprint": self.fingerprint, "history": json.dumps(checkpoint.history)}
         path = self.folder / f"step_{checkpoint.step:08d}.safetensors"
         with atomic(path) as temporary:
-            save_file(checkpoint.tensors, temporary, metadata)
+            temporary.write_bytes(save(checkpoint.tensors, metadata))
         for old in self._newest_first()[KEPT:]:
             old.unlink()
 

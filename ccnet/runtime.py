@@ -9,6 +9,7 @@ import ctypes
 import ctypes.util
 import os
 import shutil
+import signal
 import sys
 import sysconfig
 import threading
@@ -72,9 +73,14 @@ if shutil.which("g++") is None and "cc_path" not in os.environ:
     raise InputError("no C++ compiler: Jittor needs g++ (apt install g++, or set cc_path)")
 if not (Path(sysconfig.get_path("include")) / "Python.h").exists():
     raise InputError("no Python headers (Python.h): Jittor compiles against them (apt install python3-dev)")
+_handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGCHLD)}
 with _announced():
     import jittor as jt
     from jittor import nn  # noqa: F401 (for the other rooms)
+# Jittor ends the process at once on Ctrl-C, and when a child was killed: nothing could be saved or explained
+if threading.current_thread() is threading.main_thread():  # where alone Python lets handlers be set
+    for _number, _handler in _handlers.items():
+        signal.signal(_number, _handler)
 
 
 def select(device: str) -> str:

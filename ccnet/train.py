@@ -5,6 +5,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -139,8 +140,8 @@ def _loop(trainer: Trainer, reader: ShardReader, store: Checkpoints, workers: in
     batches = Batches(reader, settings.data, seed=settings.seed, first_step=trainer.done, steps=steps, workers=workers)
     bar = progress(total=steps, initial=trainer.done, desc=f"train {settings.model.backbone}", unit="step")
     log, saved = _Log(trainer, bar), time.monotonic()
-    with _Interruption() as interruption, bar:
-        for images, labels in batches:
+    with _Interruption() as interruption, bar, closing(iter(batches)) as loaded:
+        for images, labels in loaded:
             log.add(trainer.step(images, labels))
             if time.monotonic() - saved >= checkpoint_every or interruption.asked or trainer.done == steps:
                 store.save(trainer.checkpoint())
@@ -148,7 +149,6 @@ def _loop(trainer: Trainer, reader: ShardReader, store: Checkpoints, workers: in
             if interruption.asked:
                 print(f"ccnet: interrupted; saved at step {trainer.done} of {steps}", file=sys.stderr)
                 raise KeyboardInterrupt
-    batches.terminate()
 
 
 class _Log:
@@ -183,6 +183,7 @@ class _Interruption:
 
     def _ask(self, *_) -> None:
         self.asked = True
+        print("\nccnet: interrupted; the step in hand will be finished and saved", file=sys.stderr)
 
     def __exit__(self, *_) -> None:
         for number, handler in self._before.items():

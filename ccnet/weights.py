@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save_file
+from safetensors.numpy import save as encode
 
 from ccnet import InputError
 from ccnet.files import atomic
@@ -50,7 +50,7 @@ def save(path: Path, model, settings: Settings, class_names: list[str], palette:
         "std": STD,
     }
     with atomic(path) as temporary:
-        save_file(tensors_of(model), temporary, {key: json.dumps(value) for key, value in metadata.items()})
+        temporary.write_bytes(encode(tensors_of(model), {key: json.dumps(value) for key, value in metadata.items()}))
 
 
 def load(path: Path) -> Weights:
