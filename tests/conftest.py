@@ -1,7 +1,25 @@
 """Shared by all tests."""
 
+import pytest
 from hypothesis import settings
+
+from tests import tiny
 
 # repeatable, and without deadlines: timings belong to `ccnet bench`
 settings.register_profile("ccnet", deadline=None, max_examples=40, derandomize=True)
 settings.load_profile("ccnet")
+
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> tiny.Trained:
+    """The tiny network of `tests.tiny`, trained once for all tests; for looking only."""
+    from ccnet import train
+
+    folder = tmp_path_factory.mktemp("trained")
+    shards = [tiny.shard(folder / f"train-{k}.h5", range(k, 12, 2)) for k in range(2)]
+    made = tiny.Trained(
+        tiny.write_settings(folder / "settings.json"), shards, folder / "weights.safetensors", folder / "history.csv"
+    )
+    train.run(settings=made.settings, shards=shards, checkpoints=folder / "checkpoints", out=made.weights,
+              history=made.history, workers=0)  # fmt: skip
+    return made

@@ -1,0 +1,147 @@
+import os
+import signal
+import time
+from contextlib import closing
+
+import numpy as np
+import pytest
+
+from ccnet import InputError
+from ccnet.data.loader import Batches
+from ccnet.data.shards import ShardReader, write_shard
+from ccnet.settings import Data
+from tests import tiny
+
+DATA = Data(batch_size=4, crop_size=32, scale=[0.5, 2.0], flip=True, photometric=True, max_class_share=1.0)
+
+
+@pytest.fixture(scope="module")
+def reader(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("shards")
+    return ShardReader([tiny.shard(folder / "0.h5", range(7)), tiny.shard(folder / "1.h5", range(7, 10))])
+
+
+def batches(reader, *, data=DATA, first_step=0, steps=12, workers=0, seed=1) -> Batches:
+    return Batches(reader, data, seed=seed, first_step=first_step, steps=steps, workers=workers)
+
+
+def content(loader: Batches) -> list[bytes]:
+    return [images.numpy().tobytes() + labels.numpy().tobytes() for images, labels in loader]
+
+
+def wait_until(condition, seconds: float = 20) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.02)
+
+
+def test_shapes_and_types(reader):
+    images, labels = next(iter(batches(reader)))
+    assert (images.shape, images.dtype) == ((4, 32, 32, 3), "uint8")
+    assert (labels.shape, labels.dtype) == ((4, 32, 32), "uint8")
+
+
+@pytest.mark.parametrize("workers", [1, 2, 3])
+def test_workers_change_nothing(reader, workers):
+    assert content(batches(reader, workers=workers, steps=40)) == content(batches(reader, steps=40))
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_later_start_skips_batches_and_nothing_else(reader, workers):
+    assert content(batches(reader, first_step=5, workers=workers)) == content(batches(reader))[5:]
+
+
+def test_another_seed_gives_other_batches(reader):
+    assert content(batches(reader, seed=2))[0] != content(batches(reader))[0]
+
+
+def test_every_epoch_has_each_image_once_in_its_own_order(reader, monkeypatch):
+    seen = []
+    monkeypatch.setattr(ShardReader, "__getitem__", lambda self, i: seen.append(int(i)) or tiny.draw(0))
+    content(batches(reader, steps=5))  # 20 crops: two epochs of 10 images
+    first, second = seen[:10], seen[10:]
+    assert sorted(first) == sorted(second) == list(range(10))
+    assert first != second
+
+
+def test_an_image_differs_from_epoch_to_epoch(tmp_path):
+    alone = ShardReader([tiny.shard(tmp_path / "one.h5", [0])])
+    data = Data(batch_size=1, crop_size=32, scale=[0.5, 2.0], flip=True, photometric=True, max_class_share=1.0)
+    assert len(set(content(batches(alone, data=data, steps=8)))) == 8
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_fewer_images_than_a_batch(tmp_path, workers):
+    few = ShardReader([tiny.shard(tmp_path / "few.h5", range(3))])
+    loaded = list(batches(few, steps=5, workers=workers))
+    assert [images.shape[0] for images, _ in loaded] == [4] * 5
+
+
+def test_nothing_left_to_do(reader):
+    assert content(batches(reader, first_step=12, workers=2)) == []
+
+
+def test_a_negative_number_of_workers_is_refused(reader):
+    with pytest.raises(InputError, match="workers: -1"):
+        batches(reader, workers=-1)
+
+
+def test_workers_end_with_the_iteration(reader):
+    before = set(tiny.children(os.getpid()))
+    content(batches(reader, workers=2, steps=3))
+    with closing(iter(batches(reader, workers=2))) as loaded:
+        next(loaded)
+        assert len(set(tiny.children(os.getpid())) - before) == 2
+    with pytest.raises(RuntimeError, match="elsewhere"), closing(iter(batches(reader, workers=2))) as loaded:
+        next(loaded)
+        raise RuntimeError("elsewhere")
+    assert set(tiny.children(os.getpid())) <= before
+
+
+@pytest.mark.parametrize("workers", [0, 1, 2])
+def test_a_damaged_record_is_named_and_no_worker_stays(tmp_path, workers):
+    good = [tiny.record(str(seed), *tiny.draw(seed)) for seed in range(6)]
+    bad = good[3]._replace(name="scratched", image=good[3].image[:60] + b"\0" * 20 + good[3].image[80:])
+    path = tmp_path / "damaged.h5"
+    write_shard(path, [*good, bad], class_names=tiny.CLASSES, palette=tiny.PALETTE, split="train")
+    before = set(tiny.children(os.getpid()))
+    with pytest.raises(InputError, match=r"damaged\.h5: scratched"):
+        content(batches(ShardReader([path]), workers=workers))
+    assert set(tiny.children(os.getpid())) <= before
+
+
+def test_signals_to_the_group_leave_the_end_to_the_trainer(reader):
+    """SIGINT does not touch a worker. SIGTERM ends it, and the trainer makes the batches itself."""
+    expected = content(batches(reader))
+    before = set(tiny.children(os.getpid()))
+    found = []
+    with closing(iter(batches(reader, workers=2))) as loaded:
+        for number, (images, labels) in enumerate(loaded):
+            workers = set(tiny.children(os.getpid())) - before
+            if number in (2, 5):
+                wanted = {2: signal.SIGINT, 5: signal.SIGTERM}[number]
+                for worker in workers:
+                    os.kill(worker, wanted)
+                if wanted == signal.SIGTERM:
+                    wait_until(lambda workers=workers: not any(map(tiny.alive, workers)))
+            found.append(images.numpy().tobytes() + labels.numpy().tobytes())
+            assert all(map(tiny.alive, workers)) or number >= 5
+    assert found == expected
+
+
+def test_a_killed_worker_is_reported_once(reader, capfd):
+    before = set(tiny.children(os.getpid()))
+    loaded = []
+    for batch in batches(reader, workers=1):
+        for worker in set(tiny.children(os.getpid())) - before:
+            os.kill(worker, signal.SIGKILL)
+        loaded.append(batch)
+    assert len(loaded) == 12
+    assert capfd.readouterr().err.count("died; going on without it") == 1
+
+
+def test_crops_are_not_all_padding(reader):
+    labels = np.concatenate([labels.numpy() for _, labels in batches(reader)])
+    assert set(np.unique(labels)) <= {0, 1, 2, 255}
+    assert (labels == 255).mean() < 0.5

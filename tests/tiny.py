@@ -1,0 +1,104 @@
+"""A dataset and a network small enough to train in seconds: what the tests of the computing verbs share."""
+
+import copy
+import io
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from ccnet.data import labels
+from ccnet.data.shards import Record, write_shard
+
+CLASSES = ["wall", "door", "floor", "sheep"]  # a sheep is never seen
+PALETTE = [[200, 40, 40], [40, 200, 40], [40, 40, 200], [250, 250, 250]]
+SETTINGS: dict = {
+    "model": {"backbone": "van_tiny", "head": "rcca", "recurrence": 2, "output_stride": None, "fusion": None,
+              "deep_stem": False, "multi_grid": False, "head_channels": 16, "dropout": 0.1, "drop_path": 0.1,
+              "pretrained": None},
+    "optimizer": {"name": "adamw", "learning_rate": 0.002, "momentum": 0.9, "weight_decay": 0.01},
+    "schedule": {"steps": 24, "warmup_steps": 3, "power": 0.9, "final_learning_rate": 0.0},
+    "data": {"batch_size": 2, "crop_size": 32, "scale": [0.5, 2.0], "flip": True, "photometric": True,
+             "max_class_share": 1.0},
+    "loss": {"name": "cross_entropy", "auxiliary_weight": 0.4, "category_consistency": 0.0},
+    "seed": 3,
+}  # fmt: skip
+
+
+def settings(**changes) -> dict:
+    """SETTINGS with values of its groups replaced, as in `settings(schedule={"steps": 5}, seed=4)`."""
+    changed = copy.deepcopy(SETTINGS)
+    for group, values in changes.items():
+        changed[group] = {**changed[group], **values} if isinstance(values, dict) else values
+    return changed
+
+
+def write_settings(path: Path, **changes) -> Path:
+    path.write_text(json.dumps(settings(**changes)))
+    return path
+
+
+def draw(seed: int, width: int = 48, height: int = 40) -> tuple[np.ndarray, np.ndarray]:
+    """A wall with a door over a floor, each about its own colour: image `(H, W, 3)` and label `(H, W)`, uint8."""
+    rng = np.random.default_rng(seed)
+    label = np.zeros((height, width), np.uint8)
+    left = rng.integers(0, max(width // 2, 1))
+    label[:, left : left + width // 3] = 1
+    label[height * 3 // 4 :] = 2
+    label[0, 0] = labels.IGNORE
+    image = np.array(PALETTE)[label % 4] + rng.integers(-30, 30, (height, width, 3))
+    return image.clip(0, 255).astype(np.uint8), label
+
+
+def record(name: str, image: np.ndarray, label: np.ndarray) -> Record:
+    buffer = io.BytesIO()
+    Image.fromarray(image).save(buffer, "PNG")
+    counts = labels.histogram(label, len(CLASSES))
+    return Record(name, buffer.getvalue(), labels.encode(label), label.shape[1], label.shape[0], counts)
+
+
+def shard(path: Path, seeds: Sequence[int], *, split: str = "train", size: tuple[int, int] = (48, 40)) -> Path:
+    """A shard of drawn images named `drawn <seed>`, of `size` (width, height)."""
+    records = [record(f"drawn {seed}", *draw(seed, *size)) for seed in seeds]
+    write_shard(path, records, class_names=CLASSES, palette=PALETTE, split=split)
+    return path
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A finished training; `train` repeats its command with other options."""
+
+    settings: Path
+    shards: list[Path]
+    weights: Path
+    history: Path
+
+    def command(self, out: Path, *options: str | Path, settings: Path | None = None) -> list[str]:
+        """The command that trains the same in folder `out`."""
+        places = ["--checkpoints", out / "checkpoints", "--out", out / "weights.safetensors"]
+        places += ["--history", out / "history.csv", "--settings", settings or self.settings, "--shards", *self.shards]
+        return [sys.executable, "-m", "ccnet", "train", *map(str, [*places, *options])]
+
+
+def start(command: list[str], **options) -> subprocess.Popen:
+    """A command in a process group of its own, as a terminal or a scheduler starts it."""
+    return subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True, **options)
+
+
+def children(pid: int) -> list[int]:
+    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+def alive(pid: int) -> bool:
+    """Whether a process runs (a zombie does not)."""
+    try:
+        os.kill(pid, 0)
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except (ProcessLookupError, FileNotFoundError):
+        return False
