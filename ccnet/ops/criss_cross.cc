@@ -150,10 +150,10 @@ inline void project(const Image &image, const float *x, const float *weight, con
 }
 
 // x (C, H, W) -> y (C, H, W), with projection (H·W, C + 2 C') and weights (H·W, H + W) for the backward pass; gathered
-// (H·W, C) is scratch
+// (H·W, slice) is scratch, for `slice` channels at a time
 inline void forward(const Image &image, const float *x, const float *weight, const float *bias, float gamma, float *y,
-                    float *projection, float *weights, float *gathered) {
-    const int64_t projected = image.projected(), channels = image.channels;
+                    float *projection, float *weights, float *gathered, int64_t slice) {
+    const int64_t projected = image.projected();
     project(image, x, weight, bias, projection);
     const float *q = projection, *k = q + image.reduced, *v = k + image.reduced;
 #pragma omp parallel
@@ -166,14 +166,17 @@ inline void forward(const Image &image, const float *x, const float *weight, con
             compare(image, image.row(i), image.reduced, q, projected, k, projected, weights);
             softmax_row(image, i, weights);
         }
+        for (int64_t c = 0; c < image.channels; c += slice) {
+            const int64_t depth = std::min(slice, image.channels - c);
 #pragma omp for
-        for (int64_t i = 0; i < image.width; i++)
-            gather(image, image.column(i), channels, 'N', 1, weights, v, projected, 0, gathered, channels);
+            for (int64_t i = 0; i < image.width; i++)
+                gather(image, image.column(i), depth, 'N', 1, weights, v + c, projected, 0, gathered, depth);
 #pragma omp for
-        for (int64_t i = 0; i < image.height; i++) {
-            const int64_t first = i * image.width;
-            gather(image, image.row(i), channels, 'N', 1, weights, v, projected, 1, gathered, channels);
-            residual(gathered + first * channels, x + first, gamma, y + first, image.width, image.pixels(), channels);
+            for (int64_t i = 0; i < image.height; i++) {
+                const int64_t first = i * image.width, plane = c * image.pixels() + first;
+                gather(image, image.row(i), depth, 'N', 1, weights, v + c, projected, 1, gathered, depth);
+                residual(gathered + first * depth, x + plane, gamma, y + plane, image.width, image.pixels(), depth);
+            }
         }
     }
 }
