@@ -17,7 +17,7 @@ def progress(
     unit: str = "it",
     **options,
 ) -> tqdm:
-    """A tqdm bar; where nobody is watching (a log file) it writes a line every ten seconds at most."""
+    """A tqdm bar; where nobody is watching (a log file) it writes every two seconds at most."""
     watched = sys.stderr.isatty()
     return tqdm(
         iterable,
@@ -25,6 +25,6 @@ def progress(
         desc=desc,
         unit=unit,
         dynamic_ncols=watched,
-        mininterval=0.2 if watched else 10,
+        mininterval=0.2 if watched else 2,
         **options,
     )
