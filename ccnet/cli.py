@@ -18,7 +18,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = vars(build_parser().parse_args(arguments))
     verb, debug = options.pop("verb"), options.pop("debug")
     try:
-        importlib.import_module(f"ccnet.{verb}").run(**options)
+        importlib.import_module(f"ccnet.{verb.replace('-', '_')}").run(**options)
     except KeyboardInterrupt:
         print(f"ccnet {verb}: interrupted", file=sys.stderr)
         return INTERRUPTED
@@ -86,7 +86,7 @@ def _allowed(schema: dict) -> str:
         return ", ".join(map(str, schema["enum"]))
     signs = {"minimum": "≥", "exclusiveMinimum": ">", "maximum": "≤", "exclusiveMaximum": "<"}
     limits = [f"{sign} {schema[key]:g}" for key, sign in signs.items() if key in schema]
-    return ", ".join([schema.get("type", "path and sha256"), *limits])
+    return ", ".join([schema["type"], *limits])
 
 
 def _fetch(command: _Command) -> None:
@@ -121,6 +121,19 @@ def _settings(command: _Command) -> None:
     command.shows_hyperparameters = True
 
 
+def _import_weights(command: _Command) -> None:
+    command.add_argument("source", metavar="FILE_OR_URL", help="PyTorch's .pth or Jittor's .pkl; nothing in it is run")
+    command.add_argument("--for", dest="backbone", required=True, metavar="BACKBONE", help="such as resnet50, van_base")
+    command.add_argument("--out", type=Path, required=True, help="weights to write (.safetensors)")
+    command.add_argument("--sha256", metavar="HEX", help="SHA-256 of the file; required for an address")
+    command.add_argument(
+        "--classes", type=Path, help="text file with a class name a line, for the weights of a whole CCNet"
+    )
+    command.add_argument(
+        "--skip", nargs="+", metavar="PREFIX", help="parameters that may stay unfilled, such as auxiliary"
+    )
+
+
 def _train(command: _Command) -> None:
     command.add_argument("--settings", type=Path, required=True, help="settings.json of the run")
     command.add_argument("--shards", type=Path, nargs="+", required=True, metavar="SHARD.h5", help="training shards")
@@ -133,6 +146,9 @@ def _train(command: _Command) -> None:
     command.add_argument("--out", type=Path, required=True, help="weights to write (.safetensors)")
     command.add_argument(
         "--history", type=Path, required=True, help="history.csv to write: loss and learning rate by step"
+    )
+    command.add_argument(
+        "--pretrained", type=Path, help="backbone to begin with, from import-weights; settings name its source"
     )
     command.add_argument("--workers", type=int, default=1, help="processes that load images; 0: none (default: 1)")
     command.add_argument("--checkpoint-every", type=float, default=60, metavar="SECONDS", help="(default: 60)")
@@ -195,6 +211,10 @@ VERBS: dict[str, tuple[str, Callable[[_Command], None], str]] = {
     "settings": (
         "write a run's settings.json from its hyperparameters",
         _settings, """'{"backbone": "van_tiny", …}' --out results/streets/van_tiny/settings.json""",
+    ),
+    "import-weights": (
+        "turn published PyTorch or Jittor weights into ours",
+        _import_weights, "van_base_828.pth.tar --for van_base --out van_base.safetensors",
     ),
     "train": (
         "train a run, or continue it from its newest checkpoint",

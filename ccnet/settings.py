@@ -30,12 +30,6 @@ Share = Annotated[float, Field(ge=0, le=1)]
 
 
 @frozen
-class Pretrained:
-    path: Annotated[str, _about("weights file (.safetensors), or its http(s) address")]
-    sha256: Annotated[str | None, _about("its SHA-256; required for an address", pattern="^[0-9a-f]{64}$")] = None
-
-
-@frozen
 class Model:
     backbone: Annotated[Backbone, _about("the network below the head")]
     head: Annotated[Literal["rcca", "non_local"], _about("context head: criss-cross attention, or the non-local block")]
@@ -50,7 +44,12 @@ class Model:
     negative_slope: Annotated[Share, _about("slope of the heads' ReLUs below 0; 0.01 in the official CCNet")]
     dropout: Annotated[Share, _about("dropout before the classifier")]
     drop_path: Annotated[Share, _about("stochastic depth of the last VAN block, rising to it from 0")]
-    pretrained: Annotated[Pretrained | None, _about("weights to begin with; null: from scratch")]
+    pretrained: Annotated[
+        str | None,
+        _about(
+            "SHA-256 of the file whose weights the backbone begins with; null: from scratch", pattern="^[0-9a-f]{64}$"
+        ),
+    ]
 
 
 @frozen

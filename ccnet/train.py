@@ -29,8 +29,9 @@ LOSSES: dict[str, Callable] = {"cross_entropy": cross_entropy, "ohem": ohem}
 
 
 def run(*, settings: Path, shards: list[Path], checkpoints: Path, out: Path, history: Path, device: str = "auto",
-        workers: int = 1, checkpoint_every: float = 60, changes: list[str] | None = None) -> None:  # fmt: skip
-    """Train one run to its last step, or continue it from its newest checkpoint.
+        workers: int = 1, checkpoint_every: float = 60, changes: list[str] | None = None,
+        pretrained: Path | None = None) -> None:  # fmt: skip
+    """Train one run to its last step, or continue it from its newest checkpoint; begin with `pretrained`, if named.
 
     Raises KeyboardInterrupt on SIGINT or SIGTERM, after the step in hand is finished and saved.
     """
@@ -41,7 +42,7 @@ def run(*, settings: Path, shards: list[Path], checkpoints: Path, out: Path, his
     runtime.select(device)
     with Checkpoints(checkpoints, f"{chosen.fingerprint()}-{reader.fingerprint}") as store:
         trainer = Trainer(chosen, len(reader.class_names))
-        trainer.restore(store.load())
+        trainer.begin(store.load(), pretrained)
         _loop(trainer, reader, store, workers, checkpoint_every)
         weights.save(out, trainer.model, chosen, reader.class_names, reader.palette)
         _write_history(history, trainer.history)
@@ -95,10 +96,23 @@ class Trainer:
         state |= {f"model.{name}": value for name, value in weights.tensors_of(self.model).items()}
         return Checkpoint(self.done, state, self.history)
 
-    def restore(self, checkpoint: Checkpoint | None) -> None:
-        """Take up where `checkpoint` left off, and say so; None begins at the beginning."""
-        if checkpoint is None:
-            return
+    def begin(self, checkpoint: Checkpoint | None, pretrained: Path | None) -> None:
+        """Take up where `checkpoint` left off; without one, begin with a `pretrained` backbone, or from scratch.
+
+        Raises InputError unless `pretrained` is what the settings name.
+        """
+        named = self.settings.model.pretrained
+        if bool(named) != bool(pretrained):
+            remedy = "give their file with --pretrained" if named else "set model.pretrained, or leave --pretrained out"
+            raise InputError(f"model.pretrained is {named or 'null'}: {remedy}")
+        if checkpoint is not None:
+            self.restore(checkpoint)
+        elif pretrained:
+            weights.load_backbone(pretrained, self.model, self.settings)
+            print(f"ccnet: {self.settings.model.backbone} begins with {pretrained}", file=sys.stderr)
+
+    def restore(self, checkpoint: Checkpoint) -> None:
+        """Take up where `checkpoint` left off, and say so."""
         model = {n.removeprefix("model."): v for n, v in checkpoint.tensors.items() if n.startswith("model.")}
         weights.put_tensors(self.model, model, "checkpoint")
         for name, value in self._optimizer_state().items():

@@ -1,4 +1,8 @@
-"""Our weights file: safetensors with all it takes to use them: settings, classes, palette, input normalisation."""
+"""Our weights files: safetensors with all it takes to use them.
+
+A network's has its settings, classes, palette and input normalisation; a backbone's says which one it is and the
+SHA-256 of the file it was imported from.
+"""
 
 import json
 from pathlib import Path
@@ -55,17 +59,46 @@ def save(path: Path, model, settings: Settings, class_names: list[str], palette:
 
 def load(path: Path) -> Weights:
     """A network in eval mode from its weights file. Raises InputError for a file that is not ours, or damaged."""
+    metadata, tensors = _read(path)
     try:
-        with safe_open(path, framework="numpy") as file:
-            metadata = {key: json.loads(value) for key, value in (file.metadata() or {}).items()}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
         settings, class_names, palette = (metadata[key] for key in ("settings", "class_names", "palette"))
-    except (SafetensorError, OSError, ValueError) as error:
-        raise InputError(f"{path}: not a readable weights file ({error})") from error
     except KeyError as error:
-        raise InputError(f"{path}: no {error} in its header; it was not written by ccnet train") from error
+        raise InputError(f"{path}: no {error} in its header: not the weights of a whole network") from error
     settings = Settings.from_dict(settings, where=f"{path}: settings")
     model = build_from_settings(settings, len(class_names))
     put_tensors(model, tensors, str(path))
     model.eval()
     return Weights(model, settings, class_names, palette)
+
+
+def save_backbone(path: Path, tensors: dict[str, np.ndarray], backbone: str, deep_stem: bool | None,
+                  source: str) -> None:  # fmt: skip
+    """Write a backbone's tensors (`backbone.…`) for training to begin with; `source` is their file's SHA-256."""
+    metadata = {"part": "backbone", "backbone": backbone, "deep_stem": deep_stem, "source_sha256": source}
+    with atomic(path) as temporary:
+        temporary.write_bytes(encode(tensors, {key: json.dumps(value) for key, value in metadata.items()}))
+
+
+def load_backbone(path: Path, model, settings: Settings) -> None:
+    """Set a model's backbone from such a file. Raises InputError unless it is the one that its settings name."""
+    metadata, tensors = _read(path)
+    wanted: dict[str, object] = {
+        "part": "backbone", "backbone": settings.model.backbone, "source_sha256": settings.model.pretrained,
+    }  # fmt: skip
+    if settings.model.backbone.startswith("resnet"):
+        wanted["deep_stem"] = settings.model.deep_stem
+    for key, value in wanted.items():
+        if metadata.get(key) != value:
+            raise InputError(f"{path}: its {key} is {json.dumps(metadata.get(key))}, the settings' {json.dumps(value)};"
+                             " change model.* to suit, or import other weights with ccnet import-weights")  # fmt: skip
+    own = {name.removeprefix("backbone."): value for name, value in tensors.items()}
+    put_tensors(model.backbone, own, str(path))
+
+
+def _read(path: Path) -> tuple[dict, dict[str, np.ndarray]]:
+    try:
+        with safe_open(path, framework="numpy") as file:
+            metadata = {key: json.loads(value) for key, value in (file.metadata() or {}).items()}
+            return metadata, {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
+    except (SafetensorError, OSError, ValueError) as error:
+        raise InputError(f"{path}: not a readable weights file ({error})") from error

@@ -20,15 +20,14 @@ Arrays = dict[str, np.ndarray]
 
 @dataclass(frozen=True)
 class Origin:
-    """`part` is "backbone" or "network"; `model` and `training` override the settings, `adapt` the values."""
+    """`part` is "backbone" or "network"; `settings`, by their flat names, are what it must be; `adapt` the values."""
 
     description: str
     mark: str
     family: str
     part: str
     names: dict[str, str]
-    model: dict[str, Any] = field(default_factory=dict)
-    training: dict[str, Any] = field(default_factory=dict)
+    settings: dict[str, Any] = field(default_factory=dict)
     adapt: Callable[[Arrays], Arrays] = lambda arrays: arrays
 
     def rename(self, name: str) -> str | None:
@@ -129,6 +128,15 @@ def _from_official(arrays: Arrays) -> Arrays:
     return arrays
 
 
+# What the two published CCNets have in common. A file does not say how it was trained: these are the recipes that its
+# publisher gives, of which evaluation needs the network's part only.
+CCNET: dict[str, Any] = {
+    "head": "rcca", "recurrence": 2, "output_stride": 8, "fusion": False, "deep_stem": True, "multi_grid": False,
+    "head_channels": None, "dropout": 0.1, "drop_path": 0.0, "optimizer": "sgd", "learning_rate": 0.01,
+    "momentum": 0.9, "weight_decay": 5e-4, "warmup_steps": 0, "power": 0.9, "flip": True, "loss": "cross_entropy",
+    "auxiliary_weight": 0.4, "category_consistency": 0.0, "seed": 0,
+}  # fmt: skip
+
 RESNET = {r"((conv|bn|layer)\d\.)": r"backbone.\1"}
 
 # the more particular before the more general, since the first whose mark is there is taken
@@ -143,9 +151,11 @@ ORIGINS = (
             r"head\.bottleneck\.[34]": "classifier.conv",
             r"dsn\.0": "auxiliary.conv.conv", r"dsn\.1": "auxiliary.conv.norm", r"dsn\.3": "auxiliary.classifier.conv",
         },
-        {"deep_stem": True, "contract_dilation": False, "align_corners": True, "negative_slope": 0.01},
-        {"weight_decay": 5e-4, "steps": 60000, "final_learning_rate": 0.0, "batch_size": 8, "crop_size": 769,
-         "scale": [0.7, 2.1], "photometric": False, "max_class_share": 1.0},
+        CCNET | {
+            "contract_dilation": False, "align_corners": True, "negative_slope": 0.01, "steps": 60000,
+            "final_learning_rate": 0.0, "batch_size": 8, "crop_size": 769, "scale": [0.7, 2.1], "photometric": False,
+            "max_class_share": 1.0,
+        },
         _from_official,
     ),
     Origin(  # github.com/open-mmlab/mmsegmentation, configs/ccnet; heads cc_head.py and fcn_head.py
@@ -165,9 +175,11 @@ ORIGINS = (
             r"auxiliary_head\.convs\.0\.bn": "auxiliary.conv.norm",
             r"auxiliary_head\.conv_seg": "auxiliary.classifier.conv",
         },
-        {"deep_stem": True, "contract_dilation": True, "align_corners": False, "negative_slope": 0.0},
-        {"weight_decay": 5e-4, "steps": 80000, "final_learning_rate": 1e-4, "batch_size": 16, "crop_size": 512,
-         "scale": [0.5, 2.0], "photometric": True, "max_class_share": 0.75},
+        CCNET | {
+            "contract_dilation": True, "align_corners": False, "negative_slope": 0.0, "steps": 80000,
+            "final_learning_rate": 1e-4, "batch_size": 16, "crop_size": 512, "scale": [0.5, 2.0], "photometric": True,
+            "max_class_share": 0.75,
+        },
     ),
     Origin(  # github.com/open-mmlab/mmsegmentation, mmseg/models/backbones/resnet.py: ResNetV1c
         "ResNetV1c (deep stem, mmsegmentation)", "stem.0.weight", "resnet", "backbone",

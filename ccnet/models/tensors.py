@@ -48,7 +48,7 @@ class Tensor:
             raise ValueError("a tensor reaches beyond its storage")
         numbers = self.storage.numbers()[self.offset :]
         strides = [stride * numbers.itemsize for stride in self.strides]
-        return np.array(np.lib.stride_tricks.as_strided(numbers, self.shape, strides), dtype=np.float32)
+        return np.array(np.lib.stride_tricks.as_strided(numbers, self.shape, strides), np.float32, order="C")
 
     def build(self, state: tuple) -> None:
         """Become the NumPy array of this pickled state: version, shape, dtype, whether Fortran's order, bytes."""

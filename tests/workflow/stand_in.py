@@ -56,5 +56,5 @@ def main() -> None:
         wait_until(lambda: Path("calls.log").read_text().count("start prepare") > 1)
     for path in outputs(verb, dict(pairwise(rest))):
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(rest[0] if verb == "settings" else verb)
+        path.write_text({"settings": rest[0], "evaluate": '{"mean_iou": 0.5}'}.get(verb, verb))
     note(f"end {call}")

@@ -48,6 +48,10 @@ TABLE = {
         "segment: {mine: results/elsewhere}",
         {"write_report", *(f"segment_folder {run} mine" for run in RUNS)},
     ),
+    "pretrained weights for one run": (
+        f"runs: {{van_tiny: {{pretrained: {{path: /weights/van_tiny.pth, sha256: {'ab' * 32}}}}}}}",
+        {"import_weights"} | after_settings("van_tiny"),
+    ),
     "no folders": ("segment: {photos: null}", {"write_report"}),
 }
 

@@ -24,6 +24,8 @@ wildcard_constraints:
     split="train|val",
     shard=r"\d+",
     shards=r"\d+",
+    backbone=r"\w+",
+    digest="[0-9a-f]{12}",
 
 
 def recipe(run):
@@ -34,6 +36,27 @@ def recipe(run):
     }
     family = next(family for family in FAMILIES if own["backbone"].startswith(family))
     return shared | config["training"].get(family, {}) | own
+
+
+def settings(run):
+    """What settings.json holds of a recipe: of pretrained weights what they are, not where."""
+    chosen = recipe(run)
+    source = chosen["pretrained"]
+    return chosen | {"pretrained": source and source["sha256"]}
+
+
+def pretrained(run):
+    """The imported weights that a run begins with; none for one from scratch."""
+    chosen = recipe(run)
+    source = chosen["pretrained"]
+    name = source and f"{chosen['backbone']}-{source['sha256'][:12]}"
+    return f"results/pretrained/{name}.safetensors" if name else []
+
+
+# Imported weights: where from, as {path: …, sha256: …}.
+PRETRAINED = {
+    pretrained(run): recipe(run)["pretrained"] for run in RUNS if pretrained(run)
+}
 
 
 def shards(*splits):

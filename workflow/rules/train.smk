@@ -6,9 +6,28 @@ rule write_settings:
     conda:
         "../envs/ccnet.yaml"
     params:
-        recipe=lambda wildcards: json.dumps(recipe(wildcards.run), sort_keys=True),
+        recipe=lambda wildcards: json.dumps(settings(wildcards.run), sort_keys=True),
     shell:
         "ccnet settings {params.recipe:q} --out {output} 2> {log}"
+
+
+# The name says what the weights are. Where they are got from is a resource, so that moving them reruns nothing.
+rule import_weights:
+    output:
+        "results/pretrained/{backbone}-{digest}.safetensors",
+    log:
+        "results/pretrained/logs/{backbone}-{digest}.log",
+    conda:
+        "../envs/ccnet.yaml"
+    resources:
+        source=lambda wildcards: PRETRAINED[
+            f"results/pretrained/{wildcards.backbone}-{wildcards.digest}.safetensors"
+        ]["path"],
+    params:
+        sha256=lambda wildcards, output: PRETRAINED[output[0]]["sha256"],
+    shell:
+        "ccnet import-weights {resources.source:q} --for {wildcards.backbone} --sha256 {params.sha256}"
+        " --out {output} 2>&1 | tee -i {log}"
 
 
 # `checkpoints` is no output: Snakemake deletes those of a failed job, and a killed training continues from it.
@@ -18,6 +37,7 @@ rule train_run:
         settings="results/{dataset}/{run}/settings.json",
         shards=shards("train"),
         verified=ancient("results/{dataset}/labels.json"),
+        pretrained=ancient(lambda wildcards: pretrained(wildcards.run)),
     output:
         weights="results/{dataset}/{run}/weights.safetensors",
         history=report(
@@ -39,11 +59,16 @@ rule train_run:
         workers=config["workers"],
     params:
         checkpoints="results/{dataset}/{run}/checkpoints",
+        pretrained=lambda wildcards, input: option(
+            "--pretrained", input.pretrained or None
+        ),
     shell:
         "ccnet train --settings {input.settings} --shards {input.shards} --checkpoints {params.checkpoints}"
+        " {params.pretrained}"
         " --out {output.weights} --history {output.history}"
         " --device {resources.device} --workers {resources.workers} 2>&1 | tee -i {log}"
 
 
 localrules:
     write_settings,
+    import_weights,
