@@ -41,12 +41,12 @@ def read(path: Path) -> StateDict:
 
 def _tensors(found: Any, where: str) -> dict[str, Tensor]:
     """The tensors of a state dict, out of its wrappings and without the prefix that data parallelism gives them."""
-    while isinstance(found, dict) and not any(isinstance(value, Tensor) for value in found.values()):
-        # taken out, so that a dict that holds itself has an end
-        found = next((found.pop(key) for key in WRAPPERS if isinstance(found.get(key), dict)), None)
-    if not isinstance(found, dict):
+    while isinstance(found, dict) and (inner := [key for key in WRAPPERS if isinstance(found.get(key), dict)]):
+        found = found.pop(inner[0])  # taken out, so that a dict that holds itself has an end
+    entries = found.items() if isinstance(found, dict) else ()
+    tensors = {str(name): value for name, value in entries if isinstance(value, Tensor)}
+    if not tensors:
         raise InputError(f"{where}: no state dict in it, neither at its top nor under {', '.join(WRAPPERS)}")
-    tensors = {str(name): value for name, value in found.items() if isinstance(value, Tensor)}
     prefix = "module." if all(name.startswith("module.") for name in tensors) else ""
     return {name.removeprefix(prefix): value for name, value in tensors.items()}
 

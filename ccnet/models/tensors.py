@@ -89,10 +89,10 @@ def _torch_tensor(storage: Any, offset: Any, shape: Any, strides: Any, *_: Any) 
     return Tensor(storage, offset, tuple(shape), tuple(strides))
 
 
-def _numpy_scalar(dtype: _Dtype, data: Any) -> Tensor:
+def _numpy_scalar(dtype: _Dtype, data: Any) -> float:
     made = Tensor(Storage(dtype.code, 0))
     made.build(((), dtype, False, data))
-    return made
+    return made.numpy().item()
 
 
 def torch_storage(identity: Any) -> tuple[Storage, str]:
