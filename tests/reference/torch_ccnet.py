@@ -1,0 +1,276 @@
+"""The networks a second time, in PyTorch, from the papers' descriptions: what the tests hold `ccnet.models` to.
+
+He et al. (arXiv:1512.03385), Guo et al. (arXiv:2202.09741), Huang et al. (arXiv:1811.11721), Wang et al.
+(arXiv:1711.07971). Where there is a choice it computes otherwise than the package: criss-cross attention is a full
+non-local map with all but a pixel's row and column masked; strides and dilations come from closed forms. Only the
+names in the state dicts are shared.
+"""
+
+from itertools import pairwise
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+RESNETS = {"resnet18": (2, 2, 2, 2), "resnet34": (3, 4, 6, 3), "resnet50": (3, 4, 6, 3), "resnet101": (3, 4, 23, 3)}
+VANS = {
+    "van_tiny": (32, 64, 160, 256, 3, 3, 5, 2),
+    "van_small": (64, 128, 320, 512, 2, 2, 4, 2),
+    "van_base": (64, 128, 320, 512, 3, 3, 12, 3),
+    "van_large": (64, 128, 320, 512, 3, 5, 27, 3),
+}
+
+
+def dilations(output_stride: int) -> list[tuple[int, int, int]]:
+    """(stride, dilation of the first layer, dilation of the rest) of four stages that would end at stride 4, 8, 16, 32.
+
+    A stage beyond `output_stride` is computed densely: its kernels' taps move as far apart as positions were skipped.
+    """
+    reached = [min(full, output_stride) for full in (4, 8, 16, 32)]
+    dense = [full // stride for full, stride in zip((4, 8, 16, 32), reached, strict=True)]
+    steps = [1, *(after // before for before, after in pairwise(reached))]
+    return list(zip(steps, [1, *dense[:-1]], dense, strict=True))
+
+
+def conv(inputs: int, outputs: int, kernel: int, stride: int = 1, dilation: int = 1, bias=False, groups=1) -> nn.Conv2d:
+    """Padded so that stride 1 keeps the size."""
+    return nn.Conv2d(inputs, outputs, kernel, stride, dilation * (kernel - 1) // 2, dilation, groups, bias)
+
+
+def rectified(x, negative_slope: float = 0.0):
+    return torch.where(x > 0, x, negative_slope * x)
+
+
+class Residual(nn.Module):
+    """He et al., Fig. 5: two 3×3 convolutions, or 1×1, 3×3, 1×1; the first 3×3 has the stride and dilation `first`."""
+
+    def __init__(self, inputs: int, width: int, outputs: int, stride: int, first: int, rest: int):
+        super().__init__()
+        if outputs == width:
+            layers = [conv(inputs, width, 3, stride, first), conv(width, width, 3, 1, rest)]
+        else:
+            layers = [conv(inputs, width, 1), conv(width, width, 3, stride, first), conv(width, outputs, 1)]
+        self.depth = add_normed(self, layers)
+        if inputs != outputs or stride != 1:
+            self.downsample = nn.Sequential(conv(inputs, outputs, 1, stride), nn.BatchNorm2d(outputs))
+
+    def forward(self, x):
+        branch = x
+        for number in range(1, self.depth + 1):
+            branch = normed(self, number, branch if number == 1 else rectified(branch))
+        return rectified(branch + (self.downsample(x) if hasattr(self, "downsample") else x))
+
+
+def add_normed(module: nn.Module, layers: list[nn.Conv2d]) -> int:
+    """Gives `module` these as conv1, bn1, conv2, bn2, …; returns how many."""
+    for number, layer in enumerate(layers, start=1):
+        module.add_module(f"conv{number}", layer)
+        module.add_module(f"bn{number}", nn.BatchNorm2d(layer.out_channels))
+    return len(layers)
+
+
+def normed(module: nn.Module, number: int, x):
+    return module.get_submodule(f"bn{number}")(module.get_submodule(f"conv{number}")(x))
+
+
+class ResNet(nn.Module):
+    def __init__(self, name: str, output_stride=8, deep_stem=True, multi_grid=False, contract_dilation=True,
+                 ceil_mode=False):  # fmt: skip
+        super().__init__()
+        stem = [conv(3, 64, 3, 2), conv(64, 64, 3), conv(64, 128, 3)] if deep_stem else [conv(3, 64, 7, 2)]
+        self.stem = add_normed(self, stem)
+        self.pool = nn.MaxPool2d(3, 2, 1, ceil_mode=ceil_mode)
+        expansion = 1 if name in ("resnet18", "resnet34") else 4
+        inputs, self.channels = stem[-1].out_channels, []
+        for number, (stride, first, rest) in enumerate(dilations(output_stride), start=1):
+            width, blocks = 32 * 2**number, []
+            for position in range(RESNETS[name][number - 1]):
+                spread = rest * 2 ** (position % 3) if multi_grid and number == 4 else rest
+                enter = first if contract_dilation else spread
+                own = (stride, enter, spread) if position == 0 else (1, spread, spread)
+                blocks.append(Residual(inputs, width, width * expansion, *own))
+                inputs = width * expansion
+            self.add_module(f"layer{number}", nn.Sequential(*blocks))
+            self.channels.append(inputs)
+
+    def forward(self, x):
+        for number in range(1, self.stem + 1):
+            x = rectified(normed(self, number, x))
+        x = self.pool(x)
+        return [x := self.get_submodule(f"layer{number}")(x) for number in range(1, 5)]
+
+
+class LargeKernelAttention(nn.Module):
+    """Guo et al., Eq. 2 and 3: Attention = 1×1(DW-D(DW(F))), output = Attention ⊗ F."""
+
+    def __init__(self, channels: int, dilation: int):
+        super().__init__()
+        self.conv0 = conv(channels, channels, 5, 1, dilation, True, channels)
+        self.conv_spatial = conv(channels, channels, 7, 1, 3 * dilation, True, channels)
+        self.conv1 = conv(channels, channels, 1, bias=True)
+
+    def forward(self, x):
+        return torch.mul(nn.Sequential(self.conv0, self.conv_spatial, self.conv1)(x), x)
+
+
+class SpatialAttention(nn.Module):
+    """Fig. 3 (d): 1×1, GELU, large kernel attention, 1×1, and around them the identity."""
+
+    def __init__(self, channels: int, dilation: int):
+        super().__init__()
+        self.proj_1 = conv(channels, channels, 1, bias=True)
+        self.spatial_gating_unit = LargeKernelAttention(channels, dilation)
+        self.proj_2 = conv(channels, channels, 1, bias=True)
+
+    def forward(self, x):
+        return self.proj_2(self.spatial_gating_unit(F.gelu(self.proj_1(x)))) + x
+
+
+class FeedForward(nn.Module):
+    """1×1, depthwise 3×3, GELU, 1×1."""
+
+    def __init__(self, channels: int, hidden: int, dilation: int):
+        super().__init__()
+        self.fc1 = conv(channels, hidden, 1, bias=True)
+        self.dwconv = nn.ModuleDict({"dwconv": conv(hidden, hidden, 3, 1, dilation, True, hidden)})
+        self.fc2 = conv(hidden, channels, 1, bias=True)
+
+    def forward(self, x):
+        return self.fc2(F.gelu(self.dwconv["dwconv"](self.fc1(x))))
+
+
+class VanBlock(nn.Module):
+    def __init__(self, channels: int, ratio: int, dilation: int):
+        super().__init__()
+        self.norm1, self.attn = nn.BatchNorm2d(channels), SpatialAttention(channels, dilation)
+        self.norm2, self.mlp = nn.BatchNorm2d(channels), FeedForward(channels, ratio * channels, dilation)
+        self.layer_scale_1 = nn.Parameter(torch.full((channels,), 0.01))
+        self.layer_scale_2 = nn.Parameter(torch.full((channels,), 0.01))
+
+    def forward(self, x):
+        x = torch.einsum("c,bchw->bchw", self.layer_scale_1, self.attn(self.norm1(x))) + x
+        return torch.einsum("c,bchw->bchw", self.layer_scale_2, self.mlp(self.norm2(x))) + x
+
+
+class VAN(nn.Module):
+    """Table 2: four stages, each an overlapping patch embedding, its blocks and a layer norm over the channels."""
+
+    def __init__(self, name: str, output_stride=32):
+        super().__init__()
+        sizes = VANS[name]
+        self.channels, depths, inputs = list(sizes[:4]), sizes[4:], 3
+        for i, (stride, first, rest) in enumerate(dilations(output_stride)):
+            channels, number = self.channels[i], i + 1
+            embed = conv(inputs, channels, 3, stride, first, True) if i else conv(3, channels, 7, 4, bias=True)
+            blocks = [VanBlock(channels, (8, 8, 4, 4)[i], rest) for _ in range(depths[i])]
+            self.add_module(f"patch_embed{number}", nn.ModuleDict({"proj": embed, "norm": nn.BatchNorm2d(channels)}))
+            self.add_module(f"block{number}", nn.ModuleList(blocks))
+            self.add_module(f"norm{number}", nn.LayerNorm(channels, eps=1e-6))
+            inputs = channels
+
+    def forward(self, x):
+        levels = []
+        for number in range(1, 5):
+            embed = self.get_submodule(f"patch_embed{number}")
+            x = embed["norm"](embed["proj"](x))
+            for block in self.get_submodule(f"block{number}"):
+                x = block(x)
+            x = self.get_submodule(f"norm{number}")(x.movedim(1, -1)).movedim(-1, 1)
+            levels.append(x)
+        return levels
+
+
+class PixelAttention(nn.Module):
+    """gamma · Σ softmax(qᵀk) v + x, over all positions (Wang et al.) or those of a pixel's row and column (CCNet)."""
+
+    def __init__(self, channels: int, criss_cross: bool):
+        super().__init__()
+        self.query_conv = conv(channels, channels // 8, 1, bias=True)
+        self.key_conv = conv(channels, channels // 8, 1, bias=True)
+        self.value_conv = conv(channels, channels, 1, bias=True)
+        self.gamma = nn.Parameter(torch.zeros(1))
+        self.criss_cross = criss_cross
+
+    def forward(self, x):
+        height, width = x.shape[2:]
+        query, key, value = (c(x).flatten(2) for c in (self.query_conv, self.key_conv, self.value_conv))
+        scores = torch.einsum("bcp,bcq->bpq", query, key)
+        if self.criss_cross:
+            row, column = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
+            row, column = row.flatten(), column.flatten()
+            seen = (row[:, None] == row) | (column[:, None] == column)
+            assert (seen.sum(1) == height + width - 1).all()
+            scores = scores.masked_fill(~seen, -torch.inf)
+        context = torch.einsum("bpq,bcq->bcp", scores.softmax(-1), value)
+        return self.gamma * context.reshape(x.shape) + x
+
+
+class ConvNorm(nn.Module):
+    def __init__(self, inputs: int, outputs: int, negative_slope: float):
+        super().__init__()
+        self.conv, self.norm, self.negative_slope = conv(inputs, outputs, 3), nn.BatchNorm2d(outputs), negative_slope
+
+    def forward(self, x):
+        return rectified(self.norm(self.conv(x)), self.negative_slope)
+
+
+class Head(nn.Module):
+    """CCNet, Fig. 2: reduce, attend R times with shared weights, concatenate with the features, merge."""
+
+    def __init__(self, inputs: int, channels: int, attention: str, recurrence: int, slope: float):
+        super().__init__()
+        self.before = ConvNorm(inputs, channels, slope)
+        if recurrence:
+            self.attention = PixelAttention(channels, criss_cross=attention == "rcca")
+        self.after = ConvNorm(channels, channels, slope)
+        self.bottleneck = ConvNorm(inputs + channels, channels, slope)
+        self.recurrence = recurrence
+
+    def forward(self, x):
+        context = self.before(x)
+        for _ in range(self.recurrence):
+            context = self.attention(context)
+        return self.bottleneck(torch.cat((x, self.after(context)), 1))
+
+
+def classifier(inputs: int, classes: int) -> nn.ModuleDict:
+    return nn.ModuleDict({"conv": conv(inputs, classes, 1, bias=True)})
+
+
+class CCNet(nn.Module):
+    """Returns (logits, auxiliary logits, embedding or None), the logits at the image's size; without dropout."""
+
+    def __init__(self, name: str, classes: int, head_channels: int, recurrence=2, head="rcca", fusion=False,
+                 align_corners=False, negative_slope=0.0, embedding=0, **backbone):  # fmt: skip
+        super().__init__()
+        self.backbone = VAN(name, **backbone) if name in VANS else ResNet(name, ceil_mode=align_corners, **backbone)
+        channels = self.backbone.channels
+        inputs = sum(channels[1:]) if fusion else channels[3]
+        self.head = Head(inputs, head_channels, head, recurrence, negative_slope)
+        self.classifier = classifier(head_channels, classes)
+        half = channels[2] // 2
+        self.auxiliary = nn.ModuleDict(
+            {"conv": ConvNorm(channels[2], half, negative_slope), "classifier": classifier(half, classes)}
+        )
+        if embedding:
+            self.embedding = conv(head_channels, embedding, 1, bias=True)
+        self.fusion, self.align_corners = fusion, align_corners
+
+    def forward(self, image):
+        def like(x, other):
+            return F.interpolate(x, other.shape[2:], mode="bilinear", align_corners=self.align_corners)
+
+        levels = self.backbone(image)
+        fused = torch.cat([like(level, levels[1]) for level in levels[1:]], 1) if self.fusion else levels[3]
+        features = self.head(fused)
+        auxiliary = self.auxiliary["classifier"]["conv"](self.auxiliary["conv"](levels[2]))
+        embedding = self.embedding(features) if hasattr(self, "embedding") else None
+        return like(self.classifier["conv"](features), image), like(auxiliary, image), embedding
+
+
+def loss(model: CCNet, image, labels):
+    """Cross entropy and 0.4 of the auxiliary one; 255 does not count."""
+    logits, auxiliary, _ = model(image)
+    return F.cross_entropy(logits, labels, ignore_index=255) + 0.4 * F.cross_entropy(
+        auxiliary, labels, ignore_index=255
+    )
