@@ -1,5 +1,7 @@
 """Shared by all tests."""
 
+import json
+
 import pytest
 from hypothesis import settings
 
@@ -17,9 +19,8 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> tiny.Trained:
 
     folder = tmp_path_factory.mktemp("trained")
     shards = [tiny.shard(folder / f"train-{k}.h5", range(k, 12, 2)) for k in range(2)]
-    made = tiny.Trained(
-        tiny.write_settings(folder / "settings.json"), shards, folder / "weights.safetensors", folder / "history.csv"
-    )
+    made = tiny.Trained(folder / "settings.json", shards, folder / "weights.safetensors", folder / "history.csv")
+    made.settings.write_text(json.dumps(tiny.settings().as_dict()))
     train.run(settings=made.settings, shards=shards, checkpoints=folder / "checkpoints", out=made.weights,
               history=made.history, workers=0)  # fmt: skip
     return made

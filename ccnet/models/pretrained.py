@@ -32,6 +32,8 @@ class Origin:
 
     def rename(self, name: str) -> str | None:
         """Our name for theirs; None for what has no place here."""
+        if self.part == "backbone":
+            name = name.removeprefix("backbone.")
         for pattern, replacement in self.names.items():
             if re.match(pattern, name):
                 return re.sub(pattern, replacement, name, count=1)
@@ -48,9 +50,12 @@ class Match(NamedTuple):
 
 
 def recognise(tensors: Iterable[str], where: str) -> Origin:
-    """The origin of a state dict, from its keys. Raises InputError for one that is not in `ORIGINS`."""
+    """The origin of a state dict, from its keys. Raises InputError for one that is not in `ORIGINS`.
+
+    A backbone may also lie below "backbone.", as in a segmentation network with another head.
+    """
     for origin in ORIGINS:
-        if origin.mark in tensors:
+        if origin.mark in tensors or (origin.part == "backbone" and f"backbone.{origin.mark}" in tensors):
             return origin
     known = "; ".join(origin.description for origin in ORIGINS)
     raise InputError(f"{where}: not recognised by the names in it, such as {_first(tensors)}; known: {known}")

@@ -41,6 +41,18 @@ def test_each_kind_is_recognised_and_every_name_finds_its_place(kind):
         np.testing.assert_array_equal(values[name], ours[name], err_msg=name)
 
 
+@pytest.mark.parametrize("kind", sorted(naming.KINDS.keys() - set(naming.NETWORKS)))
+def test_a_backbone_is_found_below_another_head(kind):
+    _, ours, theirs = naming.published(kind)
+    state = {f"backbone.{name}": tensor(values) for name, values in theirs.items()}
+    state["decode_head.conv_seg.weight"] = tensor(np.ones((5, 8, 1, 1), np.float32))
+    origin = pretrained.recognise(state, "w.pth")
+    found = pretrained.match(origin, state, shapes(ours))
+    assert origin.description == DESCRIPTIONS[kind]
+    assert found.filled.keys() == ours.keys()
+    assert "decode_head.conv_seg.weight" in found.unused
+
+
 def test_a_stranger_is_named_with_what_is_known():
     with pytest.raises(
         InputError, match=r"w\.pth: not recognised .*encoder\.a.*; known: official CCNet; .*torchvision"
