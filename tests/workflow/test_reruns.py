@@ -78,6 +78,20 @@ def test_a_folder_of_the_users_is_segmented_again_when_photos_come(copy: Workpla
     assert copy.jobs(overlays=(overlay,)) == expected
 
 
+def test_pretrained_weights_are_imported_and_moving_their_file_reruns_nothing(copy: Workplace):
+    text = "runs: {{van_tiny: {{pretrained: {{path: '{path}', sha256: {sha256}}}}}}}"
+    there = copy.overlay(text.format(path="/my weights/van.pth", sha256="ab" * 32))
+    assert copy.snakemake("train", overlays=(there,)).returncode == 0
+    imported = "results/pretrained/van_tiny-abababababab.safetensors"
+    calls = copy.calls()
+    assert f"start import-weights /my weights/van.pth --for van_tiny --sha256 {'ab' * 32} --out {imported}" in calls
+    assert sum(f"--pretrained {imported}" in call for call in calls if call.startswith("start train")) == 1
+    elsewhere = copy.overlay(text.format(path="https://example.org/van.pth", sha256="ab" * 32))
+    assert copy.jobs("train", overlays=(elsewhere,)) == set()
+    other = copy.overlay(text.format(path="/my weights/van.pth", sha256="cd" * 32))
+    assert copy.jobs("train", overlays=(other,)) == {"import_weights", "write_settings van_tiny", "train_run van_tiny"}
+
+
 def test_a_lost_run_is_made_again_alone(copy: Workplace):
     shutil.rmtree(copy.folder / "results/streets/van_tiny")
     assert copy.jobs() == after_settings("van_tiny")
