@@ -56,6 +56,7 @@ class Trainer:
         self.settings = settings
         self.model = build_from_settings(settings, num_classes)
         self.model.train()
+        jt.sync_all()  # Jittor draws lazily: without this, the weights would be drawn under the first step's seed
         self.optimizer = _optimizer(self.model, settings)
         self.loss = LOSSES[settings.loss.name]
         self.done, self.history = 0, []  # type: int, list[dict]
@@ -137,9 +138,7 @@ def _optimizer(model, settings: Settings):
     if chosen.name == "sgd":
         return jt.optim.SGD(trainable, chosen.learning_rate, chosen.momentum, chosen.weight_decay)
     matrices = [value for value in trainable if value.ndim > 1]
-    vectors = [
-        value for value in trainable if value.ndim <= 1
-    ]  # norms, biases, scales: not decayed, as in VAN's recipe
+    vectors = [value for value in trainable if value.ndim <= 1]  # not decayed, as in VAN's recipe
     groups = [
         {"params": matrices, "weight_decay": chosen.weight_decay},
         {"params": vectors, "weight_decay": 0.0},

@@ -95,7 +95,7 @@ def print_scores():
     for run in RUNS:
         metrics = Path(f"results/{DATASET}/{run}/metrics.json")
         if metrics.exists():
-            print(f"{run}: mIoU {json.loads(metrics.read_text())['mean_iou']:.4f}")
+            print(f"{run}: mIoU {json.loads(metrics.read_text())['mean_iou']}")
     page = Path(f"results/{DATASET}/report.html")
     if page.exists():
         print(f"report: {page.resolve()}")
