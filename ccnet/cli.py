@@ -134,6 +134,26 @@ def _import_weights(command: _Command) -> None:
     )
 
 
+def _describe(command: _Command) -> None:
+    command.add_argument("name", metavar="BACKBONE", help="such as resnet50, van_base")
+    command.add_argument("--size", type=int, default=512, help="side of a square image, pixels (default: 512)")
+    command.add_argument("--classes", type=int, default=19, help="(default: 19)")
+    command.add_argument(
+        "--recurrence", type=int, choices=range(6), default=2, help="loops of the attention; 0: none (default: 2)"
+    )
+    command.add_argument("--head", choices=["rcca", "non_local"], default="rcca", help="(default: rcca)")
+    command.add_argument(
+        "--output-stride", type=int, choices=[8, 16, 32], help="of the last stage (default: ResNet 8, VAN 32)"
+    )
+    command.add_argument(
+        "--fusion",
+        action=argparse.BooleanOptionalAction,
+        help="levels 2 to 4 fused at stride 8 (default: for a VAN)",
+    )
+    command.add_argument("--head-channels", type=int, help="(default: the family's own)")
+    command.add_argument("--plain-stem", action="store_true", help="a ResNet's stem of one 7×7, not three 3×3")
+
+
 def _train(command: _Command) -> None:
     command.add_argument("--settings", type=Path, required=True, help="settings.json of the run")
     command.add_argument("--shards", type=Path, nargs="+", required=True, metavar="SHARD.h5", help="training shards")
@@ -215,6 +235,10 @@ VERBS: dict[str, tuple[str, Callable[[_Command], None], str]] = {
     "import-weights": (
         "turn published PyTorch or Jittor weights into ours",
         _import_weights, "van_base_828.pth.tar --for van_base --out van_base.safetensors",
+    ),
+    "describe": (
+        "print a network's parameters, FLOPs and strides, part by part",
+        _describe, "van_base --size 512 --classes 150",
     ),
     "train": (
         "train a run, or continue it from its newest checkpoint",
