@@ -74,6 +74,8 @@ class Trainer:
         self.optimizer.lr = rate
         loss = self._loss(normalise(images), labels)
         self.optimizer.step(loss)
+        # Jittor is lazy: what it leaves for later it would fuse, and so round, in another way where a checkpoint is saved
+        jt.sync_all()
         value = float(loss.item())
         if not np.isfinite(value):
             raise InputError(
@@ -120,6 +122,7 @@ class Trainer:
             value.assign(jt.array(checkpoint.tensors[f"optimizer.{name}"]))
         self.done, self.history = checkpoint.step, checkpoint.history
         self.optimizer.n_step = checkpoint.step
+        jt.sync_all()
         print(f"ccnet: continuing from step {self.done} of {self.settings.schedule.steps}", file=sys.stderr)
 
     def _optimizer_state(self) -> dict:
