@@ -5,6 +5,7 @@ not complete. So the decision is made here, before the import: a GPU build where
 CPU build (`nvcc_path=""`), and `select` says in one line which it is.
 """
 
+import atexit
 import ctypes
 import ctypes.util
 import os
@@ -63,6 +64,14 @@ def _watch_compilation(finished: threading.Event) -> None:
             bar.update(min(made, OBJECT_FILES) - bar.n)
 
 
+def _end_compilers() -> None:
+    """Jittor keeps the processes that compiled it until exit, and hangs there if a signal ended one: end them now."""
+    if jittor_utils.pool_size:
+        atexit.unregister(jittor_utils.pool_cleanup)
+        jittor_utils.pool_cleanup()
+        jittor_utils.pool_size = 0  # the next need makes new ones
+
+
 PROBLEM = cuda_problem()
 if PROBLEM:
     os.environ["nvcc_path"] = ""
@@ -79,7 +88,9 @@ if not (Path(sysconfig.get_path("include")) / "Python.h").exists():
 _handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGCHLD)}
 with _announced():
     import jittor as jt
+    import jittor_utils
     from jittor import nn  # noqa: F401 (for the other rooms)
+_end_compilers()
 # Jittor ends the process at once on Ctrl-C, and when a child was killed: nothing could be saved or explained
 if threading.current_thread() is threading.main_thread():  # where alone Python lets handlers be set
     for _number, _handler in _handlers.items():
