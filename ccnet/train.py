@@ -189,7 +189,10 @@ class _Log:
 
 
 class _Interruption:
-    """While active, SIGINT and SIGTERM only set `asked`, so that the step in hand can be finished and saved."""
+    """While active, SIGINT or SIGTERM only sets `asked`, so that the step in hand can be finished and saved.
+
+    A second one raises KeyboardInterrupt there and then.
+    """
 
     asked = False
 
@@ -198,8 +201,10 @@ class _Interruption:
         return self
 
     def _ask(self, *_) -> None:
+        if self.asked:
+            raise KeyboardInterrupt
         self.asked = True
-        print("\nccnet: interrupted; the step in hand will be finished and saved", file=sys.stderr)
+        print("\nccnet: interrupted; finishing the step in hand and saving (again: stop at once)", file=sys.stderr)
 
     def __exit__(self, *_) -> None:
         for number, handler in self._before.items():

@@ -1,0 +1,279 @@
+import csv
+import json
+import math
+import os
+import signal
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file
+
+from ccnet import InputError, train
+from ccnet.checkpoints import Checkpoints
+from ccnet.ops.schedule import poly
+from ccnet.runtime import jt, nn
+from ccnet.settings import Settings
+from tests import tiny
+
+ROW = ["step", "learning_rate", "loss", "images_per_second"]
+SGD = {"optimizer": "sgd", "learning_rate": 0.01, "weight_decay": 0.0005}
+
+
+def rows(history: Path) -> list[dict[str, str]]:
+    with open(history, newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def wait_for_step(process, checkpoints: Path, step: int) -> None:
+    """Wait until a training has saved at or after `step`."""
+    end = time.monotonic() + 300
+    while not any(int(path.stem[5:]) >= step for path in checkpoints.glob("step_*.safetensors")):
+        assert process.poll() is None, process.stderr.read()
+        assert time.monotonic() < end
+        time.sleep(0.02)
+
+
+def wait_until_gone(processes: list[int]) -> None:
+    end = time.monotonic() + 20
+    while any(map(tiny.alive, processes)):
+        assert time.monotonic() < end
+        time.sleep(0.02)
+
+
+def same_weights(one: Path, other: Path) -> bool:
+    one, other = load_file(one), load_file(other)
+    return one.keys() == other.keys() and all(np.array_equal(one[name], other[name]) for name in one)
+
+
+def batch(seed: int = 0):
+    pairs = [tiny.draw(seed + i, 32, 32) for i in range(2)]
+    return tuple(jt.array(np.stack(arrays)) for arrays in zip(*pairs, strict=True))
+
+
+def trainer(**changes) -> train.Trainer:
+    return train.Trainer(tiny.settings(**changes), len(tiny.CLASSES))
+
+
+def weights_of(one: train.Trainer) -> dict[str, np.ndarray]:
+    return one.checkpoint().tensors
+
+
+def test_history_has_a_row_for_each_tenth_step_and_the_last(trained):
+    found = rows(trained.history)
+    assert list(found[0]) == ROW
+    assert [int(row["step"]) for row in found] == [10, 20, 24]
+    assert all(math.isfinite(float(row["loss"])) and float(row["images_per_second"]) > 0 for row in found)
+    assert float(found[-1]["loss"]) < float(found[0]["loss"])
+
+
+def test_learning_rate_follows_the_schedule(trained):
+    for row in rows(trained.history):
+        rate = poly(int(row["step"]) - 1, steps=24, base=0.002, power=0.9, warmup=3, final=0.0)
+        assert float(row["learning_rate"]) == pytest.approx(rate, rel=1e-12)
+
+
+def test_a_killed_training_continues_to_the_same_weights(trained, tmp_path):
+    """kill -9 in the middle, then the same command; meanwhile nobody else may train there."""
+    command = trained.command(tmp_path, "--checkpoint-every", "0")
+    process = tiny.start(command)
+    wait_for_step(process, tmp_path / "checkpoints", 5)
+    with pytest.raises(InputError, match=rf"another training is running there \(process {process.pid}\)"):
+        train.run(settings=trained.settings, shards=trained.shards, checkpoints=tmp_path / "checkpoints",
+                  out=tmp_path / "other", history=tmp_path / "other.csv")  # fmt: skip
+    others = tiny.children(process.pid)
+    assert len(others) == 1
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    wait_until_gone(others)
+    assert not (tmp_path / "weights.safetensors").exists()
+
+    again = tiny.start(command)
+    said = again.communicate(timeout=300)[1]
+    assert again.returncode == 0, said
+    (line,) = [line for line in said.splitlines() if "continuing from step" in line]
+    assert line.endswith(" of 24")
+    assert 5 <= int(line.split()[-3]) < 24
+    assert [int(row["step"]) for row in rows(tmp_path / "history.csv")] == [10, 20, 24]
+    assert same_weights(tmp_path / "weights.safetensors", trained.weights)
+
+
+@pytest.mark.parametrize(("number", "workers"), [(signal.SIGINT, 1), (signal.SIGTERM, 2)])
+def test_an_interrupted_training_saves_and_leaves_nobody_behind(trained, tmp_path, number, workers):
+    process = tiny.start(
+        trained.command(tmp_path, "--workers", str(workers), "--checkpoint-every", "5", "--set", "steps=100000")
+    )
+    wait_for_step(process, tmp_path / "checkpoints", 1)
+    others = tiny.children(process.pid)
+    assert len(others) == workers
+    os.killpg(process.pid, number)  # as a terminal does it, or a cluster
+    said = process.communicate(timeout=120)[1]
+    assert process.returncode == 130, said
+    assert "Traceback" not in said
+    saved = max(int(path.stem[5:]) for path in (tmp_path / "checkpoints").glob("step_*.safetensors"))
+    assert f"ccnet: interrupted; saved at step {saved} of 100000" in said
+    assert not any(map(tiny.alive, others))
+    assert not (tmp_path / "weights.safetensors").exists()
+
+
+def test_a_full_disk_is_one_line_and_leaves_the_last_checkpoint(trained, tmp_path):
+    """A limit on the size of files stands in for the disk: the second training's checkpoints are larger."""
+    import resource
+
+    limit = trained.weights.stat().st_size
+    process = tiny.start(
+        trained.command(tmp_path, "--checkpoint-every", "0"),
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit)),
+    )
+    said = process.communicate(timeout=300)[1]
+    assert process.returncode == 1
+    assert "Traceback" not in said
+    (line,) = [line for line in said.splitlines() if "error" in line]
+    assert "File too large" in line
+    assert "free space" in line
+    assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == ["lock"]
+
+
+def test_a_finished_training_is_not_trained_again(trained, tmp_path, capsys):
+    first = trained.weights.parent / "checkpoints"
+    train.run(settings=trained.settings, shards=trained.shards, checkpoints=first, out=tmp_path / "w.safetensors",
+              history=tmp_path / "history.csv")  # fmt: skip
+    assert "continuing from step 24 of 24" in capsys.readouterr().err
+    assert same_weights(tmp_path / "w.safetensors", trained.weights)
+    assert (tmp_path / "history.csv").read_text() == trained.history.read_text()
+
+
+def test_other_settings_or_shards_begin_anew(trained, tmp_path, capsys):
+    chosen = Settings.read(trained.settings)
+    reader = train.ShardReader(trained.shards)
+    with Checkpoints(tmp_path, f"{chosen.fingerprint()}-{reader.fingerprint}") as store:
+        store.save(trainer().checkpoint())
+    run = {"settings": trained.settings, "checkpoints": tmp_path, "out": tmp_path / "w", "history": tmp_path / "h",
+           "workers": 0}  # fmt: skip
+    train.run(**run, shards=trained.shards, changes=["steps=1"])
+    assert "continuing" not in capsys.readouterr().err
+    assert [row["step"] for row in rows(tmp_path / "h")] == ["1"]
+    train.run(**run, shards=trained.shards[:1], changes=["steps=1"])
+    assert "continuing" not in capsys.readouterr().err
+    train.run(**run, shards=trained.shards[:1], changes=["steps=1"])
+    assert "continuing from step 1 of 1" in capsys.readouterr().err
+
+
+def test_weights_carry_what_belongs_to_them(trained):
+    from safetensors import safe_open
+
+    with safe_open(trained.weights, framework="numpy") as file:
+        metadata = {key: json.loads(value) for key, value in file.metadata().items()}
+    assert metadata["settings"] == json.loads(trained.settings.read_text())
+    assert (metadata["class_names"], metadata["palette"]) == (tiny.CLASSES, tiny.PALETTE)
+    assert len(metadata["mean"]) == len(metadata["std"]) == 3
+
+
+@pytest.mark.parametrize("changes", [{}, SGD], ids=["adamw", "sgd"])
+def test_restoring_loses_nothing(changes, capsys):
+    """Steps 0 … 3 at a stretch, and with a checkpoint after the second, are the same to the last bit."""
+    whole = trainer(**changes)
+    losses = [whole.step(*batch(step)) for step in range(2)]
+    checkpoint = whole.checkpoint()
+    losses += [whole.step(*batch(step)) for step in range(2, 4)]
+    continued = trainer(**changes)
+    continued.restore(checkpoint)
+    assert "continuing from step 2 of 24" in capsys.readouterr().err
+    assert [continued.step(*batch(step)) for step in range(2, 4)] == losses[2:]
+    ours, theirs = weights_of(continued), weights_of(whole)
+    assert all(np.array_equal(ours[name], theirs[name]) for name in theirs)
+    assert any(name.startswith("optimizer.") and value.any() for name, value in theirs.items())
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_a_loss_that_is_no_number_ends_the_training(value, monkeypatch):
+    one = trainer()
+    monkeypatch.setattr(one, "_loss", lambda images, labels: jt.array(value) * one.model.head.attention.gamma.sum())
+    one.model.head.attention.gamma.assign(jt.ones(1))
+    with pytest.raises(InputError, match=r"the loss is (nan|inf) at step 1: lower learning_rate \(now 0\.0005\)"):
+        one.step(*batch())
+
+
+def test_a_learning_rate_that_diverges_is_caught():
+    one = trainer(**{**SGD, "learning_rate": 10.0, "warmup_steps": 0})
+    with pytest.raises(InputError, match="learning_rate"):
+        sum(one.step(*batch(step)) for step in range(24))
+
+
+@pytest.mark.parametrize(
+    "loss",
+    [{"loss": "ohem"}, {"auxiliary_weight": 0.0}, {"category_consistency": 0.1}],
+    ids=lambda loss: next(iter(loss)),
+)
+def test_every_loss_trains(loss):
+    one = trainer(**loss)
+    before = weights_of(one)
+    assert math.isfinite(one.step(*batch()))
+    assert any(not np.array_equal(before[name], value) for name, value in weights_of(one).items())
+
+
+def test_shards_without_images_are_refused(trained, tmp_path):
+    empty = tiny.shard(tmp_path / "empty.h5", [])
+    with pytest.raises(InputError, match=r"empty\.h5: no images"):
+        train.run(settings=trained.settings, shards=[empty], checkpoints=tmp_path / "c", out=tmp_path / "w",
+                  history=tmp_path / "h")  # fmt: skip
+
+
+class Pair(nn.Module):
+    """A matrix, which decays, and a vector, which does not."""
+
+    def __init__(self, matrix: np.ndarray, vector: np.ndarray):
+        self.matrix, self.vector = nn.Parameter(jt.array(matrix)), nn.Parameter(jt.array(vector))
+
+    def loss(self, x):
+        return ((x @ self.matrix + self.vector) ** 2).mean()
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "sgd"])
+def test_optimisers_are_those_of_pytorch(optimizer):
+    torch = pytest.importorskip("torch", reason="PyTorch is the oracle here")
+    rng = np.random.default_rng(0)
+    matrix, vector, x = (rng.standard_normal(shape).astype(np.float32) for shape in ((4, 3), (3,), (5, 4)))
+    ours = Pair(matrix, vector)
+    mine = train._optimizer(ours, tiny.settings(optimizer=optimizer, learning_rate=0.1, momentum=0.8, weight_decay=0.3))
+    theirs = [torch.tensor(array, requires_grad=True) for array in (matrix, vector)]
+    if optimizer == "sgd":
+        other = torch.optim.SGD(theirs, 0.1, 0.8, weight_decay=0.3)
+    else:
+        other = torch.optim.AdamW([{"params": theirs[:1], "weight_decay": 0.3},
+                                   {"params": theirs[1:], "weight_decay": 0.0}], 0.1, betas=(0.8, 0.999))  # fmt: skip
+    for step in range(20):
+        mine.lr = 0.1 / (step + 1)
+        for group in other.param_groups:
+            group["lr"] = 0.1 / (step + 1)
+        mine.step(ours.loss(jt.array(x)))
+        other.zero_grad()
+        ((torch.tensor(x) @ theirs[0] + theirs[1]) ** 2).mean().backward()
+        other.step()
+    np.testing.assert_allclose(ours.matrix.numpy(), theirs[0].detach().numpy(), rtol=2e-5, atol=1e-6)
+    np.testing.assert_allclose(ours.vector.numpy(), theirs[1].detach().numpy(), rtol=2e-5, atol=1e-6)
+
+
+def loaded_kernels() -> int:
+    """Kernels of Jittor's that this process has loaded, compiled or from the cache."""
+    maps = Path("/proc/self/maps").read_text()
+    return len({line.split()[-1] for line in maps.splitlines() if "/jit/" in line and line.endswith(".so")})
+
+
+def resident() -> int:
+    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+@pytest.mark.slow
+def test_a_long_training_neither_compiles_nor_grows():
+    """The learning rate, AdamW's bias correction and the dropout change each step; kernels and memory must not."""
+    one = trainer(steps=300)
+    for step in range(60):
+        one.step(*batch(step))
+    kernels, before = loaded_kernels(), resident()
+    for step in range(60, 240):
+        one.step(*batch(step))
+    assert kernels > 50
+    assert loaded_kernels() == kernels
+    assert resident() - before < 2**25
