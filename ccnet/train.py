@@ -69,20 +69,23 @@ class Trainer:
         settings, schedule = self.settings, self.settings.schedule
         # seeded by step, so that a continued run draws the dropout the uninterrupted one would have drawn
         runtime.seed((settings.seed * 1_000_003 + self.done) % 2**31)
-        rate = poly(self.done, steps=schedule.steps, base=settings.optimizer.learning_rate, power=schedule.power,
-                    warmup=schedule.warmup_steps, final=schedule.final_learning_rate)  # fmt: skip
-        self.optimizer.lr = rate
+        self.optimizer.lr = poly(
+            self.done, steps=schedule.steps, base=settings.optimizer.learning_rate, power=schedule.power,
+            warmup=schedule.warmup_steps, final=schedule.final_learning_rate,
+        )  # fmt: skip
         loss = self._loss(normalise(images), labels)
         self.optimizer.step(loss)
-        # Jittor is lazy: what it leaves for later it would fuse, and so round, in another way where a checkpoint is saved
+        # Jittor is lazy: what is left for later would be fused, and so rounded, otherwise after saving a checkpoint
         jt.sync_all()
         value = float(loss.item())
-        if not np.isfinite(value):
-            raise InputError(
-                f"the loss is {value} at step {self.done + 1}: lower learning_rate (now {rate:g}) or warm up longer"
-            )
         self.done += 1
+        if not np.isfinite(value):
+            raise self._diverged(f"the loss is {value}")
         return value
+
+    def _diverged(self, what: str) -> InputError:
+        rate = self.optimizer.lr
+        return InputError(f"{what} at step {self.done}: lower learning_rate (now {rate:g}) or warm up longer")
 
     def _loss(self, images, labels):
         settings = self.settings.loss
@@ -95,9 +98,16 @@ class Trainer:
         return loss
 
     def checkpoint(self) -> Checkpoint:
+        """All that `restore` needs.
+
+        Raises InputError when a weight is not finite; the loss need not show it, since ReLU makes 0 of Jittor's NaN.
+        """
+        model = weights.tensors_of(self.model)
+        for name, value in model.items():
+            if not np.isfinite(value).all():
+                raise self._diverged(f"{name} is not finite")
         state = {f"optimizer.{name}": np.array(value.numpy()) for name, value in self._optimizer_state().items()}
-        state |= {f"model.{name}": value for name, value in weights.tensors_of(self.model).items()}
-        return Checkpoint(self.done, state, self.history)
+        return Checkpoint(self.done, state | {f"model.{name}": value for name, value in model.items()}, self.history)
 
     def begin(self, checkpoint: Checkpoint | None, pretrained: Path | None) -> None:
         """Take up where `checkpoint` left off; without one, begin with a `pretrained` backbone, or from scratch.
