@@ -3,6 +3,7 @@
 import json
 import math
 import time
+from itertools import zip_longest
 from pathlib import Path
 
 import numpy as np
@@ -31,8 +32,8 @@ def run(
     runtime.select(device)
     trained = weights.load(weights_file)
     if trained.class_names != reader.class_names:
-        raise InputError(f"{weights_file}: trained on other classes ({_some(trained.class_names)}) than the shards' "
-                         f"({_some(reader.class_names)}); evaluate it on its own dataset")  # fmt: skip
+        raise InputError(f"{weights_file}: {_difference(trained.class_names, reader.class_names)};"
+                         " evaluate it on its own dataset")  # fmt: skip
     predictor, confusion = Predictor(trained.model), ConfusionMatrix(len(reader.class_names))
     shown = set(np.linspace(0, len(reader) - 1, min(EXAMPLES, len(reader)), dtype=int))
     seconds = []
@@ -45,14 +46,15 @@ def run(
         if examples and index in shown:
             save_palette_png(examples / f"{reader.names[index]}.png", prediction, reader.palette)
     protocol = {"mode": "whole", "scales": [1.0], "flip": False, "resize": "original",
-                "absent_classes": "left out of the mean", "images": len(reader), "split": reader.splits[0],
-                "weights_sha256": sha256(weights_file)}  # fmt: skip
+                "absent_classes": "left out of the mean", "images": len(reader),
+                "split": "+".join(dict.fromkeys(reader.splits)), "weights_sha256": sha256(weights_file)}  # fmt: skip
     metrics = summary(confusion, reader.class_names) | {
-        "parameters": sum(value.numel() for value in trained.model.parameters()),
+        # Jittor counts running statistics as parameters, and in eval mode none of them has a gradient to tell by
+        "parameters": sum(value.numel() for name, value in trained.model.named_parameters() if "running_" not in name),
         "seconds_per_image": float(np.median(seconds)), "protocol": protocol}  # fmt: skip
     with atomic(out) as temporary:
         temporary.write_text(json.dumps(metrics, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
-    print(f"{weights_file}: mIoU {metrics['mean_iou']:.4f}, pixel accuracy {metrics['pixel_accuracy']:.4f}")
+    print(f"{weights_file}: mIoU {confusion.mean_iou():.4f}, pixel accuracy {confusion.pixel_accuracy():.4f}")
 
 
 def summary(confusion: ConfusionMatrix, class_names: list[str]) -> dict:
@@ -71,5 +73,9 @@ def _number(value: float) -> float | None:
     return None if math.isnan(value) else float(value)
 
 
-def _some(names: list[str]) -> str:
-    return ", ".join(names[:3]) + (", …" if len(names) > 3 else "")
+def _difference(trained: list[str], found: list[str]) -> str:
+    """Where two lists of class names part, in words."""
+    place, pair = next((i, pair) for i, pair in enumerate(zip_longest(trained, found)) if pair[0] != pair[1])
+    names = ["nothing" if name is None else repr(name) for name in pair]
+    return (f"trained on {len(trained)} classes, where the shards have {len(found)}; "
+            f"class {place} is {names[0]} there and {names[1]} here")  # fmt: skip

@@ -27,9 +27,11 @@ OBJECT_FILES = 150  # about what a CPU build of Jittor 1.3.11 compiles
 
 def cuda_problem() -> str | None:
     """Why Jittor cannot be built for CUDA on this machine, in a few words; None where it can."""
-    compiler = os.environ.get("nvcc_path") or shutil.which("nvcc")
-    if not compiler:
+    compiler = os.environ.get("nvcc_path", shutil.which("nvcc"))
+    if compiler is None:
         return "no nvcc on PATH"
+    if not shutil.which(compiler):
+        return f"nvcc_path={compiler} names no program"
     try:
         driver = ctypes.CDLL("libcuda.so.1")
     except OSError:
@@ -91,6 +93,8 @@ with _announced():
     import jittor_utils
     from jittor import nn  # noqa: F401 (for the other rooms)
 _end_compilers()
+if not PROBLEM and not jt.has_cuda:
+    PROBLEM = "Jittor did not accept this machine's CUDA"
 # Jittor ends the process at once on Ctrl-C, and when a child was killed: nothing could be saved or explained
 if threading.current_thread() is threading.main_thread():  # where alone Python lets handlers be set
     for _number, _handler in _handlers.items():

@@ -5,6 +5,7 @@ import sys
 import time
 from collections import Counter
 from pathlib import Path
+from typing import TextIO
 
 import numpy as np
 from PIL import Image, ImageOps
@@ -24,15 +25,16 @@ def run(*, folder: Path, weights_file: Path, out: Path, device: str = "auto") ->
     """Segment every image below `folder`. An image that cannot be read is a row in index.csv, not the end.
 
     Images already segmented with these weights (an interrupted run) are skipped. Raises InputError where there is
-    no image, or none could be segmented.
+    no image, or none could be segmented, and OSError where nothing can be written.
     """
     files = _find(folder, out)
+    out.mkdir(parents=True, exist_ok=True)
     runtime.select(device)
     trained = weights.load(weights_file)
     segmenter = _Segmenter(trained, sha256(weights_file), folder, out)
     pairs = zip(files, _stems(folder, files), strict=True)
     rows = [segmenter.row(*pair) for pair in progress(pairs, total=len(files), desc="segment", unit="image")]
-    with atomic(out / "index.csv") as temporary, open(temporary, "w", newline="") as file:
+    with atomic(out / "index.csv") as temporary, _open_csv(temporary) as file:
         writer = csv.DictWriter(file, COLUMNS, lineterminator="\n", restval="")
         writer.writeheader()
         writer.writerows(rows)
@@ -47,11 +49,16 @@ def run(*, folder: Path, weights_file: Path, out: Path, device: str = "auto") ->
 def _find(folder: Path, out: Path) -> list[Path]:
     if not folder.is_dir():
         raise InputError(f"{folder}: not a folder; name the folder that holds the images")
-    own = out.resolve()  # results may lie below the images: they are not input
+    own = out.resolve()
+    if own == folder.resolve() or own in folder.resolve().parents:
+        raise InputError(f"{out}: results there could overwrite the images in {folder}; choose another --out")
     found = [
         path
         for path in sorted(folder.rglob("*"))
-        if path.suffix.lower() in images.SUFFIXES and path.is_file() and own not in path.resolve().parents
+        if path.suffix.lower() in images.SUFFIXES
+        and not path.name.startswith(".")
+        and path.is_file()
+        and own not in path.resolve().parents  # results may lie below the images: they are not input
     ]
     if not found:
         raise InputError(f"{folder}: no images ({', '.join(images.SUFFIXES)}) in it or below it")
@@ -66,20 +73,20 @@ class _Segmenter:
     def row(self, file: Path, stem: Path) -> dict:
         """Segment one file into `<stem>.png` and `<stem>_overlay.jpg`; its row of index.csv."""
         row: dict[str, object] = {"file": str(file.relative_to(self.folder)), "status": "ok"}
+        mask, overlay = (self.out / f"{stem}{ending}" for ending in (".png", "_overlay.jpg"))
         start = time.perf_counter()
         try:
+            stamp = f"{self.stamp} {file.stat().st_mtime_ns} {file.stat().st_size}"
+            if size := _finished(mask, overlay, stamp):
+                reason = "already segmented with these weights"
+                return row | {"status": "skipped", "reason": reason, "width": size[0], "height": size[1]}
             image = _read(file)
-            row |= {"width": image.width, "height": image.height}
-            mask = self.out / f"{stem}.png"
-            stamp = f"{self.stamp} {file.stat().st_mtime_ns}"
-            if _stamp_of(mask) == stamp:
-                return row | {"status": "skipped", "reason": "already segmented with these weights"}
-            label = self.predictor(np.asarray(image))
-            _write_overlay(self.out / f"{stem}_overlay.jpg", image, colourise(label, self.palette))
-            save_palette_png(mask, label, self.palette, comment=stamp)  # last: it says that both are whole
         except (InputError, OSError) as error:
             return row | {"status": "failed", "reason": str(error)}
-        return row | {"seconds": f"{time.perf_counter() - start:.3f}"}
+        label = self.predictor(np.asarray(image))
+        _write_overlay(overlay, image, colourise(label, self.palette))
+        save_palette_png(mask, label, self.palette, comment=stamp)  # last: it says that both are whole
+        return row | {"width": image.width, "height": image.height, "seconds": f"{time.perf_counter() - start:.3f}"}
 
 
 def _read(file: Path) -> Image.Image:
@@ -89,11 +96,18 @@ def _read(file: Path) -> Image.Image:
         return images.to_rgb(ImageOps.exif_transpose(image))
 
 
-def _stamp_of(mask: Path) -> str | None:
-    if not mask.is_file():
+def _finished(mask: Path, overlay: Path, stamp: str) -> tuple[int, int] | None:
+    """Width and height of a mask that was made with this stamp and whose overlay is there; else None."""
+    try:
+        with Image.open(mask) as image:
+            return image.size if image.info.get("Comment") == stamp and overlay.is_file() else None
+    except OSError:  # not there, or not an image
         return None
-    with Image.open(mask) as image:
-        return image.info.get("Comment")
+
+
+def _open_csv(path: Path) -> TextIO:
+    # names of files need not be UTF-8: they are written as they are
+    return open(path, "w", newline="", encoding="utf-8", errors="surrogateescape")
 
 
 def _write_overlay(path: Path, image: Image.Image, colours: np.ndarray) -> None:
@@ -103,6 +117,6 @@ def _write_overlay(path: Path, image: Image.Image, colours: np.ndarray) -> None:
 
 def _stems(folder: Path, files: list[Path]) -> list[Path]:
     """Where each file's results go, relative to the output folder: without its suffix, unless two would collide."""
-    plain = [file.relative_to(folder).with_suffix("") for file in files]
-    shared = {stem for stem, count in Counter(plain).items() if count > 1}
-    return [file.relative_to(folder) if stem in shared else stem for file, stem in zip(files, plain, strict=True)]
+    whole = [file.relative_to(folder) for file in files]
+    uses = Counter([*whole, *(name.with_suffix("") for name in whole)])
+    return [name if uses[name.with_suffix("")] > 1 else name.with_suffix("") for name in whole]

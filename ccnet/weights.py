@@ -98,7 +98,10 @@ def load_backbone(path: Path, model, settings: Settings) -> None:
 def _read(path: Path) -> tuple[dict, dict[str, np.ndarray]]:
     try:
         with safe_open(path, framework="numpy") as file:
-            metadata = {key: json.loads(value) for key, value in (file.metadata() or {}).items()}
-            return metadata, {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
+            header, tensors = file.metadata() or {}, {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
     except (SafetensorError, OSError, ValueError) as error:
         raise InputError(f"{path}: not a readable weights file ({error})") from error
+    try:
+        return {key: json.loads(value) for key, value in header.items()}, tensors
+    except ValueError as error:
+        raise InputError(f"{path}: safetensors of another program; give weights that ccnet wrote") from error
