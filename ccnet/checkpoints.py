@@ -18,6 +18,8 @@ KEPT = 2
 
 
 class Checkpoint(NamedTuple):
+    """A training after `step` steps: all it takes to go on from there."""
+
     step: int  # optimiser steps done
     tensors: dict[str, np.ndarray]
     history: list[dict]

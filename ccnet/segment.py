@@ -82,7 +82,7 @@ class _Segmenter:
                 return row | {"status": "skipped", "reason": reason, "width": size[0], "height": size[1]}
             image = _read(file)
         except (InputError, OSError) as error:
-            return row | {"status": "failed", "reason": str(error)}
+            return row | {"status": "failed", "reason": str(error).removeprefix(f"{file}: ")}
         label = self.predictor(np.asarray(image))
         _write_overlay(overlay, image, colourise(label, self.palette))
         save_palette_png(mask, label, self.palette, comment=stamp)  # last: it says that both are whole

@@ -31,6 +31,8 @@ Share = Annotated[float, Field(ge=0, le=1)]
 
 @frozen
 class Model:
+    """The network, and what its weights begin with."""
+
     backbone: Annotated[Backbone, _about("the network below the head")]
     head: Annotated[Literal["rcca", "non_local"], _about("context head: criss-cross attention, or the non-local block")]
     recurrence: Annotated[int, _about("loops R of criss-cross attention; 0 leaves it out", ge=0, le=5)]
@@ -54,6 +56,8 @@ class Model:
 
 @frozen
 class Optimizer:
+    """What makes a step of a gradient."""
+
     name: Annotated[Literal["sgd", "adamw"], _about("the optimiser")]
     learning_rate: Annotated[float, _about("at the end of the warm-up", gt=0, le=10)]
     momentum: Annotated[Share, _about("momentum of SGD, first beta of AdamW")]
@@ -62,6 +66,8 @@ class Optimizer:
 
 @frozen
 class Schedule:
+    """The learning rate by step."""
+
     steps: Annotated[int, _about("optimiser steps", ge=1)]
     warmup_steps: Annotated[int, _about("steps of linear rise from 0", ge=0)]
     power: Annotated[float, _about("exponent of the poly schedule", ge=0, le=10)]
@@ -70,6 +76,8 @@ class Schedule:
 
 @frozen
 class Data:
+    """What a batch is, and how its images are changed."""
+
     batch_size: Annotated[int, _about("images per step", ge=1)]
     crop_size: Annotated[int, _about("side of the square crop, pixels", ge=32)]
     scale: Annotated[
@@ -83,6 +91,8 @@ class Data:
 
 @frozen
 class Loss:
+    """What is minimised."""
+
     name: Annotated[Literal["cross_entropy", "ohem"], _about("the main loss; ohem keeps the hard pixels only")]
     auxiliary_weight: Annotated[float, _about("weight of the auxiliary loss", ge=0, le=10)]
     category_consistency: Annotated[float, _about("weight of the category consistent loss; 0: off", ge=0, le=10)]
@@ -90,6 +100,8 @@ class Loss:
 
 @frozen
 class Settings:
+    """All the hyperparameters of one run, in groups."""
+
     model: Model
     optimizer: Optimizer
     schedule: Schedule

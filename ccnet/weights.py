@@ -21,6 +21,8 @@ from ccnet.settings import Settings
 
 
 class Weights(NamedTuple):
+    """A network in eval mode, and what belongs to it."""
+
     model: nn.Module
     settings: Settings
     class_names: list[str]

@@ -11,6 +11,7 @@ from ccnet.runtime import nn
 
 
 def conv3x3(in_channels: int, out_channels: int, stride: int = 1, dilation: int = 1):
+    """A 3×3 convolution, padded to keep the size at stride 1, without bias."""
     return nn.Conv(in_channels, out_channels, 3, stride, padding=dilation, dilation=dilation, bias=False)
 
 
@@ -33,6 +34,8 @@ class BasicBlock(nn.Module):
 
 
 class Bottleneck(nn.Module):
+    """1×1, 3×3 and 1×1 convolution and the shortcut; `dilations` as in `BasicBlock`."""
+
     expansion = 4
 
     def __init__(self, in_channels: int, channels: int, stride: int, dilations: tuple[int, int], downsample=None):

@@ -33,6 +33,8 @@ class LargeKernelAttention(nn.Module):
 
 
 class Attention(nn.Module):
+    """Large kernel attention between two 1×1 convolutions, with its shortcut."""
+
     def __init__(self, channels: int, dilation: int):
         self.proj_1 = PointwiseConv(channels, channels)
         self.spatial_gating_unit = LargeKernelAttention(channels, dilation)
@@ -53,6 +55,8 @@ class DepthwiseStep(nn.Module):
 
 
 class Mlp(nn.Module):
+    """1×1, depthwise 3×3, GELU, 1×1, with `hidden` channels in between."""
+
     def __init__(self, channels: int, hidden: int, dilation: int):
         self.fc1 = PointwiseConv(channels, hidden)
         self.dwconv = DepthwiseStep(hidden, dilation)
@@ -76,6 +80,8 @@ class DropPath(nn.Module):
 
 
 class Block(nn.Module):
+    """Attention, then the MLP, each normalised before and scaled after."""
+
     def __init__(self, channels: int, ratio: int, drop_path: float, dilation: int):
         self.norm1 = BatchNorm(channels)
         self.attn = Attention(channels, dilation)
@@ -96,6 +102,8 @@ def _scale(scale, x):
 
 
 class PatchEmbed(nn.Module):
+    """The strided convolution and norm that begin a stage."""
+
     def __init__(self, in_channels: int, channels: int, kernel: int, stride: int, dilation: int):
         self.proj = nn.Conv(
             in_channels,
