@@ -22,5 +22,5 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> tiny.Trained:
     made = tiny.Trained(folder / "settings.json", shards, folder / "weights.safetensors", folder / "history.csv")
     made.settings.write_text(json.dumps(tiny.settings().as_dict()))
     train.run(settings=made.settings, shards=shards, checkpoints=folder / "checkpoints", out=made.weights,
-              history=made.history, workers=0)  # fmt: skip
+              history=made.history, workers=0, device="cpu")  # fmt: skip
     return made

@@ -58,7 +58,7 @@ def shard(path: Path, seeds: Sequence[int], *, split: str = "train", size: tuple
 
 @dataclass(frozen=True)
 class Trained:
-    """A finished training; `train` repeats its command with other options."""
+    """A finished training, on the CPU: there its weights are the same to the last bit each time."""
 
     settings: Path
     shards: list[Path]
@@ -68,7 +68,16 @@ class Trained:
     def command(self, out: Path, *options: str | Path, settings: Path | None = None) -> list[str]:
         """The command that trains the same in folder `out`."""
         places = ["--checkpoints", out / "checkpoints", "--out", out / "weights.safetensors"]
-        places += ["--history", out / "history.csv", "--settings", settings or self.settings, "--shards", *self.shards]
+        places += [
+            "--device",
+            "cpu",
+            "--history",
+            out / "history.csv",
+            "--settings",
+            settings or self.settings,
+            "--shards",
+            *self.shards,
+        ]
         return [sys.executable, "-m", "ccnet", "train", *map(str, [*places, *options])]
 
 
