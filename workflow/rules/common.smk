@@ -95,7 +95,8 @@ def print_scores():
     for run in RUNS:
         metrics = Path(f"results/{DATASET}/{run}/metrics.json")
         if metrics.exists():
-            print(f"{run}: mIoU {json.loads(metrics.read_text())['mean_iou']}")
+            score = json.loads(metrics.read_text())["mean_iou"]
+            print(f"{run}: mIoU {'–' if score is None else format(score, '.4f')}")
     page = Path(f"results/{DATASET}/report.html")
     if page.exists():
         print(f"report: {page.resolve()}")
