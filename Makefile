@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 CORES ?= $(shell nproc)
 
-.PHONY: demo test check bench lock clean
+.PHONY: demo test check lock
 
 demo: .venv/run  ## the whole pipeline on the embedded dataset
 	$(BIN)/snakemake --cores $(CORES)
