@@ -28,7 +28,8 @@ class Checkpoint(NamedTuple):
 class Checkpoints:
     """The checkpoints of one run in `folder`, used as a context manager that holds the folder's lock.
 
-    Only checkpoints with this `fingerprint` are loaded. Raises InputError where another process trains there.
+    Those of other settings or data have another `fingerprint` in their names: they are neither continued nor touched,
+    so that a change taken back loses nothing. Raises InputError where another process trains there.
     """
 
     def __init__(self, folder: Path, fingerprint: str):
@@ -40,13 +41,15 @@ class Checkpoints:
         self._lock = open(self.folder / "lock", "a+")
         try:
             fcntl.lockf(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
+        except (BlockingIOError, PermissionError):  # EAGAIN or EACCES; others say that there are no locks here
             self._lock.seek(0)
             holder = self._lock.read().strip() or "unknown"
             raise InputError(f"{self.folder}: another training is running there (process {holder})") from None
         self._lock.truncate(0)
         self._lock.write(str(os.getpid()))
         self._lock.flush()
+        for torn in self.folder.glob(".*.safetensors"):  # of a process that was killed while it saved
+            torn.unlink()
         return self
 
     def __exit__(self, *_) -> None:
@@ -54,8 +57,8 @@ class Checkpoints:
 
     def save(self, checkpoint: Checkpoint) -> None:
         """Write the checkpoint, then drop all but the newest two (one to fall back on)."""
-        metadata = {"fingerprint": self.fingerprint, "history": json.dumps(checkpoint.history)}
-        path = self.folder / f"step_{checkpoint.step:08d}.safetensors"
+        metadata = {"step": str(checkpoint.step), "history": json.dumps(checkpoint.history)}
+        path = self.folder / f"{self.fingerprint}_step_{checkpoint.step:08d}.safetensors"
         with atomic(path) as temporary:
             temporary.write_bytes(save(checkpoint.tensors, metadata))
         for old in self._newest_first()[KEPT:]:
@@ -67,18 +70,11 @@ class Checkpoints:
             try:
                 with safe_open(path, framework="numpy") as file:
                     metadata = file.metadata() or {}
-                    if metadata.get("fingerprint") != self.fingerprint:
-                        print(
-                            f"ccnet: {path} is of other settings or data: not continued, removed",
-                            file=sys.stderr,
-                        )
-                        path.unlink()
-                        continue
                     tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
-                return Checkpoint(int(path.stem.removeprefix("step_")), tensors, json.loads(metadata["history"]))
+                return Checkpoint(int(metadata["step"]), tensors, json.loads(metadata["history"]))
             except (SafetensorError, OSError, ValueError, KeyError) as error:
                 print(f"ccnet: {path} is damaged ({error}): passed over", file=sys.stderr)
         return None
 
     def _newest_first(self) -> list[Path]:
-        return sorted(self.folder.glob("step_*.safetensors"), reverse=True)
+        return sorted(self.folder.glob(f"{self.fingerprint}_step_*.safetensors"), reverse=True)

@@ -18,6 +18,7 @@ from ccnet.predictor import Predictor
 from ccnet.progress import progress
 
 COLUMNS = ["file", "status", "reason", "width", "height", "seconds"]
+LARGEST = 24_000_000  # pixels; images are segmented whole, and memory grows with them
 OPACITY = 0.5  # of the colours over the image
 
 
@@ -81,9 +82,9 @@ class _Segmenter:
                 reason = "already segmented with these weights"
                 return row | {"status": "skipped", "reason": reason, "width": size[0], "height": size[1]}
             image = _read(file)
-        except (InputError, OSError) as error:
+            label = self.predictor(np.asarray(image))
+        except (InputError, OSError, RuntimeError, MemoryError) as error:  # the last two of a network out of memory
             return row | {"status": "failed", "reason": str(error).removeprefix(f"{file}: ")}
-        label = self.predictor(np.asarray(image))
         _write_overlay(overlay, image, colourise(label, self.palette))
         save_palette_png(mask, label, self.palette, comment=stamp)  # last: it says that both are whole
         return row | {"width": image.width, "height": image.height, "seconds": f"{time.perf_counter() - start:.3f}"}
@@ -92,6 +93,8 @@ class _Segmenter:
 def _read(file: Path) -> Image.Image:
     """An image upright (cameras note the orientation in EXIF and leave the pixels lying), RGB."""
     image = images.open_image(file.read_bytes(), str(file))
+    if image.width * image.height > LARGEST:
+        raise InputError(f"{file}: {image.width}×{image.height} is over {LARGEST} pixels: scale it down or cut it")
     with images.refusing_damage(str(file)):
         return images.to_rgb(ImageOps.exif_transpose(image))
 

@@ -27,6 +27,7 @@ def _about(description: str, **limits: Any) -> Any:
 
 Backbone = Literal["resnet18", "resnet34", "resnet50", "resnet101", "van_tiny", "van_small", "van_base", "van_large"]
 Share = Annotated[float, Field(ge=0, le=1)]
+BelowOne = Annotated[float, Field(ge=0, lt=1)]
 
 
 @frozen
@@ -44,8 +45,8 @@ class Model:
     head_channels: Annotated[int | None, _about("channels inside the head; null: the family's own", ge=8)]
     align_corners: Annotated[bool, _about("resizing lays corner pixels' centres, not edges, on each other")]
     negative_slope: Annotated[Share, _about("slope of the heads' ReLUs below 0; 0.01 in the official CCNet")]
-    dropout: Annotated[Share, _about("dropout before the classifier")]
-    drop_path: Annotated[Share, _about("stochastic depth of the last VAN block, rising to it from 0")]
+    dropout: Annotated[BelowOne, _about("dropout before the classifier")]
+    drop_path: Annotated[BelowOne, _about("stochastic depth of the last VAN block, rising to it from 0")]
     pretrained: Annotated[
         str | None,
         _about(
@@ -60,7 +61,7 @@ class Optimizer:
 
     name: Annotated[Literal["sgd", "adamw"], _about("the optimiser")]
     learning_rate: Annotated[float, _about("at the end of the warm-up", gt=0, le=10)]
-    momentum: Annotated[Share, _about("momentum of SGD, first beta of AdamW")]
+    momentum: Annotated[BelowOne, _about("momentum of SGD, first beta of AdamW")]
     weight_decay: Annotated[Share, _about("decay per step; norms, biases and scales have none with AdamW")]
 
 
@@ -178,6 +179,8 @@ def _put(nested: dict, key: str, value: Any) -> None:
     *groups, name = address.split(".")
     for group in groups:
         nested = nested.setdefault(group, {})
+        if not isinstance(nested, dict):
+            raise InputError(f"{key}: {group} is a value, not a group; `ccnet train --help` lists the names")
     nested[name] = value
 
 

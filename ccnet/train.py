@@ -127,9 +127,15 @@ class Trainer:
     def restore(self, checkpoint: Checkpoint) -> None:
         """Take up where `checkpoint` left off, and say so."""
         model = {n.removeprefix("model."): v for n, v in checkpoint.tensors.items() if n.startswith("model.")}
-        weights.put_tensors(self.model, model, "checkpoint")
-        for name, value in self._optimizer_state().items():
-            value.assign(jt.array(checkpoint.tensors[f"optimizer.{name}"]))
+        try:
+            weights.put_tensors(self.model, model, "checkpoint")
+            for name, value in self._optimizer_state().items():
+                value.assign(jt.array(checkpoint.tensors[f"optimizer.{name}"]))
+        except (InputError, KeyError) as error:
+            remedy = "delete the run's checkpoints to begin anew"
+            raise InputError(
+                f"step {checkpoint.step} was saved by another version of ccnet: {error}; {remedy}"
+            ) from error
         self.done, self.history = checkpoint.step, checkpoint.history
         self.optimizer.n_step = checkpoint.step
         jt.sync_all()

@@ -29,7 +29,7 @@ def test_a_torn_file_is_passed_over(tmp_path, capsys):
     with Checkpoints(tmp_path, "a") as store:
         store.save(checkpoint(1))
         store.save(checkpoint(2))
-        newest = tmp_path / "step_00000002.safetensors"
+        newest = tmp_path / "a_step_00000002.safetensors"
         newest.write_bytes(newest.read_bytes()[:-5])
         loaded = store.load()
     assert loaded is not None
@@ -37,11 +37,29 @@ def test_a_torn_file_is_passed_over(tmp_path, capsys):
     assert newest.name in capsys.readouterr().err
 
 
-def test_other_settings_are_not_continued(tmp_path):
+def test_other_settings_are_not_continued_and_lose_nothing(tmp_path):
     with Checkpoints(tmp_path, "a") as store:
         store.save(checkpoint(5))
     with Checkpoints(tmp_path, "b") as store:
         assert store.load() is None
+        for step in (1, 2, 3):
+            store.save(checkpoint(step))
+    with Checkpoints(tmp_path, "a") as store:
+        loaded = store.load()
+    assert loaded is not None
+    assert loaded.step == 5
+
+
+def test_what_a_kill_tore_while_saving_is_swept_away(tmp_path):
+    (tmp_path / ".a_step_00000001.1234.safetensors").write_bytes(b"torn")
+    with Checkpoints(tmp_path, "a"):
+        assert not list(tmp_path.glob(".*"))
+
+
+def test_a_folder_without_locks_says_so(tmp_path, monkeypatch):
+    monkeypatch.setattr("fcntl.lockf", lambda *_: (_ for _ in ()).throw(OSError(37, "No locks available")))
+    with pytest.raises(OSError, match="No locks"), Checkpoints(tmp_path, "a"):
+        pass
 
 
 def test_a_full_disk_leaves_the_last_checkpoint(tmp_path, monkeypatch):

@@ -258,3 +258,23 @@ def test_the_command(few, trained, tmp_path):
     good = subprocess.run([*command, trained.weights], capture_output=True, text=True)
     assert good.returncode == 0, good.stderr
     assert "3 of 3 images segmented" in good.stdout
+
+
+def test_an_image_too_large_for_memory_is_refused_by_name(tmp_path, monkeypatch):
+    monkeypatch.setattr(segment, "LARGEST", 50 * 40 - 1)
+    Image.new("RGB", (50, 40)).save(tmp_path / "large.png")
+    with pytest.raises(InputError, match=r"large\.png: 50×40 is over 1999 pixels"):
+        segment._read(tmp_path / "large.png")
+
+
+def test_a_network_out_of_memory_costs_one_image(tmp_path):
+    Image.new("RGB", (50, 40)).save(tmp_path / "one.png")
+    segmenter = segment._Segmenter.__new__(segment._Segmenter)
+    segmenter.folder, segmenter.out, segmenter.stamp = tmp_path, tmp_path / "out", "w"
+
+    def predictor(_image):
+        raise RuntimeError("out of memory")
+
+    segmenter.predictor = predictor
+    row = segmenter.row(tmp_path / "one.png", Path("one"))
+    assert (row["status"], row["reason"]) == ("failed", "out of memory")

@@ -63,6 +63,13 @@ def test_a_wrong_value_is_named_with_what_is_allowed(key, value, names):
     assert "\n" not in str(caught.value)
 
 
+def test_set_refuses_a_group_that_is_a_value(tmp_path):
+    path = tmp_path / "settings.json"
+    path.write_text(json.dumps(Settings.from_flat(FLAT).as_dict()))
+    with pytest.raises(InputError, match=r"seed\.x"):
+        Settings.read(path, ["seed.x=1"])
+
+
 def test_a_missing_value_is_named():
     with pytest.raises(InputError, match=r"loss\.auxiliary_weight"):
         Settings.from_flat({key: value for key, value in FLAT.items() if key != "auxiliary_weight"})
