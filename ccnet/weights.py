@@ -66,6 +66,8 @@ def load(path: Path) -> Weights:
         settings, class_names, palette = (metadata[key] for key in ("settings", "class_names", "palette"))
     except KeyError as error:
         raise InputError(f"{path}: no {error} in its header: not the weights of a whole network") from error
+    if [metadata.get("mean"), metadata.get("std")] != [MEAN, STD]:
+        raise InputError(f"{path}: made for images normalised otherwise: it would score wrongly here")
     settings = Settings.from_dict(settings, where=f"{path}: settings")
     model = build_from_settings(settings, len(class_names))
     put_tensors(model, tensors, str(path))

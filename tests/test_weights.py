@@ -137,3 +137,10 @@ def test_a_failed_save_leaves_the_old_file(loaded, tmp_path, monkeypatch):
         weights.save(path, loaded.model, loaded.settings, loaded.class_names, loaded.palette)
     assert path.read_bytes() == b"old"
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_another_input_normalisation_is_refused(trained, tmp_path):
+    own = header(trained.weights)
+    save_file(load_file(trained.weights), tmp_path / "w.safetensors", {**own, "mean": "[0, 0, 0]"})
+    with pytest.raises(InputError, match="normalised otherwise"):
+        weights.load(tmp_path / "w.safetensors")
