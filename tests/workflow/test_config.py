@@ -61,13 +61,24 @@ def test_all_errors_are_told_at_once(workplace: Workplace):
     assert done.stderr.count("\nconfig: ") == 3
 
 
-def test_a_missing_key_is_named(tmp_path: Path):
-    (tmp_path / "config.yaml").write_text("training: {}")
-    options = ["--snakefile", str(ROOT / "Snakefile"), "--directory", str(tmp_path), "--cores", "1", "--dry-run"]
-    command = [sys.executable, "-m", "snakemake", *options]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+def dry_run_elsewhere(folder: Path, *arguments: str) -> subprocess.CompletedProcess:
+    """Plans in `folder`, with no config but the one beside the Snakefile and what `arguments` name."""
+    options = ["--snakefile", str(ROOT / "Snakefile"), "--directory", str(folder), "--cores", "1", "--dry-run"]
+    command = [sys.executable, "-m", "snakemake", *options, *arguments]
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True)
+
+
+def test_a_missing_key_is_named(workplace: Workplace):
+    overlay = workplace.overlay("training: {}")
+    done = dry_run_elsewhere(workplace.folder, "--replace-workflow-config", "--configfile", str(overlay))
     assert done.returncode == 1
     assert "config: dataset: missing\n" in done.stderr
+
+
+def test_another_working_directory_needs_no_config_of_its_own(tmp_path: Path):
+    done = dry_run_elsewhere(tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "train_run" in done.stdout + done.stderr
 
 
 def described(schema: dict, where: str = "") -> Iterator[tuple[str, dict]]:
