@@ -145,6 +145,13 @@ def test_the_cluster_profile_names_rules_that_exist():
         assert f"rule {rule}:" in rules
 
 
+def test_the_cluster_profile_gives_every_rule_on_a_gpu_its_resources():
+    profile = yaml.safe_load((ROOT / "profiles/slurm/config.yaml").read_text())
+    rules = "\n".join(path.read_text() for path in (ROOT / "workflow/rules").glob("*.smk"))
+    on_gpu = {body.split(":")[0] for body in rules.split("\nrule ") if "gpu=1" in body}
+    assert on_gpu == set(profile["set-threads"]) == set(profile["set-resources"])
+
+
 def test_the_rules_import_no_ccnet():
     for path in [ROOT / "Snakefile", *(ROOT / "workflow/rules").glob("*.smk")]:
         assert not re.search(r"^\s*(import|from) ccnet", path.read_text(), re.MULTILINE), path
