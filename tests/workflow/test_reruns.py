@@ -26,6 +26,11 @@ TABLE = {
     "one run's learning rate": ("runs: {van_tiny: {learning_rate: 0.005}}", after_settings("van_tiny")),
     "a family's weight decay": ("training: {resnet: {weight_decay: 0.001}}", after_settings("resnet18")),
     "the shared batch size": ("training: {batch_size: 4}", after_settings("resnet18") | after_settings("van_tiny")),
+    "what only VANs know": ("training: {drop_path: 0.1}", after_settings("van_tiny")),
+    "what only ResNets know": (
+        "training: {deep_stem: false, multi_grid: true, contract_dilation: false}",
+        after_settings("resnet18"),
+    ),
     "a new run": ("runs: {r1: {backbone: resnet18, recurrence: 1}}", after_settings("r1")),
     "one run less": ("runs: {van_tiny: null}", {"write_report"}),
     "the device": ("device: cpu", set()),

@@ -6,7 +6,11 @@ import shlex
 import sys
 from pathlib import Path
 
-FAMILIES = ("resnet", "van")
+# Each family, and what it does not know: held still, so that changing it retrains none of the family's runs.
+FAMILIES = {
+    "resnet": {"drop_path": 0.0},
+    "van": {"deep_stem": True, "multi_grid": False, "contract_dilation": True},
+}
 DATASET = config["dataset"]["name"]
 RUNS = [run for run, own in config["runs"].items() if own is not None]
 FOLDERS = {name: path for name, path in config["segment"].items() if path is not None}
@@ -29,13 +33,13 @@ wildcard_constraints:
 
 
 def recipe(run):
-    """A run's flat settings: the shared recipe, then its family's, then its own."""
+    """A run's flat settings: the shared recipe, then its family's, then its own; what its family ignores held still."""
     own = {"backbone": run} | config["runs"][run]
     shared = {
         key: value for key, value in config["training"].items() if key not in FAMILIES
     }
     family = next(family for family in FAMILIES if own["backbone"].startswith(family))
-    return shared | config["training"].get(family, {}) | own
+    return shared | config["training"].get(family, {}) | own | FAMILIES[family]
 
 
 def settings(run):
