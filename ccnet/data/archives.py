@@ -1,5 +1,7 @@
 """Unpacking archives from elsewhere: nothing outside the folder, no links, no bombs, and whole or not at all."""
 
+import errno
+import lzma
 import shutil
 import tarfile
 import zipfile
@@ -15,6 +17,7 @@ from ccnet.progress import progress
 GROWTH = 20  # photographs and PNGs hardly compress: more than this is a bomb
 SMALL = 2**26  # bytes that any archive may unpack to
 MARKER = ".unpacked"
+FAILURES = (tarfile.TarError, zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, OSError, RuntimeError)
 
 
 class _Member(NamedTuple):
@@ -40,7 +43,9 @@ def unpack(archive: Path, folder: Path) -> Path:
     folder.mkdir(parents=True)
     try:
         _unpack_members(archive, folder, stat.st_size)
-    except (tarfile.TarError, zipfile.BadZipFile, zlib.error, EOFError, OSError, RuntimeError) as error:
+    except FAILURES as error:
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise InputError(f"{folder}: no room to unpack {archive} ({error.strerror}): make some") from error
         raise InputError(f"{archive}: damaged, or cannot be unpacked ({error}): replace it") from error
     with atomic(marker) as temporary:
         temporary.write_text(state)
@@ -63,6 +68,8 @@ def _unpack_members(archive: Path, folder: Path, packed: int) -> None:
 
 def _place(member: _Member, archive: Path, folder: Path) -> None:
     parts = PurePosixPath(member.name.replace("\\", "/")).parts
+    if not parts and member.is_folder:  # the folder itself, as `tar -C folder .` names it
+        return
     if not parts or parts[0] == "/" or ".." in parts or ":" in parts[0]:
         raise InputError(f"{archive}: its member {member.name!r} would leave the folder: refused")
     target = folder.joinpath(*parts)

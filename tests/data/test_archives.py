@@ -1,3 +1,4 @@
+import errno
 import io
 import os
 import tarfile
@@ -47,6 +48,27 @@ def contents(folder):
 
 def test_every_kind_is_unpacked_whole(maker, tmp_path):
     assert contents(unpack(maker(FILES), tmp_path / "out")) == FILES
+
+
+def test_a_tar_of_a_folder_from_within_is_unpacked(tmp_path):
+    """`tar -C folder .` names the folder itself first, then everything as ./name."""
+    archive = tmp_path / "a.tar"
+    with tarfile.open(archive, "w") as tar:
+        (tmp_path / "folder/set").mkdir(parents=True)
+        (tmp_path / "folder/set/a.txt").write_bytes(b"a")
+        tar.add(tmp_path / "folder", arcname=".")
+        assert tar.getnames()[0] == "."
+    assert contents(unpack(archive, tmp_path / "out")) == {"set/a.txt": b"a"}
+
+
+def test_a_full_disk_is_no_damage(maker, tmp_path, monkeypatch):
+    def full(*_):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(archives.shutil, "copyfileobj", full)
+    with pytest.raises(InputError, match=r"out: no room to unpack .*a\.(zip|tar|tar\.gz) \(No space left") as caught:
+        unpack(maker(FILES), tmp_path / "out")
+    assert "damaged" not in str(caught.value)
 
 
 def test_what_is_unpacked_is_not_unpacked_again(maker, tmp_path):
@@ -126,6 +148,19 @@ def test_a_flipped_bit_in_a_zip_is_found(tmp_path):
     data[25_000] ^= 1
     archive.write_bytes(data)
     with pytest.raises(InputError, match=r"a\.zip: damaged"):
+        unpack(archive, tmp_path / "out")
+
+
+def test_a_damaged_xz_is_named(tmp_path):
+    archive = tmp_path / "a.tar.xz"
+    with tarfile.open(archive, "w:xz") as tar:
+        info = tarfile.TarInfo("noise")
+        info.size = 500_000
+        tar.addfile(info, io.BytesIO(np.random.default_rng(0).bytes(info.size)))
+    data = bytearray(archive.read_bytes())
+    data[250_000:250_100] = bytes(100)
+    archive.write_bytes(data)
+    with pytest.raises(InputError, match=r"a\.tar\.xz: damaged"):
         unpack(archive, tmp_path / "out")
 
 
