@@ -27,7 +27,7 @@ def refusing_damage(name: str) -> Iterator[None]:
         raise InputError(f"{name}: cannot be decoded ({error})") from error
 
 
-def open_image(data: bytes, name: str, formats: tuple[str, ...] = FORMATS) -> Image.Image:
+def open_image(data: bytes, name: str) -> Image.Image:
     """Read an encoded image's header, and none of its pixels.
 
     Raises InputError naming `name` for an empty or unknown file and for over Pillow's MAX_IMAGE_PIXELS.
@@ -35,7 +35,7 @@ def open_image(data: bytes, name: str, formats: tuple[str, ...] = FORMATS) -> Im
     if not data:
         raise InputError(f"{name}: the file is empty")
     with refusing_damage(name):
-        image = Image.open(io.BytesIO(data), formats=formats)
+        image = Image.open(io.BytesIO(data), formats=FORMATS)
     limit = Image.MAX_IMAGE_PIXELS
     if limit and image.width * image.height > limit:
         raise InputError(f"{name}: {image.width}×{image.height} is over the limit of {limit} pixels: cut it into tiles")
