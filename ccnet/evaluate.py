@@ -22,7 +22,7 @@ EXAMPLES = 6
 def run(
     *, weights_file: Path, shards: list[Path], out: Path, examples: Path | None = None, device: str = "auto"
 ) -> None:
-    """Measure weights on every image of the shards: whole image, original resolution, one scale.
+    """Measure weights on every image of the shards: whole image, the shards' resolution, one scale.
 
     Raises InputError when the weights' classes are not those of the shards, or the shards hold no image.
     """
@@ -45,7 +45,7 @@ def run(
         confusion.update(prediction, label)
         if examples and index in shown:
             save_palette_png(examples / f"{reader.names[index]}.png", prediction, reader.palette)
-    protocol = {"mode": "whole", "scales": [1.0], "flip": False, "resize": "original",
+    protocol = {"mode": "whole", "scales": [1.0], "flip": False, "resize": _resize(reader.max_sizes),
                 "absent_classes": "left out of the mean", "images": len(reader),
                 "split": "+".join(dict.fromkeys(reader.splits)), "weights_sha256": sha256(weights_file)}  # fmt: skip
     metrics = summary(confusion, reader.class_names) | {
@@ -67,6 +67,11 @@ def summary(confusion: ConfusionMatrix, class_names: list[str]) -> dict:
         "per_class": {name: _number(iou) for name, iou in ious},
         "confusion": confusion.counts.tolist(),
     }
+
+
+def _resize(max_sizes: list[int | None]) -> str:
+    """What `prepare` did to the size of images and labels alike: figures on shrunk labels are other figures."""
+    return "+".join("original" if size is None else f"longest side at most {size}" for size in dict.fromkeys(max_sizes))
 
 
 def _number(value: float) -> float | None:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image
 
 from ccnet import InputError
 from ccnet.data import images, labels
@@ -28,6 +28,9 @@ def run(*, index: Path, split: str, shard: int, of: int, max_size: int | None, l
     """
     if not 0 <= shard < of:
         raise InputError(f"shard {shard} of {of}: shards are numbered from 0 to {of - 1}")
+    for option, value in (("--max-size", max_size), ("--limit", limit)):
+        if value is not None and value < 1:
+            raise InputError(f"{option} {value}: must be at least 1; leave it out for no limit")
     contents = _read_index(index, split)
     table = labels.lookup_table(contents["label_table"], len(contents["class_names"]))
     pairs = contents["pairs"][split][:limit][shard::of]
@@ -36,7 +39,14 @@ def run(*, index: Path, split: str, shard: int, of: int, max_size: int | None, l
         return _record(name, image, label, table, len(contents["class_names"]), max_size)
 
     records = _checked(pairs, index.parent, check, f"preparing {split} {shard + 1}/{of}")
-    write_shard(out, records, class_names=contents["class_names"], palette=contents["palette"], split=split)
+    write_shard(
+        out,
+        records,
+        class_names=contents["class_names"],
+        palette=contents["palette"],
+        split=split,
+        max_size=max_size,
+    )
 
 
 def _read_index(path: Path, split: str) -> dict[str, Any]:
@@ -60,7 +70,8 @@ def _checked(pairs: list[list[str]], folder: Path, check: Check, desc: str) -> I
     if findings:
         more = [f"… and {len(findings) - LISTED} more"] if len(findings) > LISTED else []
         listing = "\n  ".join(findings[:LISTED] + more)
-        raise InputError(f"{len(findings)} of {len(pairs)} pairs cannot be used: mend or remove them:\n  {listing}")
+        remedy = "mend them, or remove them and list the rest (`snakemake -R fetch_dataset`, or `ccnet fetch` again)"
+        raise InputError(f"{len(findings)} of {len(pairs)} pairs cannot be used: {remedy}:\n  {listing}")
 
 
 def _record(
@@ -111,7 +122,8 @@ def _remapped(raw: np.ndarray, table: np.ndarray, path: Path) -> np.ndarray:
 def _shrunk(image: Image.Image, label: np.ndarray, max_size: int) -> tuple[Image.Image, np.ndarray, bytes]:
     """The pair with its longer side at `max_size`, and the image's bytes: JPEG if it was one, else PNG."""
     kind = "PNG" if image.format == "PNG" else "JPEG"
-    small = ImageOps.contain(images.to_rgb(image), (max_size, max_size), Image.Resampling.LANCZOS)
+    width, height = (max(1, round(side / max(image.size) * max_size)) for side in image.size)
+    small = images.to_rgb(image).resize((width, height), Image.Resampling.LANCZOS)
     buffer = io.BytesIO()
     small.save(buffer, kind, **({"quality": JPEG_QUALITY, "subsampling": 0} if kind == "JPEG" else {}))
     small_label = Image.fromarray(label).resize(small.size, Image.Resampling.NEAREST)

@@ -76,6 +76,15 @@ def test_metrics_say_how_they_were_measured(evaluated, trained):
     assert found["parameters"] == sum(value.numel() for value in fresh.parameters() if not value.is_stop_grad())
 
 
+@pytest.mark.parametrize(
+    ("max_sizes", "words"),
+    [([None, None], "original"), ([640, 640], "longest side at most 640"),
+     ([None, 64], "original+longest side at most 64")],
+)  # fmt: skip
+def test_metrics_say_when_prepare_shrank_the_images(max_sizes, words):
+    assert evaluate._resize(max_sizes) == words
+
+
 def test_the_network_learnt_something(evaluated):
     assert metrics(evaluated / "metrics.json")["pixel_accuracy"] > 0.5
 
@@ -132,7 +141,8 @@ def test_a_split_of_ignored_pixels_has_no_figures(trained, tmp_path, capsys):
     image, label = tiny.draw(0)
     path = tmp_path / "void.h5"
     void = [tiny.record("void", image, np.full_like(label, 255))]
-    write_shard(path, void, class_names=tiny.CLASSES, palette=tiny.PALETTE, split="val")
+    write_shard(path, void, class_names=tiny.CLASSES, palette=tiny.PALETTE, split="val", max_size=48)
     evaluate.run(weights_file=trained.weights, shards=[path], out=tmp_path / "metrics.json")
     assert metrics(tmp_path / "metrics.json")["mean_iou"] is None
+    assert metrics(tmp_path / "metrics.json")["protocol"]["resize"] == "longest side at most 48"
     assert "mIoU nan" in capsys.readouterr().out

@@ -99,11 +99,20 @@ def test_oversized_pairs_shrink_and_stay_aligned(folder, suffix, kind):
     image, label = reader[0]
     assert image.shape == (20, 30, 3)
     assert reader.sizes.tolist() == [[30, 20]]
+    assert reader.max_sizes == [30]
     assert Image.open(io.BytesIO(reader.encoded(0)[0])).format == kind
     assert label[:, :15].max() == 0
     assert label[:, 15:].min() == 1
     assert image[:, :13].max() < 60
     assert image[:, 17:].min() > 190
+
+
+def test_a_shrunk_thread_keeps_a_pixel_of_width(folder):
+    image_file(folder / "images/thread.png", size=(100, 1))
+    label_file(folder / "labels/thread.png", np.zeros((1, 100), np.uint8))
+    write_index(folder, [["thread", "images/thread.png", "labels/thread.png"]])
+    image, label = run(folder, max_size=10)[0]
+    assert (image.shape, label.shape) == ((1, 10, 3), (1, 10))
 
 
 def test_a_pair_of_just_the_size_is_kept(folder):
@@ -148,6 +157,7 @@ def test_each_kind_of_bad_pair_is_named(folder, case):
     with pytest.raises(InputError) as caught:
         run(folder)
     assert "1 of 7 pairs cannot be used" in str(caught.value)
+    assert "`snakemake -R fetch_dataset`, or `ccnet fetch` again" in str(caught.value)
     assert reason.format(image=image, label=label) in str(caught.value)
     assert list(folder.glob("*.h5")) == []
 
@@ -175,6 +185,14 @@ def test_a_palette_label_is_read_by_index(folder):
     array = label_array(seed=3)
     labels.save_palette_png(folder / "labels/街 0.png", array, PALETTE)
     assert np.array_equal(run(folder)[0][1], array)
+
+
+@pytest.mark.parametrize("option", ["max_size", "limit"])
+@pytest.mark.parametrize("value", [0, -1])
+def test_bounds_below_one_are_refused(folder, option, value):
+    with pytest.raises(InputError, match=rf"--{option.replace('_', '-')} {value}: must be at least 1"):
+        run(folder, **{option: value})
+    assert list(folder.glob("*.h5")) == []
 
 
 @pytest.mark.parametrize("shard", [-1, 2])

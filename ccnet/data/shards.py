@@ -39,11 +39,13 @@ def write_shard(
     class_names: Sequence[str],
     palette: Palette,
     split: str,
+    max_size: int | None = None,
 ) -> None:
     """Write records to an HDF5 shard, one at a time and atomically; bytes are kept as they are given.
 
     Datasets: `images`, `labels` (uint8, files end to end), `image_offsets`, `label_offsets` (int64, N + 1),
-    `names`, `sizes` (int32, N × (width, height)). Attributes: class_names, palette, split, histogram, sha256.
+    `names`, `sizes` (int32, N × (width, height)). Attributes: class_names, palette, split, histogram, sha256, and
+    max_size, the longest side that larger images were shrunk to; left out where all kept their size.
     """
     names: list[str] = []
     sizes: list[tuple[int, int]] = []
@@ -64,6 +66,8 @@ def write_shard(
         file.attrs["palette"] = np.array(palette, np.uint8)
         file.attrs["split"] = split
         file.attrs["histogram"] = histogram
+        if max_size is not None:
+            file.attrs["max_size"] = max_size
         file.attrs["sha256"] = _seal(_Index.read(file), [image_bytes.digest(), label_bytes.digest()])
 
 
@@ -109,6 +113,7 @@ class _Index(NamedTuple):
     palette: list[list[int]]
     split: str
     histogram: np.ndarray
+    max_size: int | None
 
     @classmethod
     def read(cls, file: h5py.File) -> "_Index":
@@ -121,13 +126,16 @@ class _Index(NamedTuple):
             palette=file.attrs["palette"].tolist(),
             split=str(file.attrs["split"]),
             histogram=file.attrs["histogram"],
+            max_size=int(file.attrs["max_size"]) if "max_size" in file.attrs else None,
         )
 
 
 def _seal(index: _Index, digests: list[str]) -> str:
     """The SHA-256 of everything a shard says: its index, and the digests of its images and labels."""
     contents: dict[str, Any] = {
-        key: value.tolist() if isinstance(value, np.ndarray) else value for key, value in index._asdict().items()
+        key: value.tolist() if isinstance(value, np.ndarray) else value
+        for key, value in index._asdict().items()
+        if value is not None  # so that shards from before there was max_size keep their checksums
     }
     return hashlib.sha256(json.dumps([contents, digests]).encode()).hexdigest()
 
@@ -191,6 +199,11 @@ class ShardReader:
     def splits(self) -> list[str]:
         """The split of each shard, in the order of `paths`."""
         return [index.split for index in self._indices]
+
+    @property
+    def max_sizes(self) -> list[int | None]:
+        """The longest side that each shard's larger images were shrunk to, None for none, in the order of `paths`."""
+        return [index.max_size for index in self._indices]
 
     @cached_property
     def sizes(self) -> np.ndarray:

@@ -47,6 +47,19 @@ def test_what_is_written_is_read(tmp_path):
         assert reader.sizes[position].tolist() == [stored.width, stored.height]
 
 
+def test_the_size_that_images_were_shrunk_to_is_sealed(tmp_path):
+    write(tmp_path / "whole.h5", range(2))
+    write_shard(tmp_path / "small.h5", [], class_names=CLASSES, palette=PALETTE, split="train", max_size=640)
+    reader = ShardReader([tmp_path / "whole.h5", tmp_path / "small.h5"])
+    reader.verify()
+    assert reader.max_sizes == [None, 640]
+    for change in (lambda file: file.attrs.modify("max_size", 641), lambda file: file.attrs.__delitem__("max_size")):
+        with h5py.File(tmp_path / "small.h5", "r+") as file:
+            change(file)
+        with pytest.raises(InputError, match=r"small\.h5: its contents do not match its checksum"):
+            reader.verify()
+
+
 def test_positions_behave_as_in_any_sequence(tmp_path):
     write(tmp_path / "a.h5", range(3))
     reader = ShardReader([tmp_path / "a.h5"])
