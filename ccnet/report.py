@@ -13,7 +13,7 @@ import numpy as np
 from ccnet import InputError, __version__, figures
 from ccnet.data.shards import ShardReader
 from ccnet.files import atomic
-from ccnet.results import Labels, Metrics, Run, Segmented, flat, load, pixels, read
+from ccnet.results import Labels, Metrics, Run, Segmented, flat, load, overlays, pixels, read
 
 Palette = list[tuple[int, int, int]]
 PICTURES = 48  # of one kind in a page, shared among the runs: keeps the file below 5 MB
@@ -43,7 +43,8 @@ def run(*, labels: Path, shards: list[Path], runs: list[Path], out: Path) -> Non
         segmented=segmented(loaded),
     )
     with atomic(out) as temporary:
-        temporary.write_text(page, encoding="utf-8")
+        # names of files need not be UTF-8: what cannot be printed is spelt out
+        temporary.write_text(page, encoding="utf-8", errors="backslashreplace")
     print(f"report of {len(loaded)} {'run' if len(loaded) == 1 else 'runs'}: {out}")
 
 
@@ -161,14 +162,14 @@ def segmented(runs: list[Run]) -> list[dict[str, Any]]:
     sections = []
     for run, index in found:
         rows = read(index, list[Segmented], "segment")
-        overlays = sorted(index.parent.rglob("*_overlay.jpg"))[: at_most(len(found))]
+        shown = overlays(index.parent, rows)[: at_most(len(found))]
         sections.append(
             {
                 "run": run,
                 "folder": index.parent.name,
                 "counts": Counter(row.status for row in rows),
                 "others": [row for row in rows if row.status != "ok"],
-                "overlays": [(path.stem.removesuffix("_overlay"), photo(path)) for path in overlays],
+                "overlays": [(path.stem.removesuffix("_overlay"), photo(path)) for path in shown],
             }
         )
     return sections

@@ -2,6 +2,7 @@
 
 import csv
 import io
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -87,10 +88,10 @@ def read(path: Path, kind: Any, verb: str) -> Any:
     """
     adapter = TypeAdapter(kind)
     try:
-        text = path.read_text(encoding="utf-8")
         if path.suffix == ".csv":
+            text = path.read_text(encoding="utf-8", errors="surrogateescape")  # names of files need not be UTF-8
             return adapter.validate_python(list(csv.DictReader(io.StringIO(text, newline=""))))
-        return adapter.validate_json(text)
+        return adapter.validate_json(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise InputError(f"{path}: {error.strerror}; `ccnet {verb}` writes it") from None
     except ValidationError as error:
@@ -111,6 +112,18 @@ def load(folder: Path, class_names: list[str]) -> Run:
     if set(metrics.per_class) != set(class_names) or sides != {len(class_names)}:
         raise InputError(f"{folder / 'metrics.json'}: other classes than labels.json; run `ccnet evaluate` again")
     return Run(folder.resolve().name, folder, settings, history, metrics)
+
+
+def overlays(folder: Path, rows: list[Segmented]) -> list[Path]:
+    """The overlays in a segmented folder of the images that its index.csv calls done, and of no others.
+
+    `ccnet segment` names them like the images without suffix, unless two would collide.
+    """
+    names = [Path(row.file) for row in rows]
+    uses = Counter([*names, *(name.with_suffix("") for name in names)])
+    stems = [name if uses[name.with_suffix("")] > 1 else name.with_suffix("") for name in names]
+    done = [stem for stem, row in zip(stems, rows, strict=True) if row.status in ("ok", "skipped")]
+    return [path for stem in done if (path := folder / f"{stem}_overlay.jpg").is_file()]
 
 
 def flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:

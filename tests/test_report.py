@@ -3,6 +3,7 @@
 import html
 import io
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -202,6 +203,28 @@ def test_segmented_folders_show_overlays_and_failures(dataset):
     page = build(dataset, run)
     assert page.row("broken.jpg") == ["failed", "truncated, at byte 12"]
     assert "by a: 1 ok, 1 failed" in page.text
+    assert page.tags.count("img") == 1
+
+
+def test_overlays_of_removed_and_failed_photos_are_not_shown(dataset):
+    run = add_run(dataset, "a")
+    folder = run / "segmented" / "photos"
+    (folder / "deep").mkdir(parents=True)
+    rows = ["deep/cat.jpg,skipped,", "broken.jpg,failed,cut", "lost.jpg,ok,"]
+    (folder / "index.csv").write_text("\n".join(["file,status,reason", *rows]))
+    for name in ("deep/cat", "broken", "removed"):
+        Image.new("RGB", (40, 30)).save(folder / f"{name}_overlay.jpg")
+    assert re.findall('alt="Overlay of (.*?)"', build(dataset, run).text) == ["cat"]
+
+
+def test_names_that_are_not_utf8_are_spelt_out(dataset):
+    run = add_run(dataset, "a")
+    folder = run / "segmented" / "photos"
+    folder.mkdir(parents=True)
+    (folder / "index.csv").write_bytes(b"file,status,reason\ncaf\xe9.jpg,skipped,done\n")
+    Image.new("RGB", (40, 30)).save(folder / os.fsdecode(b"caf\xe9_overlay.jpg"))
+    page = build(dataset, run)
+    assert page.row(r"caf\udce9.jpg") == ["skipped", "done"]
     assert page.tags.count("img") == 1
 
 

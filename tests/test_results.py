@@ -1,13 +1,15 @@
 """Files of the stages are read back as they were meant, or named when they cannot be."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from ccnet import InputError
-from ccnet.results import Segmented, Step, flat, pixels, read
+from ccnet import InputError, segment
+from ccnet.results import Segmented, Step, flat, overlays, pixels, read
 
 LEAVES = st.integers() | st.text() | st.lists(st.integers())
 NAMES = st.text("abc", min_size=1)
@@ -31,6 +33,18 @@ def test_csv_rows_become_numbers_and_quoted_text_stays_whole(tmp_path):
     (tmp_path / "index.csv").write_text('file,status,reason\n"a,b.jpg",failed,"two\nlines"\n')
     (row,) = read(tmp_path / "index.csv", list[Segmented], "segment")
     assert (row.file, row.reason) == ("a,b.jpg", "two\nlines")
+
+
+def test_overlays_are_sought_where_segment_puts_them(tmp_path):
+    files = ["a.jpg", "a.png", "a.jpg.png", "b.png", "c/a.png", "c/b.png", "a.jpg.png.bmp", "failed.jpg"]
+    written = [tmp_path / f"{stem}_overlay.jpg" for stem in segment._stems(Path("in"), [Path("in", f) for f in files])]
+    (tmp_path / "c").mkdir()
+    for path in [*written, tmp_path / "removed_overlay.jpg"]:
+        path.touch()
+    rows = [Segmented(file=file, status="failed" if file == "failed.jpg" else "ok") for file in files]
+    assert overlays(tmp_path, rows) == written[:-1]
+    written[0].unlink()
+    assert overlays(tmp_path, rows) == written[1:-1]
 
 
 @pytest.mark.parametrize("content", [b"\xff\xfe", b"", b"[]"])
