@@ -86,6 +86,10 @@ def _classes(dataset: str, entry: Dataset, root: Path, classes: str | None) -> t
 
 
 def _portable(path: Path, out: Path) -> str:
-    """Relative to `out` when below it, so that results can be moved; else absolute."""
+    """Relative to `out` when below it, so that results can be moved; else absolute. Raises InputError if not UTF-8."""
     path, out = Path(os.path.abspath(path)), Path(os.path.abspath(out))
-    return str(path.relative_to(out) if path.is_relative_to(out) else path)
+    name = str(path.relative_to(out) if path.is_relative_to(out) else path)
+    shown = name.encode(errors="surrogateescape").decode(errors="backslashreplace")
+    if shown != name:
+        raise InputError(f"{shown}: its name is not UTF-8: rename it")
+    return name

@@ -1,6 +1,7 @@
 import hashlib
 import io
 import json
+import os
 import tarfile
 import zipfile
 from dataclasses import replace
@@ -213,6 +214,14 @@ def test_an_own_folder_names_its_classes(own_folder, tmp_path):
     (tmp_path / "names.txt").write_text("a\nb\nc\n")
     index = run("folder", own_folder, tmp_path / "out", classes=str(tmp_path / "names.txt"))
     assert index["class_names"] == ["a", "b", "c"]
+
+
+def test_a_name_that_is_not_utf8_is_refused(own_folder, tmp_path):
+    for file in own_folder.glob("*/val/*"):
+        file.rename(file.with_name(os.fsdecode(b"caf\xe9") + file.suffix))
+    with pytest.raises(InputError, match=r"images/val/caf\\xe9\.jpg: its name is not UTF-8: rename it"):
+        run("folder", own_folder, tmp_path / "out")
+    assert not (tmp_path / "out/index.json").exists()
 
 
 def test_what_is_missing_is_named(own_folder, tmp_path):
