@@ -47,10 +47,11 @@ TABLE = {
     ),
     "another source": (
         "dataset: {source: elsewhere}",
-        {"fetch_dataset"} | PREPARED | RETRAINED,
+        # no photos come with it
+        {"fetch_dataset"} | PREPARED | {job for job in RETRAINED if not job.endswith("photos")},
     ),
     "a folder more": (
-        "segment: {mine: results/elsewhere}",
+        "segment: {mine: results/streets/source/elsewhere}",
         {"write_report", *(f"segment_folder {run} mine" for run in RUNS)},
     ),
     "pretrained weights for one run": (
@@ -67,6 +68,16 @@ def test_a_change_reruns_exactly_what_depends_on_it(finished: Workplace, change:
     assert finished.jobs(overlays=(finished.overlay(overlay),)) == expected
 
 
+@pytest.mark.parametrize("folder", ["results/streets/source/photos", "{here}/results/streets/source/photos"])
+def test_three_lines_plan_a_dataset_of_the_users(workplace: Workplace, folder: str):
+    three_lines = workplace.overlay("dataset:\n  name: folder\n  source: ~/mine\n")
+    photos = workplace.folder / "photos.yaml"
+    photos.write_text(f"segment: {{photos: {folder.format(here=workplace.folder)}}}")
+    jobs = workplace.jobs(overlays=(three_lines, photos))
+    both = after_settings("resnet18") | after_settings("van_tiny")
+    assert jobs == {"fetch_dataset"} | PREPARED | {job for job in both if not job.endswith("photos")}
+
+
 def test_everything_runs_in_an_empty_folder(workplace: Workplace):
     both = after_settings("resnet18") | after_settings("van_tiny")
     assert workplace.jobs() == {"fetch_dataset"} | PREPARED | both
@@ -81,6 +92,25 @@ def test_a_folder_of_the_users_is_segmented_again_when_photos_come(copy: Workpla
     (photos / "new.jpg").touch()
     expected = {"write_report", *(f"segment_folder {run} mine" for run in RUNS)}
     assert copy.jobs(overlays=(overlay,)) == expected
+
+
+def test_photos_count_that_come_in_a_subfolder(copy: Workplace, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("HOME", str(copy.folder / "home"))
+    below = copy.folder / "home/photos/of/june"
+    below.mkdir(parents=True)
+    overlay = copy.overlay("segment: {mine: ~/photos, photos: null}")
+    assert copy.snakemake(overlays=(overlay,)).returncode == 0
+    assert any(f"start segment {copy.folder}/home/photos --weights" in call for call in copy.calls())
+    assert copy.jobs(overlays=(overlay,)) == set()
+    (below / "new.jpg").touch()
+    expected = {"write_report", *(f"segment_folder {run} mine" for run in RUNS)}
+    assert copy.jobs(overlays=(overlay,)) == expected
+
+
+def test_results_below_a_folder_of_the_users_are_no_photos(copy: Workplace):
+    overlay = copy.overlay(f"segment: {{mine: {copy.folder}, photos: null}}")
+    assert copy.snakemake(overlays=(overlay,)).returncode == 0
+    assert copy.jobs(overlays=(overlay,)) == set()
 
 
 def test_pretrained_weights_are_imported_and_moving_their_file_reruns_nothing(copy: Workplace):

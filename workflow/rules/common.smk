@@ -13,7 +13,26 @@ FAMILIES = {
 }
 DATASET = config["dataset"]["name"]
 RUNS = [run for run, own in config["runs"].items() if own is not None]
-FOLDERS = {name: path for name, path in config["segment"].items() if path is not None}
+RESULTS = Path("results").resolve()
+
+
+def inside(folder, other):
+    return Path(folder).resolve().is_relative_to(other)
+
+
+def available(folder):
+    """Whether this dataset comes with the folder: below the results there is only what fetch puts in its own."""
+    fetched = DATASET != "streets" or config["dataset"]["source"] is None
+    return not inside(folder, RESULTS) or (
+        fetched and inside(folder, RESULTS / DATASET / "source")
+    )
+
+
+FOLDERS = {
+    name: str(Path(path).expanduser())
+    for name, path in config["segment"].items()
+    if path is not None and available(Path(path).expanduser())
+}
 
 # The commands of the environment that Snakemake runs in, activated or not.
 os.environ.update(
@@ -78,14 +97,23 @@ def option(flag, value):
     return "" if value is None else f"{flag} {shlex.quote(str(value))}"
 
 
-def folder_or_index(wildcards):
-    """The user's folder itself, so that new photos count; or, for a folder that fetch fills, fetch's index."""
+def folders_or_index(wildcards):
+    """The user's folder and those below, so that new photos count; for one that fetch fills, fetch's index."""
     folder = FOLDERS[wildcards.folder]
-    return (
-        "results/{dataset}/source/index.json"
-        if Path(folder).is_relative_to("results")
-        else folder
-    )
+    if inside(folder, RESULTS):
+        return "results/{dataset}/source/index.json"
+    return [folder, *subfolders(folder)]
+
+
+def subfolders(folder):
+    """All below this one but the results, which change with every run, and hidden ones."""
+    for parent, names, _ in os.walk(folder):
+        names[:] = [
+            name
+            for name in sorted(names)
+            if not name.startswith(".") and not inside(Path(parent, name), RESULTS)
+        ]
+        yield from (str(Path(parent, name)) for name in names)
 
 
 def threads_per_gpu():

@@ -1,7 +1,7 @@
 rule segment_folder:
     input:
         weights="results/{dataset}/{run}/weights.safetensors",
-        folder=folder_or_index,
+        folders=folders_or_index,
     output:
         "results/{dataset}/{run}/segmented/{folder}/index.csv",
     log:
