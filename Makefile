@@ -4,6 +4,7 @@ BIN := .venv/bin
 CORES ?= $(shell nproc)
 
 .PHONY: demo test check lock
+.DELETE_ON_ERROR:
 
 demo: .venv/run  ## the whole pipeline on the embedded dataset
 	$(BIN)/snakemake --cores $(CORES)
@@ -24,11 +25,18 @@ lock:  ## pin every version that a fresh environment with the newest allowed one
 	.venv/lock/bin/pip install --quiet '.[dev]' && .venv/lock/bin/pip freeze --exclude ccnet > requirements-dev.lock
 	rm -rf .venv/lock
 
-.venv/bin/python:
-	$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "ccnet needs Python 3.11 or newer; name one: make PYTHON=python3.12 $(MAKECMDGOALS)")'
-	$(PYTHON) -m venv .venv
+# An environment works only where it was made, and while its Python is there: a moved or copied one is made anew.
+ifneq ($(shell test -x $(BIN)/python && cat .venv/made 2>/dev/null),$(CURDIR))
+.PHONY: .venv/made
+endif
 
-.venv/run: .venv/bin/python pyproject.toml requirements.lock
+.venv/made:
+	$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "ccnet needs Python 3.11 or newer; name one: make PYTHON=python3.12 $(MAKECMDGOALS)")'
+	$(PYTHON) -m venv --clear .venv
+	$(BIN)/python -m pip --version > /dev/null
+	echo '$(CURDIR)' > $@
+
+.venv/run: .venv/made pyproject.toml requirements.lock
 	$(BIN)/pip install --quiet --requirement requirements.lock
 	$(BIN)/pip install --quiet --no-deps --editable .
 	touch $@
