@@ -26,10 +26,14 @@ def rows(history: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
+def saved_steps(checkpoints: Path) -> list[int]:
+    return [int(path.stem.rpartition("_")[2]) for path in checkpoints.glob("[!.]*_step_*.safetensors")]
+
+
 def wait_for_step(process, checkpoints: Path, step: int) -> None:
     """Wait until a training has saved at or after `step`."""
     end = time.monotonic() + 300
-    while not any(int(path.stem[5:]) >= step for path in checkpoints.glob("step_*.safetensors")):
+    while max(saved_steps(checkpoints), default=0) < step:
         assert process.poll() is None, process.stderr.read()
         assert time.monotonic() < end
         time.sleep(0.02)
@@ -117,7 +121,7 @@ def test_an_interrupted_training_saves_and_leaves_nobody_behind(trained, tmp_pat
     said = process.communicate(timeout=120)[1]
     assert process.returncode == 130, said
     assert "Traceback" not in said
-    saved = max(int(path.stem[5:]) for path in (tmp_path / "checkpoints").glob("step_*.safetensors"))
+    saved = max(saved_steps(tmp_path / "checkpoints"))
     assert f"ccnet: interrupted; saved at step {saved} of 100000" in said
     assert not any(map(tiny.alive, others))
     assert not (tmp_path / "weights.safetensors").exists()
