@@ -10,7 +10,8 @@ import numpy as np
 from matplotlib.figure import Figure
 from PIL import Image
 
-IGNORE = 255
+from ccnet.data.labels import IGNORE
+
 WIDTH = 320  # pixels: enough for a column of a page, small enough to embed dozens
 POINTS = 600  # per curve: more than a column has pixels
 WRONG = (222, 35, 75)

@@ -119,11 +119,15 @@ def overlays(folder: Path, rows: list[Segmented]) -> list[Path]:
 
     `ccnet segment` names them like the images without suffix, unless two would collide.
     """
-    names = [Path(row.file) for row in rows]
-    uses = Counter([*names, *(name.with_suffix("") for name in names)])
-    stems = [name if uses[name.with_suffix("")] > 1 else name.with_suffix("") for name in names]
-    done = [stem for stem, row in zip(stems, rows, strict=True) if row.status in ("ok", "skipped")]
+    named = zip(stems([Path(row.file) for row in rows]), rows, strict=True)
+    done = [stem for stem, row in named if row.status in ("ok", "skipped")]
     return [path for stem in done if (path := folder / f"{stem}_overlay.jpg").is_file()]
+
+
+def stems(files: list[Path]) -> list[Path]:
+    """What the results of segmenting each file are named by: the file without its suffix, unless two would collide."""
+    uses = Counter([*files, *(file.with_suffix("") for file in files)])
+    return [file if uses[file.with_suffix("")] > 1 else file.with_suffix("") for file in files]
 
 
 def flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:

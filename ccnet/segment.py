@@ -3,7 +3,6 @@
 import csv
 import sys
 import time
-from collections import Counter
 from pathlib import Path
 from typing import TextIO
 
@@ -16,6 +15,7 @@ from ccnet.data.labels import colourise, save_palette_png
 from ccnet.files import atomic, sha256
 from ccnet.predictor import Predictor
 from ccnet.progress import progress
+from ccnet.results import stems
 
 COLUMNS = ["file", "status", "reason", "width", "height", "seconds"]
 LARGEST = 24_000_000  # pixels; images are segmented whole, and memory grows with them
@@ -33,7 +33,7 @@ def run(*, folder: Path, weights_file: Path, out: Path, device: str = "auto") ->
     runtime.select(device)
     trained = weights.load(weights_file)
     segmenter = _Segmenter(trained, sha256(weights_file), folder, out)
-    pairs = zip(files, _stems(folder, files), strict=True)
+    pairs = zip(files, stems([file.relative_to(folder) for file in files]), strict=True)
     rows = [segmenter.row(*pair) for pair in progress(pairs, total=len(files), desc="segment", unit="image")]
     with atomic(out / "index.csv") as temporary, _open_csv(temporary) as file:
         writer = csv.DictWriter(file, COLUMNS, lineterminator="\n", restval="")
@@ -116,10 +116,3 @@ def _open_csv(path: Path) -> TextIO:
 def _write_overlay(path: Path, image: Image.Image, colours: np.ndarray) -> None:
     with atomic(path) as temporary:
         Image.blend(image, Image.fromarray(colours), OPACITY).save(temporary, "JPEG", quality=90)
-
-
-def _stems(folder: Path, files: list[Path]) -> list[Path]:
-    """Where each file's results go, relative to the output folder: without its suffix, unless two would collide."""
-    whole = [file.relative_to(folder) for file in files]
-    uses = Counter([*whole, *(name.with_suffix("") for name in whole)])
-    return [name if uses[name.with_suffix("")] > 1 else name.with_suffix("") for name in whole]

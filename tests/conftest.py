@@ -7,7 +7,7 @@ from hypothesis import settings
 
 from tests import tiny
 
-# repeatable, and without deadlines: timings belong to `ccnet bench`
+# repeatable, and without deadlines: no test judges by time
 settings.register_profile("ccnet", deadline=None, max_examples=40, derandomize=True)
 settings.load_profile("ccnet")
 

@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from ccnet import InputError, segment
-from ccnet.results import Segmented, Step, flat, overlays, pixels, read
+from ccnet import InputError
+from ccnet.results import Segmented, Step, flat, overlays, pixels, read, stems
 
 LEAVES = st.integers() | st.text() | st.lists(st.integers())
 NAMES = st.text("abc", min_size=1)
@@ -35,9 +35,16 @@ def test_csv_rows_become_numbers_and_quoted_text_stays_whole(tmp_path):
     assert (row.file, row.reason) == ("a,b.jpg", "two\nlines")
 
 
+def test_stems_never_collide():
+    files = ["a.jpg", "a.png", "a.jpg.png", "b.png", "c/a.png", "c/a.webp", "c/b.png", "a.jpg.png.bmp"]
+    named = stems([Path(file) for file in files])
+    assert len(set(map(str, named))) == len(files)
+    assert dict(zip(files, map(str, named), strict=True))["b.png"] == "b"
+
+
 def test_overlays_are_sought_where_segment_puts_them(tmp_path):
     files = ["a.jpg", "a.png", "a.jpg.png", "b.png", "c/a.png", "c/b.png", "a.jpg.png.bmp", "failed.jpg"]
-    written = [tmp_path / f"{stem}_overlay.jpg" for stem in segment._stems(Path("in"), [Path("in", f) for f in files])]
+    written = [tmp_path / f"{stem}_overlay.jpg" for stem in stems([Path(file) for file in files])]
     (tmp_path / "c").mkdir()
     for path in [*written, tmp_path / "removed_overlay.jpg"]:
         path.touch()

@@ -193,13 +193,6 @@ def test_an_interrupted_run_is_continued(few, trained, tmp_path, monkeypatch):
     assert statuses(few, trained, tmp_path / "out") == ["skipped", "skipped", "ok"]
 
 
-def test_stems_never_collide():
-    files = ["a.jpg", "a.png", "a.jpg.png", "b.png", "c/a.png", "c/a.webp", "c/b.png", "a.jpg.png.bmp"]
-    stems = segment._stems(Path("in"), [Path("in", file) for file in files])
-    assert len(set(map(str, stems))) == len(files)
-    assert dict(zip(files, map(str, stems), strict=True))["b.png"] == "b"
-
-
 def test_names_need_not_be_utf8(few, trained, tmp_path):
     name = os.fsdecode(b"caf\xe9.png")
     (few / "0.png").rename(few / name)
