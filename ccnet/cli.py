@@ -105,6 +105,13 @@ def _prepare(command: _Command) -> None:
     command.add_argument("--of", type=int, default=1, help="number of shards the split is dealt out to (default: 1)")
     command.add_argument("--max-size", type=int, help="longer side in pixels above which images are scaled down")
     command.add_argument("--limit", type=int, help="use only the first LIMIT pairs of the split")
+    command.add_argument(
+        "--on-bad-pair",
+        choices=["fail", "skip"],
+        default="fail",
+        help="pairs that are incomplete, damaged or do not match: fail lists them all and writes nothing,"
+        " skip leaves them out and notes in the shard which and why (default: fail)",
+    )
     command.add_argument("--out", type=Path, required=True, help="shard to write (.h5)")
 
 

@@ -2,6 +2,7 @@
 
 import io
 import json
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -11,20 +12,35 @@ from PIL import Image
 
 from ccnet import InputError
 from ccnet.data import images, labels
-from ccnet.data.shards import Record, write_shard
+from ccnet.data.shards import Record, Skipped, write_shard
 from ccnet.progress import progress
 
 LISTED = 50  # findings named in full
 JPEG_QUALITY = 95
+REMEDY = (
+    "mend them, leave them out (dataset.on_bad_pair: skip, or --on-bad-pair skip),"
+    " or remove them and list the rest (`snakemake -R fetch_dataset`, or `ccnet fetch` again)"
+)
 
 Check = Callable[[str, Path, Path], Record]
 
 
-def run(*, index: Path, split: str, shard: int, of: int, max_size: int | None, limit: int | None, out: Path) -> None:
+def run(
+    *,
+    index: Path,
+    split: str,
+    shard: int,
+    of: int,
+    max_size: int | None,
+    limit: int | None,
+    on_bad_pair: str,
+    out: Path,
+) -> None:
     """Write shard number `shard` of `of` (from 0) of a split: of its first `limit` pairs those with i % of == shard.
 
-    `max_size` bounds the longer side in pixels: larger pairs are resized, all others keep their files' bytes. Raises
-    InputError listing each pair that is damaged, of two sizes, coloured, outside the label table or wholly ignored.
+    `max_size` bounds the longer side in pixels: larger pairs are resized, all others keep their files' bytes.
+    A pair is bad that is incomplete, damaged, of two sizes, coloured, outside the label table or wholly ignored:
+    `on_bad_pair` "fail" raises an InputError that lists all such, "skip" leaves them out and notes them in the shard.
     """
     if not 0 <= shard < of:
         raise InputError(f"shard {shard} of {of}: shards are numbered from 0 to {of - 1}")
@@ -38,7 +54,7 @@ def run(*, index: Path, split: str, shard: int, of: int, max_size: int | None, l
     def check(name: str, image: Path, label: Path) -> Record:
         return _record(name, image, label, table, len(contents["class_names"]), max_size)
 
-    records = _checked(pairs, index.parent, check, f"preparing {split} {shard + 1}/{of}")
+    records = _checked(pairs, index.parent, check, on_bad_pair, f"preparing {split} {shard + 1}/{of}")
     write_shard(
         out,
         records,
@@ -59,26 +75,31 @@ def _read_index(path: Path, split: str) -> dict[str, Any]:
     return contents
 
 
-def _checked(pairs: list[list[str]], folder: Path, check: Check, desc: str) -> Iterator[Record]:
-    """The records of all sound pairs; after the last one, an InputError that lists what is wrong with the others."""
+def _checked(
+    pairs: list[list[str]], folder: Path, check: Check, on_bad_pair: str, desc: str
+) -> Iterator[Record | Skipped]:
+    """The records of all sound pairs; what is wrong with the others each by each, or last in an InputError."""
     findings = []
-    for name, image, label in progress(pairs, desc=desc, unit="img"):
+    bar = progress(pairs, desc=desc, unit="img")
+    for name, image, label in bar:
         try:
             yield check(name, folder / image, folder / label)
         except InputError as error:
             findings.append(str(error))
-    if findings:
+            if on_bad_pair == "skip":
+                bar.write(f"skipped {name}: {error}", file=sys.stderr)
+                yield Skipped(name, str(error))
+    if findings and on_bad_pair == "fail":
         more = [f"… and {len(findings) - LISTED} more"] if len(findings) > LISTED else []
         listing = "\n  ".join(findings[:LISTED] + more)
-        remedy = "mend them, or remove them and list the rest (`snakemake -R fetch_dataset`, or `ccnet fetch` again)"
-        raise InputError(f"{len(findings)} of {len(pairs)} pairs cannot be used: {remedy}:\n  {listing}")
+        raise InputError(f"{len(findings)} of {len(pairs)} pairs cannot be used: {REMEDY}:\n  {listing}")
 
 
 def _record(
     name: str, image_path: Path, label_path: Path, table: np.ndarray, num_classes: int, max_size: int | None
 ) -> Record:
     """One pair, checked. Raises InputError naming the file at fault."""
-    image_bytes, label_bytes = _read(image_path), _read(label_path)
+    image_bytes, label_bytes = _read(image_path, "image"), _read(label_path, "label map")
     image = images.open_image(image_bytes, str(image_path))
     raw = labels.decode(label_bytes, str(label_path))
     _check_sizes(image, raw, image_path, label_path)
@@ -93,9 +114,11 @@ def _record(
     return Record(name, image_bytes, label_bytes, *image.size, labels.histogram(label, num_classes))
 
 
-def _read(path: Path) -> bytes:
+def _read(path: Path, kind: str) -> bytes:
     try:
         return path.read_bytes()
+    except FileNotFoundError:
+        raise InputError(f"{path}: there is no such {kind}") from None
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror})") from error
 

@@ -12,6 +12,7 @@ from PIL import Image
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from ccnet import InputError
+from ccnet.data.shards import Skipped
 
 
 class Split(BaseModel):
@@ -22,6 +23,7 @@ class Split(BaseModel):
     ignored_share: float
     sizes: dict[str, int]
     absent: list[str]
+    skipped: list[Skipped] = []
 
 
 class Labels(BaseModel):

@@ -4,7 +4,7 @@ import json
 import sys
 from collections import Counter
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 
@@ -15,7 +15,7 @@ from ccnet.progress import progress
 
 
 def run(*, shards: list[Path], out: Path) -> None:
-    """Verify every shard and write labels.json: images, sizes, pixels of each class, ignored share, absent classes.
+    """Verify every shard and write labels.json: images, sizes, pixels of each class, what is absent or was skipped.
 
     Prints the shares as a table, and warns of classes that never occur. Raises InputError naming a shard that is
     damaged or of other classes, and a split without any image.
@@ -38,7 +38,7 @@ def run(*, shards: list[Path], out: Path) -> None:
 
 def _summary(split: str, reader: ShardReader) -> dict[str, Any]:
     if not len(reader):
-        raise InputError(f"the {split} shards hold no image at all: {', '.join(map(str, reader.paths))}")
+        _refuse_empty(split, reader)
     pixels, ignored = reader.histogram[:-1], reader.histogram[-1]
     sizes = Counter(f"{width}x{height}" for width, height in reader.sizes)
     return {
@@ -47,7 +47,18 @@ def _summary(split: str, reader: ShardReader) -> dict[str, Any]:
         "ignored_share": float(ignored / reader.histogram.sum()),
         "sizes": dict(sizes.most_common()),
         "absent": [reader.class_names[index] for index in np.flatnonzero(pixels == 0)],
+        "skipped": [pair._asdict() for pair in sorted(reader.skipped)],
     }
+
+
+def _refuse_empty(split: str, reader: ShardReader) -> NoReturn:
+    if not reader.skipped:
+        raise InputError(f"the {split} shards hold no image at all: {', '.join(map(str, reader.paths))}")
+    first = min(reader.skipped)
+    raise InputError(
+        f"nothing is left of the {split} split: all {len(reader.skipped)} pairs were skipped, the first for"
+        f" {first.reason}; mend them and list them anew (`snakemake -R fetch_dataset`, or `ccnet fetch` again)"
+    )
 
 
 def _table(contents: dict[str, Any]) -> str:
@@ -60,4 +71,5 @@ def _table(contents: dict[str, Any]) -> str:
         rows.append((name, [f"{100 * share:.2f}" for share in shares]))
     rows.append(("ignored of all", [f"{100 * summary['ignored_share']:.2f}" for summary in splits.values()]))
     rows.append(("images", [str(summary["images"]) for summary in splits.values()]))
+    rows.append(("pairs skipped", [str(len(summary["skipped"])) for summary in splits.values()]))
     return "\n".join(f"{name:<{width}}" + "".join(f"{cell:>10}" for cell in cells) for name, cells in rows)

@@ -126,7 +126,8 @@ def test_published_archives_become_labelled_shards(monkeypatch, tmp_path, datase
     shards = []
     for split in ("train", "val"):
         shards.append(tmp_path / f"{split}.h5")
-        prepare.run(index=out / "index.json", split=split, shard=0, of=1, max_size=None, limit=None, out=shards[-1])
+        prepare.run(index=out / "index.json", split=split, shard=0, of=1, max_size=None, limit=None,
+                    on_bad_pair="fail", out=shards[-1])  # fmt: skip
     verify.run(shards=shards, out=tmp_path / "labels.json")
     summary = json.loads((tmp_path / "labels.json").read_text())
     seen = {name for split in summary["splits"].values() for name in set(index["class_names"]) - set(split["absent"])}
@@ -224,13 +225,19 @@ def test_a_name_that_is_not_utf8_is_refused(own_folder, tmp_path):
     assert not (tmp_path / "out/index.json").exists()
 
 
+def test_an_image_without_label_is_listed_all_the_same(own_folder, tmp_path):
+    (own_folder / "images/train/lone.jpg").write_bytes(noise())
+    expected = ["lone", str(own_folder / "images/train/lone.jpg"), str(own_folder / "labels/train/lone.png")]
+    assert expected in run("folder", own_folder, tmp_path / "out")["pairs"]["train"]
+
+
 def test_what_is_missing_is_named(own_folder, tmp_path):
     (own_folder / "classes.txt").unlink()
     with pytest.raises(InputError, match=r"mine/classes\.txt: cannot read the class names"):
         run("folder", own_folder, tmp_path / "out")
     (own_folder / "labels/val/街 一.png").unlink()
     (own_folder / "classes.txt").write_text("ground\nsky\n")
-    with pytest.raises(InputError, match=r"街 一\.jpg has no label map .*labels/val/街 一\.png"):
+    with pytest.raises(InputError, match=r"no image has a label map: sought .*街 一\.jpg and .*labels/val/街 一\.png"):
         run("folder", own_folder, tmp_path / "out")
     assert not (tmp_path / "out/index.json").exists()
 

@@ -45,9 +45,10 @@ def write_index(folder, pairs, label_table=None):
     (folder / "index.json").write_text(json.dumps({**index, "pairs": {"train": pairs, "val": pairs[:2]}}))
 
 
-def run(folder, split="train", shard=0, of=1, max_size=None, limit=None):
+def run(folder, split="train", shard=0, of=1, max_size=None, limit=None, on_bad_pair="fail"):
     out = folder / f"{split}-{shard}-of-{of}.h5"
-    prepare.run(index=folder / "index.json", split=split, shard=shard, of=of, max_size=max_size, limit=limit, out=out)
+    prepare.run(index=folder / "index.json", split=split, shard=shard, of=of, max_size=max_size, limit=limit,
+                on_bad_pair=on_bad_pair, out=out)  # fmt: skip
     return ShardReader([out])
 
 
@@ -127,8 +128,8 @@ DAMAGE = {
     "can be decoded": (lambda image, label: truncate(image), "{image}: cannot be decoded"),
     "is an image": (lambda image, label: image.write_text("<html>"), "{image}: not an image"),
     "is not empty": (lambda image, label: image.write_bytes(b""), "{image}: the file is empty"),
-    "exists": (lambda image, label: image.unlink(), "{image}: cannot be read (No such file or directory)"),
-    "has a label": (lambda image, label: label.unlink(), "{label}: cannot be read (No such file or directory)"),
+    "exists": (lambda image, label: image.unlink(), "{image}: there is no such image"),
+    "has a label": (lambda image, label: label.unlink(), "{label}: there is no such label map"),
     "agrees in size": (
         lambda image, label: label_file(label, label_array((6, 8))),
         "{image}: is 12×8, its label {label} 6×8",
@@ -158,8 +159,36 @@ def test_each_kind_of_bad_pair_is_named(folder, case):
         run(folder)
     assert "1 of 7 pairs cannot be used" in str(caught.value)
     assert "`snakemake -R fetch_dataset`, or `ccnet fetch` again" in str(caught.value)
+    assert "dataset.on_bad_pair: skip, or --on-bad-pair skip" in str(caught.value)
     assert reason.format(image=image, label=label) in str(caught.value)
     assert list(folder.glob("*.h5")) == []
+
+
+@pytest.mark.parametrize("case", DAMAGE)
+def test_each_kind_of_bad_pair_can_be_skipped(folder, capsys, case):
+    harm, reason = DAMAGE[case]
+    image, label = folder / "images/街 3.jpg", folder / "labels/街 3.png"
+    harm(image, label)
+    reader = run(folder, on_bad_pair="skip")
+    reader.verify()
+    assert reader.names == [f"街 {number}" for number in range(7) if number != 3]
+    (skipped,) = reader.skipped
+    assert skipped.name == "街 3"
+    assert reason.format(image=image, label=label) in skipped.reason
+    assert f"skipped 街 3: {skipped.reason}" in capsys.readouterr().err.splitlines()
+
+
+def test_a_sound_split_is_the_same_shard_whether_skipping_or_not(folder):
+    shards = [run(folder, on_bad_pair=choice).paths[0].read_bytes() for choice in ("fail", "skip")]
+    assert shards[0] == shards[1]
+
+
+def test_where_every_pair_is_skipped_their_reasons_are_kept(folder):
+    for label in folder.glob("labels/*.png"):
+        label.write_bytes(b"")
+    reader = run(folder, on_bad_pair="skip")
+    reader.verify()
+    assert (len(reader), len(reader.skipped)) == (0, 7)
 
 
 def test_all_findings_come_at_once_and_the_list_is_capped(folder, monkeypatch):

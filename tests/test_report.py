@@ -131,6 +131,20 @@ def test_tables_have_the_numbers_of_the_metrics(dataset):
     assert "1\u2009203 images · 4 classes" in page.text
 
 
+def test_skipped_pairs_are_counted_and_listed(dataset):
+    run = add_run(dataset, "a")
+    assert "skipped" not in build(dataset, run).text
+    labels = json.loads((dataset / "labels.json").read_text())
+    labels["splits"]["train"]["skipped"] = [{"name": "街 <1>", "reason": "labels/街 <1>.png: the file is empty"}]
+    labels["splits"]["val"]["skipped"] = [{"name": str(number), "reason": "torn"} for number in range(11)]
+    (dataset / "labels.json").write_text(json.dumps(labels))
+    page = build(dataset, run)
+    assert page.row("街 <1>") == ["labels/街 <1>.png: the file is empty"]
+    assert page.row("10") == ["torn"]
+    shown = re.findall(r"<details( open)?>\s*<summary>(.*) were skipped</summary>", page.text)
+    assert shown == [(" open", "1 of 1\u2009201 pairs of train"), ("", "11 of 14 pairs of val")]
+
+
 def test_parameters_are_shown_when_they_were_counted(dataset):
     page = build(dataset, add_run(dataset, "a", parameters=11_400_000), add_run(dataset, "b"))
     assert page.row("a")[3] == "11\u2009400\u2009000"

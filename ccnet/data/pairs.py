@@ -34,22 +34,31 @@ def find_root(layout: Layout, folder: Path) -> Path:
 
 
 def find_pairs(layout: Layout, root: Path, split: str) -> list[Pair]:
-    """The pairs of `split` ("train" or "val"), sorted by name.
+    """The pairs of `split` ("train" or "val"), sorted by name; of a missing partner, the path where it is expected.
 
-    Raises InputError naming what was sought and where: a missing folder, no pair, files without partner.
+    Raises InputError naming what was sought and where: a missing folder, no image, no whole pair, a name used twice.
     """
     images = _by_key(_images(layout, root, split), SUFFIXES, layout.image_ending)
     labels = _by_key(_labels(layout, root, split), (".png",), layout.label_ending)
     keys = _listed(layout, root, split)
     if keys is None:
         keys = sorted(images.keys() | labels.keys())
-    if not keys:
+    if not keys or not images:
         raise InputError(
             f"{_images(layout, root, split)}: no images for the {split} split"
             f" (looked for *{layout.image_ending} with {', '.join(SUFFIXES)})"
         )
-    _refuse_unpaired(layout, root, split, [key for key in keys if not (key in images and key in labels)], images)
-    pairs = [Pair(key.replace("/", "_"), images[key], labels[key]) for key in keys]
+    pairs = [
+        Pair(
+            key.replace("/", "_"),
+            images.get(key) or _images(layout, root, split) / f"{key}{layout.image_ending}.*",
+            labels.get(key) or _labels(layout, root, split) / f"{key}{layout.label_ending}.png",
+        )
+        for key in keys
+    ]
+    if not any(key in images and key in labels for key in keys):
+        sought = f"{pairs[0].image} and {pairs[0].label}"
+        raise InputError(f"{split} split: no image has a label map: sought {sought}, and so on for {len(pairs)} names")
     _refuse_repeated_names(pairs)
     return pairs
 
@@ -60,20 +69,6 @@ def _refuse_repeated_names(pairs: list[Pair]) -> None:
         other = by_name.setdefault(pair.name, pair)
         if other is not pair:
             raise InputError(f"{pair.image} and {other.image} would both be called {pair.name}: rename one")
-
-
-def _refuse_unpaired(layout: Layout, root: Path, split: str, keys: list[str], images: dict[str, Path]) -> None:
-    if not keys:
-        return
-    key = keys[0]
-    if key in images:
-        missing = _labels(layout, root, split) / f"{key}{layout.label_ending}.png"
-        partner = f"image {images[key]} has no label map {missing}"
-    else:
-        missing = _images(layout, root, split) / f"{key}{layout.image_ending}.*"
-        partner = f"there is no image {missing} for the label map or list entry {key!r}"
-    others = f" (and {len(keys) - 1} more such files)" if len(keys) > 1 else ""
-    raise InputError(f"{split} split: {partner}{others}: add what is missing, or remove its partner")
 
 
 def _images(layout: Layout, root: Path, split: str) -> Path:

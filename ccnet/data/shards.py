@@ -32,9 +32,16 @@ class Record(NamedTuple):
     histogram: np.ndarray
 
 
+class Skipped(NamedTuple):
+    """A pair that was left out, and why."""
+
+    name: str
+    reason: str
+
+
 def write_shard(
     path: str | os.PathLike,
-    records: Iterable[Record],
+    records: Iterable[Record | Skipped],
     *,
     class_names: Sequence[str],
     palette: Palette,
@@ -44,15 +51,20 @@ def write_shard(
     """Write records to an HDF5 shard, one at a time and atomically; bytes are kept as they are given.
 
     Datasets: `images`, `labels` (uint8, files end to end), `image_offsets`, `label_offsets` (int64, N + 1),
-    `names`, `sizes` (int32, N × (width, height)). Attributes: class_names, palette, split, histogram, sha256, and
-    max_size, the longest side that larger images were shrunk to; left out where all kept their size.
+    `names`, `sizes` (int32, N × (width, height)); where pairs were skipped, `skipped` (their names and reasons).
+    Attributes: class_names, palette, split, histogram, sha256, and max_size, the longest side that larger images were
+    shrunk to; left out where all kept their size.
     """
     names: list[str] = []
     sizes: list[tuple[int, int]] = []
+    skipped: list[Skipped] = []
     histogram = np.zeros(len(class_names) + 1, np.int64)
     with atomic(path) as temporary, h5py.File(temporary, "w", rdcc_nbytes=0) as file:
         image_bytes, label_bytes = _Blobs(file, "images"), _Blobs(file, "labels")
         for record in records:
+            if isinstance(record, Skipped):
+                skipped.append(record)
+                continue
             image_bytes.append(record.image)
             label_bytes.append(record.label)
             names.append(record.name)
@@ -62,6 +74,8 @@ def write_shard(
         label_bytes.close("label_offsets")
         file.create_dataset("names", data=np.array(names, object), dtype=TEXT)
         file.create_dataset("sizes", data=np.array(sizes, np.int32).reshape(-1, 2))
+        if skipped:  # no attribute, whose size HDF5 limits to 64 KB
+            file.create_dataset("skipped", data=np.array(skipped, object), dtype=TEXT)
         file.attrs["class_names"] = np.array(class_names, object)
         file.attrs["palette"] = np.array(palette, np.uint8)
         file.attrs["split"] = split
@@ -114,6 +128,7 @@ class _Index(NamedTuple):
     split: str
     histogram: np.ndarray
     max_size: int | None
+    skipped: list[list[str]] | None
 
     @classmethod
     def read(cls, file: h5py.File) -> "_Index":
@@ -127,6 +142,7 @@ class _Index(NamedTuple):
             split=str(file.attrs["split"]),
             histogram=file.attrs["histogram"],
             max_size=int(file.attrs["max_size"]) if "max_size" in file.attrs else None,
+            skipped=file["skipped"].asstr()[:].tolist() if "skipped" in file else None,
         )
 
 
@@ -135,7 +151,7 @@ def _seal(index: _Index, digests: list[str]) -> str:
     contents: dict[str, Any] = {
         key: value.tolist() if isinstance(value, np.ndarray) else value
         for key, value in index._asdict().items()
-        if value is not None  # so that shards from before there was max_size keep their checksums
+        if value is not None  # so that shards from before there were such keys keep their checksums
     }
     return hashlib.sha256(json.dumps([contents, digests]).encode()).hexdigest()
 
@@ -204,6 +220,11 @@ class ShardReader:
     def max_sizes(self) -> list[int | None]:
         """The longest side that each shard's larger images were shrunk to, None for none, in the order of `paths`."""
         return [index.max_size for index in self._indices]
+
+    @property
+    def skipped(self) -> list[Skipped]:
+        """The pairs that were left out when the shards were prepared, in the order of `paths`."""
+        return [Skipped(*pair) for index in self._indices for pair in index.skipped or []]
 
     @cached_property
     def sizes(self) -> np.ndarray:

@@ -1,3 +1,5 @@
+import re
+
 import pytest
 
 from ccnet import InputError
@@ -59,15 +61,38 @@ def test_every_layout_is_found_and_paired(laid_out):
         assert found == sorted((root / image, root / label, name) for image, label, name in pairs)
 
 
-def test_a_missing_label_and_a_missing_image_are_named(laid_out):
+@pytest.mark.parametrize(
+    ("dataset", "image", "label"),
+    [
+        ("folder", "images/train/{}.jpg", "labels/train/{}.png"),
+        ("voc2012", "JPEGImages/{}.jpg", "SegmentationClass/{}.png"),
+        ("cityscapes", "leftImg8bit/train/ulm/{}_leftImg8bit.png", "gtFine/train/ulm/{}_gtFine_labelIds.png"),
+    ],
+)
+def test_a_missing_partner_is_listed_where_it_is_expected(tmp_path, dataset, image, label):
+    for path in (image.format("whole"), label.format("whole"), image.format("图 1"), label.format("图_2")):
+        touch(tmp_path / path)
+    (tmp_path / "ImageSets/Segmentation").mkdir(parents=True)
+    (tmp_path / "ImageSets/Segmentation/train.txt").write_text("whole\n图_2\n", encoding="utf-8")
+    found = {(str(pair.image), str(pair.label)) for pair in find_pairs(DATASETS[dataset].layout, tmp_path, "train")}
+    expected = {
+        (image.format("whole"), label.format("whole")),
+        (image.format("图_2").rpartition(".")[0] + ".*", label.format("图_2")),
+        (image.format("图 1"), label.format("图 1")),
+    }
+    unlisted = {pair for pair in expected if dataset == "voc2012" and "图 1" in pair[0]}
+    assert found == {(str(tmp_path / image), str(tmp_path / label)) for image, label in expected - unlisted}
+
+
+def test_a_split_without_one_whole_pair_is_refused(laid_out):
     layout, folder, expected = laid_out
     image, label, _ = expected["val"][0]
     (folder / "wrapped" / label).unlink()
-    with pytest.raises(InputError, match="has no label map .*" + label.rsplit("/", 1)[1].replace(".", r"\.")):
+    with pytest.raises(InputError, match=f"no image has a label map: sought .*{re.escape(image)} and .*{label}"):
         find_pairs(layout, folder / "wrapped", "val")
     touch(folder / "wrapped" / label)
     (folder / "wrapped" / image).unlink()
-    with pytest.raises(InputError, match="there is no image"):
+    with pytest.raises(InputError, match=r"no images for the val split|no image has a label map"):
         find_pairs(layout, folder / "wrapped", "val")
 
 

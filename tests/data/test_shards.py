@@ -9,7 +9,7 @@ from PIL import Image
 
 from ccnet import InputError
 from ccnet.data import labels
-from ccnet.data.shards import Record, ShardReader, write_shard
+from ccnet.data.shards import Record, ShardReader, Skipped, write_shard
 
 CLASSES = ["road", "天空"]
 PALETTE = [[1, 2, 3], [250, 0, 9]]
@@ -58,6 +58,21 @@ def test_the_size_that_images_were_shrunk_to_is_sealed(tmp_path):
             change(file)
         with pytest.raises(InputError, match=r"small\.h5: its contents do not match its checksum"):
             reader.verify()
+
+
+def test_skipped_pairs_are_kept_by_name_and_reason_however_many(tmp_path):
+    skipped = [Skipped(f"图 {number}", "labels/图.png: the file is empty" * 9) for number in range(500)]  # over 64 KB
+    records = [skipped[0], record("a", 0)[0], *skipped[1:]]
+    write_shard(tmp_path / "some.h5", records, class_names=CLASSES, palette=PALETTE, split="train")
+    write(tmp_path / "none.h5", range(2))
+    reader = ShardReader([tmp_path / "some.h5", tmp_path / "none.h5"])
+    reader.verify()
+    assert reader.skipped == skipped
+    assert reader.names == ["a", "图 0", "图 1"]
+    with h5py.File(tmp_path / "some.h5", "r+") as file:
+        file["skipped"][7, 1] = "another reason"
+    with pytest.raises(InputError, match=r"some\.h5: its contents do not match its checksum"):
+        reader.verify()
 
 
 def test_positions_behave_as_in_any_sequence(tmp_path):

@@ -37,6 +37,9 @@ WRONG = {
     "training: {scale: [1.0]}": "config: training.scale: [1.0] is not allowed: must have at least 2 items",
     "training: {recurrence: 9}": "config: training.recurrence: 9 is not allowed: must be at most 5",
     "dataset: {shards: {val: 0}}": "config: dataset.shards.val: 0 is not allowed: must be at least 1",
+    "dataset: {on_bad_pair: ignore}": (
+        "config: dataset.on_bad_pair: 'ignore' is not allowed: must be one of fail, skip"
+    ),
     "runs: {van_tiny: {pretrained: {path: w.pth}}}": "config: runs.van_tiny.pretrained.sha256: missing",
     "dataset: {name: cityscapes}": (
         "config: dataset.source: null is not allowed: cityscapes is not downloaded, so name yours"

@@ -17,9 +17,9 @@ def test_every_command_is_called_as_agreed(finished: Workplace):
     streets = "results/streets"
     assert f"fetch --dataset streets --out {streets}/source" in calls
     assert (
-        f"prepare {streets}/source/index.json --split train --shard 1 --of 2 --out {streets}/shards/train-1-of-2.h5"
-        in calls
-    )
+        f"prepare {streets}/source/index.json --split train --shard 1 --of 2 --on-bad-pair fail"
+        f" --out {streets}/shards/train-1-of-2.h5"
+    ) in calls
     assert (
         f"train --settings {streets}/van_tiny/settings.json"
         f" --shards {streets}/shards/train-0-of-2.h5 {streets}/shards/train-1-of-2.h5"
@@ -51,13 +51,13 @@ def test_a_run_overrides_its_family_and_its_family_the_shared_recipe(workplace: 
 
 
 def test_the_options_of_a_preparation_reach_it(workplace: Workplace):
-    overlay = workplace.overlay("dataset: {source: 'a b', max_size: 64, limit: {train: 8}}")
+    overlay = workplace.overlay("dataset: {source: 'a b', max_size: 64, limit: {train: 8}, on_bad_pair: skip}")
     assert workplace.snakemake("prepare", overlays=(overlay,)).returncode == 0
     calls = workplace.calls()
     assert "start fetch --dataset streets --source a b --out results/streets/source" in calls
     train, val = (next(call for call in calls if f"--split {split}" in call) for split in ("train", "val"))
-    assert "--max-size 64 --limit 8" in train
-    assert "--max-size 64 --out" in val
+    assert "--max-size 64 --limit 8 --on-bad-pair skip" in train
+    assert "--max-size 64 --on-bad-pair skip --out" in val
 
 
 def test_two_networks_never_share_the_gpu(finished: Workplace):

@@ -36,6 +36,7 @@ TABLE = {
     "the device": ("device: cpu", set()),
     "the workers": ("workers: 3", set()),
     "a size limit": ("dataset: {max_size: 100}", PREPARED | RETRAINED),
+    "what becomes of bad pairs": ("dataset: {on_bad_pair: skip}", PREPARED | RETRAINED),
     "fewer train images": ("dataset: {limit: {train: 9}}", (PREPARED | RETRAINED) - {"prepare_shard val 0"}),
     "fewer val images": (
         "dataset: {limit: {val: 9}}",

@@ -27,9 +27,10 @@ rule prepare_shard:
         limit=lambda wildcards: option(
             "--limit", config["dataset"]["limit"][wildcards.split]
         ),
+        on_bad_pair=config["dataset"]["on_bad_pair"],
     shell:
         "ccnet prepare {input} --split {wildcards.split} --shard {wildcards.shard} --of {wildcards.shards}"
-        " {params.max_size} {params.limit} --out {output} 2> {log}"
+        " {params.max_size} {params.limit} --on-bad-pair {params.on_bad_pair} --out {output} 2> {log}"
 
 
 rule verify_shards:
