@@ -12,6 +12,7 @@ from ccnet.ops.criss_cross import CrissCrossAttention
 from ccnet.ops.non_local import NonLocal
 from ccnet.ops.pointwise import PointwiseConv
 from ccnet.ops.resize import resize
+from ccnet.ops.winograd import Conv3x3
 from ccnet.runtime import jt, nn
 
 ATTENTION: dict[str, type] = {"rcca": CrissCrossAttention, "non_local": NonLocal}
@@ -22,7 +23,7 @@ class ConvNorm(nn.Module):
     """3×3 convolution, batch norm and ReLU, leaky if `negative_slope` is not 0."""
 
     def __init__(self, in_channels: int, channels: int, negative_slope: float):
-        self.conv = nn.Conv(in_channels, channels, 3, padding=1, bias=False)
+        self.conv = Conv3x3(in_channels, channels)
         self.norm = BatchNorm(channels)
         self.negative_slope = negative_slope
 

@@ -7,12 +7,8 @@ Parameter names are those of the published state dicts.
 
 from ccnet.ops.batch_norm import BatchNorm
 from ccnet.ops.pointwise import PointwiseConv
+from ccnet.ops.winograd import Conv3x3
 from ccnet.runtime import nn
-
-
-def conv3x3(in_channels: int, out_channels: int, stride: int = 1, dilation: int = 1):
-    """A 3×3 convolution, padded to keep the size at stride 1, without bias."""
-    return nn.Conv(in_channels, out_channels, 3, stride, padding=dilation, dilation=dilation, bias=False)
 
 
 class BasicBlock(nn.Module):
@@ -21,9 +17,9 @@ class BasicBlock(nn.Module):
     expansion = 1
 
     def __init__(self, in_channels: int, channels: int, stride: int, dilations: tuple[int, int], downsample=None):
-        self.conv1 = conv3x3(in_channels, channels, stride, dilations[0])
+        self.conv1 = Conv3x3(in_channels, channels, stride, dilations[0])
         self.bn1 = BatchNorm(channels)
-        self.conv2 = conv3x3(channels, channels, dilation=dilations[1])
+        self.conv2 = Conv3x3(channels, channels, dilation=dilations[1])
         self.bn2 = BatchNorm(channels)
         self.downsample = downsample
 
@@ -41,7 +37,7 @@ class Bottleneck(nn.Module):
     def __init__(self, in_channels: int, channels: int, stride: int, dilations: tuple[int, int], downsample=None):
         self.conv1 = PointwiseConv(in_channels, channels, bias=False)
         self.bn1 = BatchNorm(channels)
-        self.conv2 = conv3x3(channels, channels, stride, dilations[0])
+        self.conv2 = Conv3x3(channels, channels, stride, dilations[0])
         self.bn2 = BatchNorm(channels)
         self.conv3 = PointwiseConv(channels, channels * self.expansion, bias=False)
         self.bn3 = BatchNorm(channels * self.expansion)
@@ -77,9 +73,9 @@ class ResNet(nn.Module):
         block, depths = SIZES[name]
         self.in_channels = 128 if deep_stem else 64
         if deep_stem:
-            self.conv1, self.bn1 = conv3x3(3, 64, stride=2), BatchNorm(64)
-            self.conv2, self.bn2 = conv3x3(64, 64), BatchNorm(64)
-            self.conv3, self.bn3 = conv3x3(64, 128), BatchNorm(128)
+            self.conv1, self.bn1 = Conv3x3(3, 64, stride=2), BatchNorm(64)
+            self.conv2, self.bn2 = Conv3x3(64, 64), BatchNorm(64)
+            self.conv3, self.bn3 = Conv3x3(64, 128), BatchNorm(128)
         else:
             self.conv1, self.bn1 = nn.Conv(3, 64, 7, 2, padding=3, bias=False), BatchNorm(64)
         self.deep_stem = deep_stem

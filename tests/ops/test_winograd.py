@@ -1,0 +1,48 @@
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ccnet.ops.winograd import Conv3x3
+from tests.ops.helpers import assert_close, draw, outputs_and_gradients, torch_outputs_and_gradients
+
+
+def ours(stride: int, dilation: int):
+    def call(x, weight):
+        module = Conv3x3(weight.shape[1], weight.shape[0], stride, dilation)
+        module.weight = weight
+        return module(x)
+
+    return call
+
+
+def arrays(image, out_channels: int) -> list:
+    return draw(sum(image), image, (out_channels, image[1], 3, 3))
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    image=st.tuples(st.integers(1, 3), st.integers(1, 40), st.integers(1, 40), st.integers(1, 70)),
+    out_channels=st.integers(1, 40),
+    stride=st.sampled_from([1, 1, 1, 2]),
+    dilation=st.sampled_from([1, 1, 2, 3, 4, 8]),
+)
+def test_agrees_with_torch(image, out_channels, stride, dilation):
+    functional = pytest.importorskip("torch", reason="PyTorch is the oracle here").nn.functional
+    inputs = arrays(image, out_channels)
+    options = {"stride": stride, "padding": dilation, "dilation": dilation}
+    theirs = torch_outputs_and_gradients(lambda *args: functional.conv2d(*args, **options), *inputs)
+    for our, their in zip(outputs_and_gradients(ours(stride, dilation), *inputs), theirs, strict=True):
+        assert_close(our, their)
+
+
+@pytest.mark.parametrize(
+    "image",
+    [(1, 600, 12, 9), (1, 3, 40, 700), (5, 2, 33, 31)],
+    ids=["more channels than are transformed at a time", "a run longer than a block", "several blocks"],
+)
+def test_agrees_with_plain_jittor(image, monkeypatch):
+    inputs = arrays(image, 7)
+    fast = outputs_and_gradients(ours(1, 2), *inputs)
+    monkeypatch.setattr("ccnet.ops.kernel.applies", lambda *variables: False)
+    for our, plain in zip(fast, outputs_and_gradients(ours(1, 2), *inputs), strict=True):
+        assert_close(our, plain)
