@@ -2,6 +2,7 @@
 
 import io
 import json
+import os
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -80,6 +81,7 @@ def _checked(
 ) -> Iterator[Record | Skipped]:
     """The records of all sound pairs; what is wrong with the others each by each, or last in an InputError."""
     findings = []
+    root = os.path.commonpath([folder / path for _, *paths in pairs for path in paths] or [folder])
     bar = progress(pairs, desc=desc, unit="img")
     for name, image, label in bar:
         try:
@@ -88,7 +90,7 @@ def _checked(
             findings.append(str(error))
             if on_bad_pair == "skip":
                 bar.write(f"skipped {name}: {error}", file=sys.stderr)
-                yield Skipped(name, str(error))
+                yield Skipped(name, str(error).replace(f"{root}{os.sep}", ""))  # the same wherever the dataset lies
     if findings and on_bad_pair == "fail":
         more = [f"… and {len(findings) - LISTED} more"] if len(findings) > LISTED else []
         listing = "\n  ".join(findings[:LISTED] + more)
