@@ -55,7 +55,7 @@ def run(
     def check(name: str, image: Path, label: Path) -> Record:
         return _record(name, image, label, table, len(contents["class_names"]), max_size)
 
-    records = _checked(pairs, index.parent, check, on_bad_pair, f"preparing {split} {shard + 1}/{of}")
+    records = _checked(pairs, index.parent.absolute(), check, on_bad_pair, f"preparing {split} {shard + 1}/{of}")
     write_shard(
         out,
         records,
@@ -82,19 +82,19 @@ def _checked(
     """The records of all sound pairs; what is wrong with the others each by each, or last in an InputError."""
     findings = []
     root = os.path.commonpath([folder / path for _, *paths in pairs for path in paths] or [folder])
-    bar = progress(pairs, desc=desc, unit="img")
-    for name, image, label in bar:
+    for name, image, label in progress(pairs, desc=desc, unit="img"):
         try:
             yield check(name, folder / image, folder / label)
         except InputError as error:
             findings.append(str(error))
             if on_bad_pair == "skip":
-                bar.write(f"skipped {name}: {error}", file=sys.stderr)
                 yield Skipped(name, str(error).replace(f"{root}{os.sep}", ""))  # the same wherever the dataset lies
     if findings and on_bad_pair == "fail":
         more = [f"… and {len(findings) - LISTED} more"] if len(findings) > LISTED else []
         listing = "\n  ".join(findings[:LISTED] + more)
         raise InputError(f"{len(findings)} of {len(pairs)} pairs cannot be used: {REMEDY}:\n  {listing}")
+    for finding in findings:
+        print(f"skipped: {finding}", file=sys.stderr)
 
 
 def _record(

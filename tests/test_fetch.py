@@ -237,7 +237,7 @@ def test_what_is_missing_is_named(own_folder, tmp_path):
         run("folder", own_folder, tmp_path / "out")
     (own_folder / "labels/val/街 一.png").unlink()
     (own_folder / "classes.txt").write_text("ground\nsky\n")
-    with pytest.raises(InputError, match=r"no image has a label map: sought .*街 一\.jpg and .*labels/val/街 一\.png"):
+    with pytest.raises(InputError, match=r"no image has its label map: .*街 一\.jpg and .*labels/val/街 一\.png"):
         run("folder", own_folder, tmp_path / "out")
     assert not (tmp_path / "out/index.json").exists()
 

@@ -177,7 +177,7 @@ def test_each_kind_of_bad_pair_can_be_skipped(folder, capsys, case):
     assert reason.format(image="images/街 3.jpg", label="labels/街 3.png") in skipped.reason
     assert str(folder) not in skipped.reason
     told = capsys.readouterr().err
-    assert f"skipped 街 3: {folder}/" in told
+    assert f"\nskipped: {folder}/" in told
     assert reason.format(image=image, label=label) in told
 
 

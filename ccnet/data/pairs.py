@@ -58,7 +58,7 @@ def find_pairs(layout: Layout, root: Path, split: str) -> list[Pair]:
     ]
     if not any(key in images and key in labels for key in keys):
         sought = f"{pairs[0].image} and {pairs[0].label}"
-        raise InputError(f"{split} split: no image has a label map: sought {sought}, and so on for {len(pairs)} names")
+        raise InputError(f"{split} split: no image has its label map: sought, for one, {sought}")
     _refuse_repeated_names(pairs)
     return pairs
 

@@ -88,11 +88,11 @@ def test_a_split_without_one_whole_pair_is_refused(laid_out):
     layout, folder, expected = laid_out
     image, label, _ = expected["val"][0]
     (folder / "wrapped" / label).unlink()
-    with pytest.raises(InputError, match=f"no image has a label map: sought .*{re.escape(image)} and .*{label}"):
+    with pytest.raises(InputError, match=f"no image has its label map: .*{re.escape(image)} and .*{label}"):
         find_pairs(layout, folder / "wrapped", "val")
     touch(folder / "wrapped" / label)
     (folder / "wrapped" / image).unlink()
-    with pytest.raises(InputError, match=r"no images for the val split|no image has a label map"):
+    with pytest.raises(InputError, match=r"no images for the val split|no image has its label map"):
         find_pairs(layout, folder / "wrapped", "val")
 
 
