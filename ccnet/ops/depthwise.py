@@ -49,6 +49,6 @@ class DepthwiseConv(jt.nn.Conv):
         super().__init__(channels, channels, kernel_size, stride, padding, dilation, groups=channels, bias=bias)
 
     def execute(self, x: jt.Var) -> jt.Var:
-        if not kernel.applies(x, self.weight):
+        if not kernel.applies("depthwise", x, self.weight):
             return super().execute(x)
         return _Depthwise(self.stride[0], self.dilation[0])(x, self.weight, self.bias)

@@ -1,8 +1,9 @@
-"""The door to our own C++ kernels: where they apply, and how one is launched.
+"""The door to our own C++ and CUDA kernels: where they apply, and how one is launched.
 
-A kernel lives in a `.cc` file of this folder, in a namespace of the file's name. Jittor compiles it once for
-each statement that calls it and for the types and numbers of dimensions it is given, not for sizes: kernels
-read sizes (`in0_shape2`) and numbers such as a stride (`data["stride"]`) when they run.
+A kernel lives in a `.cc` file of this folder and, where a GPU gains by it, in a `.cu` file too, in a namespace of the
+file's name. Both have the same functions, so that one statement calls either. Jittor compiles it once for each such
+statement and for the types and numbers of dimensions it is given, not for sizes: kernels read sizes (`in0_shape2`) and
+numbers such as a stride (`data["stride"]`) when they run.
 """
 
 from collections.abc import Mapping, Sequence
@@ -14,14 +15,21 @@ from ccnet.runtime import jt
 FOLDER = Path(__file__).parent
 
 
-def applies(*variables: jt.Var) -> bool:
-    """Whether our kernels can take these: Jittor runs on the CPU, and every Var is float32."""
-    return not jt.flags.use_cuda and all(variable.dtype == "float32" for variable in variables)
+def on_cuda() -> bool:
+    """Whether Jittor computes on a GPU at this moment."""
+    return bool(jt.flags.use_cuda)
+
+
+def applies(source: str, *variables: jt.Var) -> bool:
+    """Whether kernel `source` can take these: all float32; or bfloat16, on CUDA. On CUDA it must have a `.cu` file."""
+    types = {"float32", "bfloat16"} if on_cuda() else {"float32"}
+    there = not on_cuda() or (FOLDER / f"{source}.cu").exists()
+    return there and all(str(variable.dtype) in types for variable in variables)
 
 
 @cache
-def _text(name: str) -> str:
-    return (FOLDER / f"{name}.cc").read_text(encoding="utf-8")
+def _text(file: str) -> str:
+    return (FOLDER / file).read_text(encoding="utf-8")
 
 
 def launch(
@@ -32,10 +40,11 @@ def launch(
     inputs: Sequence[jt.Var],
     data: Mapping[str, float] | None = None,
 ) -> tuple[jt.Var, ...]:
-    """Outputs of these shapes and dtypes, filled by the C++ statement `call` on `<source>.cc`.
+    """Outputs of these shapes and dtypes, filled by the C++ statement `call` on `<source>.cc`, or `.cu` on CUDA.
 
     `call` sees `in0_p, in0_shape0 …, out0_p, …` and `data["name"]` (double). Outputs arrive uninitialised.
     """
-    header = _text("kernel") + _text(source)
+    device, suffix = ("cuda", "cu") if on_cuda() else ("cpu", "cc")
+    code = {f"{device}_header": _text(f"kernel.{suffix}") + _text(f"{source}.{suffix}"), f"{device}_src": call}
     sizes = [[int(size) for size in shape] for shape in shapes]  # Jittor takes no integers of NumPy
-    return jt.code(sizes, list(dtypes), list(inputs), cpu_header=header, cpu_src=call, data=dict(data or {}))
+    return jt.code(sizes, list(dtypes), list(inputs), data=dict(data or {}), **code)
