@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 CORES ?= $(shell nproc)
 
-.PHONY: demo test check lock
+.PHONY: demo test check bench lock
 .DELETE_ON_ERROR:
 
 demo: .venv/run  ## the whole pipeline on the embedded dataset
@@ -18,6 +18,9 @@ check: .venv/dev  ## what a pull request must pass besides the tests
 	$(BIN)/mypy
 	$(BIN)/snakefmt --check Snakefile workflow
 	$(BIN)/snakemake --lint
+
+bench: .venv/dev  ## this project beside PyTorch on this machine; about half an hour
+	$(BIN)/ccnet bench
 
 lock:  ## pin every version that a fresh environment with the newest allowed ones has
 	$(PYTHON) -m venv --clear .venv/lock

@@ -210,6 +210,15 @@ def _report(command: _Command) -> None:
     command.add_argument("--out", type=Path, required=True, help="report.html to write")
 
 
+def _bench(command: _Command) -> None:
+    command.add_argument("--only", default="", metavar="PATTERN", help="cases with this in their names")
+    command.add_argument(
+        "--threads", type=int, nargs="+", default=[1, 2], metavar="N", help="of each side in turn (default: 1 2)"
+    )
+    command.add_argument("--repeats", type=int, default=7, help="runs of each side of a case (default: 7)")
+    command.add_argument("--out", type=Path, default=Path("results/bench.json"), help="(default: results/bench.json)")
+
+
 def _add_weights(command: _Command) -> None:
     command.add_argument("--weights", type=Path, dest="weights_file", required=True, metavar="W.safetensors")
 
@@ -263,5 +272,9 @@ VERBS: dict[str, tuple[str, Callable[[_Command], None], str]] = {
     "report": (
         "compare runs in one self-contained HTML page",
         _report, "--labels labels.json --shards val-*.h5 --runs RUN1 RUN2 --out report.html",
+    ),
+    "bench": (
+        "time this project beside PyTorch on this machine",
+        _bench, "--only van_tiny --threads 2",
     ),
 }  # fmt: skip

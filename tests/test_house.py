@@ -18,9 +18,11 @@ MODULES = {
 # `settings` is a verb by its `run`, and what a run is besides
 VERBS = {f"ccnet.{verb.replace('-', '_')}" for verb in cli.VERBS} - {"ccnet.settings"}
 COMPUTING = {
+    "ccnet.contenders.ours",
     "ccnet.runtime", "ccnet.predictor", "ccnet.weights", "ccnet.train", "ccnet.evaluate", "ccnet.segment",
     "ccnet.describe", "ccnet.import_weights", "ccnet.data.loader",
 }  # fmt: skip
+PYTORCH = {"ccnet.pytorch", "ccnet.contenders.theirs"}  # which the bench extra has
 NUMPY_OPS = {"ccnet.ops.__init__", "ccnet.ops.metrics", "ccnet.ops.schedule"}
 JITTOR_FREE = {
     name
@@ -68,9 +70,14 @@ def test_jittor_stays_behind_its_door(name):
 
 
 def test_jittor_free_modules_do_not_load_it():
-    code = f"import sys\nfor name in {sorted(JITTOR_FREE)}: __import__(name)\nprint(*sys.modules)"
+    code = f"import sys\nfor name in {sorted(JITTOR_FREE - PYTORCH)}: __import__(name)\nprint(*sys.modules)"
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
-    assert not {"jittor", "jittor_utils", "ccnet.runtime"} & set(loaded.stdout.split())
+    assert not {"jittor", "jittor_utils", "ccnet.runtime", "torch"} & set(loaded.stdout.split())
+
+
+@pytest.mark.parametrize("name", sorted(set(MODULES) - PYTORCH))
+def test_pytorch_is_what_the_benchmark_meets_and_nothing_else(name):
+    assert not {part for part in imports(name) if part.startswith("torch") or part in PYTORCH}
 
 
 @pytest.mark.parametrize("name", sorted(set(MODULES) - {"ccnet.runtime"}))
@@ -120,8 +127,8 @@ def test_rules_import_no_ccnet(path):
 
 def test_modules_have_their_tests_where_they_are_sought():
     """ccnet/data/labels.py -> tests/data/test_labels.py; a large subject may have more files, or share one."""
-    shared = {"ccnet.progress", "ccnet.__main__"}
+    shared = {"ccnet.progress", "ccnet.__main__", "ccnet.pytorch"}
     for name, path in MODULES.items():
         folder = ROOT / "tests" / path.parent.relative_to(ROOT / "ccnet")
         if path.name != "__init__.py" and name not in shared and not path.name.startswith("street_"):
-            assert (folder / f"test_{path.name}").exists() or folder.name == "models", name
+            assert (folder / f"test_{path.name}").exists() or folder.name in ("models", "contenders"), name

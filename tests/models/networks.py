@@ -37,7 +37,7 @@ def torch_twin(model, name: str, **options):
     """PyTorch's network of the same options with the weights of `model`, every one of which must find its place."""
     import torch
 
-    from tests.reference.torch_ccnet import CCNet
+    from ccnet.pytorch import CCNet
 
     options = DEFAULTS[BACKBONES[name] is VAN] | options
     twin = CCNet(name, CLASSES, HEAD_CHANNELS, **options).eval()

@@ -99,7 +99,7 @@ def training_step(model, x: np.ndarray, labels: np.ndarray) -> tuple[dict, dict]
 def torch_training_step(twin, x: np.ndarray, labels: np.ndarray) -> tuple[dict, dict]:
     import torch
 
-    from tests.reference.torch_ccnet import loss
+    from ccnet.pytorch import loss
 
     twin.train().zero_grad()
     loss(twin, torch.tensor(x), torch.tensor(labels)).backward()
@@ -119,7 +119,7 @@ def smooth(monkeypatch):
     functional = torch.nn.functional
     monkeypatch.setattr(jt.nn, "relu", jt.nn.gelu)
     monkeypatch.setattr(jt.nn.MaxPool2d, "execute", lambda _, x: jt.nn.avg_pool2d(x, 3, 2, 1))
-    monkeypatch.setattr("tests.reference.torch_ccnet.rectified", lambda x, *_: functional.gelu(x))
+    monkeypatch.setattr("ccnet.pytorch.rectified", lambda x, *_: functional.gelu(x))
     monkeypatch.setattr(torch.nn.MaxPool2d, "forward", lambda _, x: functional.avg_pool2d(x, 3, 2, 1))
 
 

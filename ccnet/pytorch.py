@@ -1,9 +1,8 @@
-"""The networks a second time, in PyTorch, from the papers' descriptions: what the tests hold `ccnet.models` to.
+"""The networks a second time, in PyTorch: what the tests hold `ccnet.models` to, and what `ccnet bench` times.
 
-He et al. (arXiv:1512.03385), Guo et al. (arXiv:2202.09741), Huang et al. (arXiv:1811.11721), Wang et al.
-(arXiv:1711.07971). Where there is a choice it computes otherwise than the package: criss-cross attention is a full
-non-local map with all but a pixel's row and column masked; strides and dilations come from closed forms. Only the
-names in the state dicts are shared.
+Written from the papers' descriptions, He et al. (arXiv:1512.03385), Guo et al. (arXiv:2202.09741), Huang et al.
+(arXiv:1811.11721), Wang et al. (arXiv:1711.07971), as one would who wants PyTorch to be fast: batched products over
+rows and columns, ReLU in place. Only the names in the state dicts are shared. PyTorch is no dependency of the package.
 """
 
 from itertools import pairwise
@@ -38,7 +37,8 @@ def conv(inputs: int, outputs: int, kernel: int, stride: int = 1, dilation: int 
 
 
 def rectified(x, negative_slope: float = 0.0):
-    return torch.where(x > 0, x, negative_slope * x)
+    """ReLU, leaky if `negative_slope` is not 0, in place of `x`."""
+    return F.leaky_relu(x, negative_slope, inplace=True) if negative_slope else F.relu(x, inplace=True)
 
 
 class Residual(nn.Module):
@@ -70,10 +70,13 @@ def add_normed(module: nn.Module, layers: list[nn.Conv2d]) -> int:
 
 
 def normed(module: nn.Module, number: int, x):
+    """`x` after convolution and batch norm of this number."""
     return module.get_submodule(f"bn{number}")(module.get_submodule(f"conv{number}")(x))
 
 
 class ResNet(nn.Module):
+    """Image -> the outputs of the four stages."""
+
     def __init__(self, name: str, output_stride=8, deep_stem=True, multi_grid=False, contract_dilation=True,
                  ceil_mode=False):  # fmt: skip
         super().__init__()
@@ -110,7 +113,7 @@ class LargeKernelAttention(nn.Module):
         self.conv1 = conv(channels, channels, 1, bias=True)
 
     def forward(self, x):
-        return torch.mul(nn.Sequential(self.conv0, self.conv_spatial, self.conv1)(x), x)
+        return self.conv1(self.conv_spatial(self.conv0(x))) * x
 
 
 class SpatialAttention(nn.Module):
@@ -140,6 +143,8 @@ class FeedForward(nn.Module):
 
 
 class VanBlock(nn.Module):
+    """Spatial attention and feed-forward, each behind a batch norm, scaled by channel, around it the identity."""
+
     def __init__(self, channels: int, ratio: int, dilation: int):
         super().__init__()
         self.norm1, self.attn = nn.BatchNorm2d(channels), SpatialAttention(channels, dilation)
@@ -148,8 +153,8 @@ class VanBlock(nn.Module):
         self.layer_scale_2 = nn.Parameter(torch.full((channels,), 0.01))
 
     def forward(self, x):
-        x = torch.einsum("c,bchw->bchw", self.layer_scale_1, self.attn(self.norm1(x))) + x
-        return torch.einsum("c,bchw->bchw", self.layer_scale_2, self.mlp(self.norm2(x))) + x
+        x = torch.addcmul(x, self.layer_scale_1[:, None, None], self.attn(self.norm1(x)))
+        return torch.addcmul(x, self.layer_scale_2[:, None, None], self.mlp(self.norm2(x)))
 
 
 class VAN(nn.Module):
@@ -164,17 +169,15 @@ class VAN(nn.Module):
             embed = conv(inputs, channels, 3, stride, first, True) if i else conv(3, channels, 7, 4, bias=True)
             blocks = [VanBlock(channels, (8, 8, 4, 4)[i], rest) for _ in range(depths[i])]
             self.add_module(f"patch_embed{number}", nn.ModuleDict({"proj": embed, "norm": nn.BatchNorm2d(channels)}))
-            self.add_module(f"block{number}", nn.ModuleList(blocks))
+            self.add_module(f"block{number}", nn.Sequential(*blocks))
             self.add_module(f"norm{number}", nn.LayerNorm(channels, eps=1e-6))
             inputs = channels
 
     def forward(self, x):
         levels = []
         for number in range(1, 5):
-            embed = self.get_submodule(f"patch_embed{number}")
-            x = embed["norm"](embed["proj"](x))
-            for block in self.get_submodule(f"block{number}"):
-                x = block(x)
+            for part in (f"patch_embed{number}.proj", f"patch_embed{number}.norm", f"block{number}"):
+                x = self.get_submodule(part)(x)
             x = self.get_submodule(f"norm{number}")(x.movedim(1, -1)).movedim(-1, 1)
             levels.append(x)
         return levels
@@ -185,27 +188,39 @@ class PixelAttention(nn.Module):
 
     def __init__(self, channels: int, criss_cross: bool):
         super().__init__()
-        self.query_conv = conv(channels, channels // 8, 1, bias=True)
-        self.key_conv = conv(channels, channels // 8, 1, bias=True)
+        self.query_conv = conv(channels, max(channels // 8, 1), 1, bias=True)
+        self.key_conv = conv(channels, max(channels // 8, 1), 1, bias=True)
         self.value_conv = conv(channels, channels, 1, bias=True)
         self.gamma = nn.Parameter(torch.zeros(1))
-        self.criss_cross = criss_cross
+        self.gather = criss_cross_context if criss_cross else non_local_context
 
     def forward(self, x):
-        height, width = x.shape[2:]
-        query, key, value = (c(x).flatten(2) for c in (self.query_conv, self.key_conv, self.value_conv))
-        scores = torch.einsum("bcp,bcq->bpq", query, key)
-        if self.criss_cross:
-            row, column = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
-            row, column = row.flatten(), column.flatten()
-            seen = (row[:, None] == row) | (column[:, None] == column)
-            assert (seen.sum(1) == height + width - 1).all()
-            scores = scores.masked_fill(~seen, -torch.inf)
-        context = torch.einsum("bpq,bcq->bcp", scores.softmax(-1), value)
-        return self.gamma * context.reshape(x.shape) + x
+        return torch.addcmul(x, self.gamma, self.gather(self.query_conv(x), self.key_conv(x), self.value_conv(x)))
+
+
+def criss_cross_context(query, key, value):
+    """The official mathematics: products over columns and over rows, one softmax over the H + W - 1 positions."""
+    height = query.shape[2]
+    (query_c, query_r), (key_c, key_r), (value_c, value_r) = (
+        (t.permute(0, 3, 2, 1), t.permute(0, 2, 3, 1))
+        for t in (query, key, value)  # (B, W, H, C) and (B, H, W, C)
+    )
+    of_columns = query_c @ key_c.mT
+    of_columns.diagonal(dim1=2, dim2=3).fill_(-torch.inf)  # the pixel itself counts once, in its row
+    attention = torch.cat((of_columns.transpose(1, 2), query_r @ key_r.mT), 3).softmax(3)
+    from_columns = attention[..., :height].transpose(1, 2) @ value_c
+    return from_columns.permute(0, 3, 2, 1) + (attention[..., height:] @ value_r).permute(0, 3, 1, 2)
+
+
+def non_local_context(query, key, value):
+    """One softmax over all H·W positions."""
+    attention = (query.flatten(2).mT @ key.flatten(2)).softmax(2)
+    return (value.flatten(2) @ attention.mT).reshape(value.shape)
 
 
 class ConvNorm(nn.Module):
+    """3×3 convolution, batch norm, ReLU."""
+
     def __init__(self, inputs: int, outputs: int, negative_slope: float):
         super().__init__()
         self.conv, self.norm, self.negative_slope = conv(inputs, outputs, 3), nn.BatchNorm2d(outputs), negative_slope
@@ -234,11 +249,15 @@ class Head(nn.Module):
 
 
 def classifier(inputs: int, classes: int) -> nn.ModuleDict:
+    """A 1×1 convolution to scores."""
     return nn.ModuleDict({"conv": conv(inputs, classes, 1, bias=True)})
 
 
 class CCNet(nn.Module):
-    """Returns (logits, auxiliary logits, embedding or None), the logits at the image's size; without dropout."""
+    """Returns (logits, auxiliary logits, embedding), the logits at the image's size; without dropout.
+
+    The second is None in eval mode, the third without an embedding.
+    """
 
     def __init__(self, name: str, classes: int, head_channels: int, recurrence=2, head="rcca", fusion=False,
                  align_corners=False, negative_slope=0.0, embedding=0, **backbone):  # fmt: skip
@@ -263,9 +282,11 @@ class CCNet(nn.Module):
         levels = self.backbone(image)
         fused = torch.cat([like(level, levels[1]) for level in levels[1:]], 1) if self.fusion else levels[3]
         features = self.head(fused)
-        auxiliary = self.auxiliary["classifier"]["conv"](self.auxiliary["conv"](levels[2]))
-        embedding = self.embedding(features) if hasattr(self, "embedding") else None
-        return like(self.classifier["conv"](features), image), like(auxiliary, image), embedding
+        logits = like(self.classifier["conv"](features), image)
+        if not self.training:
+            return logits, None, None
+        auxiliary = self.auxiliary.get_submodule("classifier.conv")(self.auxiliary["conv"](levels[2]))
+        return logits, like(auxiliary, image), self.embedding(features) if hasattr(self, "embedding") else None
 
 
 def loss(model: CCNet, image, labels):

@@ -1,0 +1,110 @@
+"""This project's side: every case on Jittor."""
+
+import itertools
+from contextlib import closing
+from pathlib import Path
+
+from ccnet import cli, runtime, weights
+from ccnet.contenders.inputs import BLIND, CLASSES, DEVICE, PALETTE, SETTINGS, SGD, STEPS, Work, drawn, noise, targets
+from ccnet.data.loader import Batches
+from ccnet.data.shards import ShardReader
+from ccnet.models import build, build_from_settings
+from ccnet.models.ccnet import ATTENTION
+from ccnet.ops import flops
+from ccnet.ops.losses import cross_entropy
+from ccnet.runtime import jt
+
+
+class Contender:
+    """This project, on Jittor. A method a kind of case, which returns its `Work`; `flops` of a run, where known."""
+
+    flops: int | None = None
+
+    def __init__(self, variant: str, threads: int):
+        runtime.select(DEVICE)
+
+    def _computed(self, *values) -> tuple:
+        jt.sync_all(True)
+        return values
+
+    def _filled(self, module):
+        for name, value in module.state_dict().items():
+            value.assign(jt.array(drawn(name, tuple(value.shape))))
+        self._computed()
+        return module
+
+    def _network(self, name: str, shape: tuple[int, ...], training: bool):
+        model = build(name, CLASSES, dropout=0.0)
+        model.train() if training else model.eval()
+        self.flops = sum(flops.count(model, shape).values()) * (3 if training else 1)
+        return self._filled(model)
+
+    def matmul(self, size: int) -> Work:
+        a, b = map(jt.array, noise(2, size, size))
+        self.flops = 2 * size**3
+        return lambda: self._computed(jt.matmul(a, b))
+
+    def attention(self, block: str, channels: int, height: int, width: int, backward: bool) -> Work:
+        module = ATTENTION[block](channels)
+        self.flops = sum(flops.count(module, (1, channels, height, width)).values()) * (3 if backward else 1)
+        self._filled(module)
+        x, dy = (jt.array(noise(1, channels, height, width)) for _ in range(2))
+
+        def forward():
+            with jt.no_grad():
+                return self._computed(module(x))
+
+        wanted = [x, *(value for name, value in sorted(module.named_parameters()) if name != BLIND)]
+
+        def both():
+            y = module(x)
+            return self._computed(y, *jt.grad((y * dy).sum(), wanted))
+
+        return both if backward else forward
+
+    def inference(self, network: str, size: int) -> Work:
+        model, x = self._network(network, (1, 3, size, size), False), jt.array(noise(1, 3, size, size))
+
+        def forward():
+            with jt.no_grad():
+                return self._computed(model(x))
+
+        return forward
+
+    def training(self, network: str, size: int, batch: int) -> Work:
+        model = self._network(network, (batch, 3, size, size), True)
+        x, y = jt.array(noise(batch, 3, size, size)), jt.array(targets(batch, size))
+        optimizer = jt.optim.SGD([p for p in model.parameters() if not p.is_stop_grad()], **SGD)
+
+        def step():
+            logits, auxiliary = model(x)
+            loss = cross_entropy(logits, y) + 0.4 * cross_entropy(auxiliary, y)
+            optimizer.step(loss)
+            return self._computed(loss)
+
+        return step
+
+    def loader(self, workers: int, folder: str) -> Work:
+        reader = ShardReader([f"{folder}/train.h5"])
+
+        def epoch():
+            batches = Batches(reader, SETTINGS.data, seed=0, first_step=0, steps=STEPS, workers=workers)
+            with closing(iter(batches)) as loaded:
+                for batch in loaded:
+                    self._computed(*batch)
+            return batch
+
+        return epoch
+
+    def segment(self, folder: str) -> Work:
+        file, numbers = Path(folder, "weights.safetensors"), itertools.count()
+        model = self._filled(build_from_settings(SETTINGS, CLASSES))
+        weights.save(file, model, SETTINGS, [f"class {k}" for k in range(CLASSES)], [list(c) for c in PALETTE])
+
+        def command():
+            out = f"{folder}/ccnet/{next(numbers)}"
+            if cli.main(["segment", f"{folder}/photos", "--weights", str(file), "--out", out, "--device", DEVICE]):
+                raise SystemExit(1)
+            return [Path(out)]
+
+        return command

@@ -1,0 +1,132 @@
+"""PyTorch's side: every case as one would write it who wants PyTorch to be fast."""
+
+import itertools
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image, ImageOps
+from torch.utils.data import DataLoader, Dataset
+
+from ccnet import pytorch
+from ccnet.contenders.inputs import BLIND, CLASSES, DEVICE, PALETTE, SETTINGS, SGD, STEPS, Work, drawn, noise, targets
+from ccnet.data import labels
+from ccnet.data.augment import augment
+from ccnet.data.shards import ShardReader
+
+# as in `ccnet.ops.normalise`, which loads Jittor
+MEAN, STD = (torch.tensor(v, device=DEVICE).view(3, 1, 1) for v in ([123.675, 116.28, 103.53], [58.395, 57.12, 57.375]))
+
+
+class Contender:
+    """PyTorch, with the same weights; `variant` "channels_last", or "files" of a loader that has no shards."""
+
+    flops: int | None = None
+
+    def __init__(self, variant: str, threads: int):
+        torch.set_num_threads(threads)
+        self.variant = variant
+        self.layout = torch.channels_last if variant == "channels_last" else torch.contiguous_format
+
+    def _tensor(self, array: np.ndarray):
+        return torch.from_numpy(array).to(DEVICE, memory_format=self.layout)
+
+    def _filled(self, module):
+        own = {n: tuple(v.shape) for n, v in module.state_dict().items() if not n.endswith("num_batches_tracked")}
+        module.load_state_dict({n: torch.from_numpy(drawn(n, s)) for n, s in own.items()}, strict=False)
+        return module.to(DEVICE, memory_format=self.layout)
+
+    def _network(self, name: str):
+        van = name in pytorch.VANS
+        channels = pytorch.VANS[name][3] // 2 if van else (128 if name in ("resnet18", "resnet34") else 512)
+        return pytorch.CCNet(name, CLASSES, channels, output_stride=32 if van else 8, fusion=van)
+
+    def matmul(self, size: int) -> Work:
+        a, b = map(torch.from_numpy, noise(2, size, size))
+        return torch.inference_mode()(lambda: [a @ b])
+
+    def attention(self, block: str, channels: int, height: int, width: int, backward: bool) -> Work:
+        module = self._filled(pytorch.PixelAttention(channels, block == "rcca"))
+        x, dy = (self._tensor(noise(1, channels, height, width)) for _ in range(2))
+
+        x.requires_grad_(backward)
+        wanted = [x, *(value for name, value in sorted(module.named_parameters()) if name != BLIND)]
+
+        def both():
+            y = module(x)
+            return [y.detach(), *torch.autograd.grad((y * dy).sum(), wanted)]
+
+        return both if backward else torch.inference_mode()(lambda: [module(x)])
+
+    def inference(self, network: str, size: int) -> Work:
+        model, x = self._filled(self._network(network)).eval(), self._tensor(noise(1, 3, size, size))
+        return torch.inference_mode()(lambda: [model(x)[0]])
+
+    def training(self, network: str, size: int, batch: int) -> Work:
+        model = self._filled(self._network(network)).train()
+        x, y = self._tensor(noise(batch, 3, size, size)), torch.from_numpy(targets(batch, size)).long().to(DEVICE)
+        optimizer = torch.optim.SGD(model.parameters(), **SGD)
+
+        def step():
+            optimizer.zero_grad()
+            value = pytorch.loss(model, x, y)
+            value.backward()
+            optimizer.step()
+            return [value.detach()]
+
+        return step
+
+    def loader(self, workers: int, folder: str) -> Work:
+        data = SETTINGS.data
+        dataset = _Crops(folder, files=self.variant == "files", count=STEPS * data.batch_size)
+
+        def epoch():
+            for batch in DataLoader(dataset, data.batch_size, num_workers=workers):
+                last = batch
+            return last
+
+        return epoch
+
+    def segment(self, folder: str) -> Work:
+        name, numbers = SETTINGS.model.backbone, itertools.count()
+        torch.save(self._filled(self._network(name)).state_dict(), f"{folder}/{self.variant}.pth")
+
+        def loop():
+            model = self._network(name).eval()
+            model.load_state_dict(torch.load(f"{folder}/{self.variant}.pth"))
+            model.to(DEVICE, memory_format=self.layout)
+            out = Path(folder, f"PyTorch{self.variant}", str(next(numbers)))
+            for file in sorted(Path(folder, "photos").iterdir()):
+                self._segment(model, file, out / file.stem)
+            return [out]
+
+        return torch.inference_mode()(loop)
+
+    def _segment(self, model, file: Path, out: Path) -> None:
+        image = ImageOps.exif_transpose(Image.open(file)).convert("RGB")
+        x = (torch.from_numpy(np.array(image)).to(DEVICE).permute(2, 0, 1)[None] - MEAN) / STD
+        label = model(x.contiguous(memory_format=self.layout))[0].argmax(1)[0].byte().cpu().numpy()
+        labels.save_palette_png(out.with_suffix(".png"), label, PALETTE)
+        overlay = Image.blend(image, Image.fromarray(labels.colourise(label, PALETTE)), 0.5)
+        overlay.save(f"{out}_overlay.jpg", "JPEG", quality=90)
+
+
+class _Crops(Dataset):
+    """The crops that `ccnet.data.loader` makes, in its order, as a dataset for PyTorch's DataLoader."""
+
+    def __init__(self, folder: str, files: bool, count: int):
+        self.reader, self.files, self.count = ShardReader([f"{folder}/train.h5"]), files, count
+        self.folder = Path(folder)
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __getitem__(self, position: int) -> tuple[np.ndarray, np.ndarray]:
+        epoch, place = divmod(position, len(self.reader))
+        number = int(np.random.default_rng((0, epoch, 0x5EED)).permutation(len(self.reader))[place])
+        pair = self._decoded(self.reader.names[number]) if self.files else self.reader[number]
+        return augment(*pair, SETTINGS.data, np.random.default_rng((0, position)))
+
+    def _decoded(self, name: str) -> tuple[np.ndarray, np.ndarray]:
+        files = self.folder / "photos" / f"{name}.jpg", self.folder / "labels" / f"{name}.png"
+        return np.asarray(Image.open(files[0])), np.asarray(Image.open(files[1]))
