@@ -219,6 +219,16 @@ def _bench(command: _Command) -> None:
     command.add_argument("--out", type=Path, default=Path("results/bench.json"), help="(default: results/bench.json)")
 
 
+def _doctor(command: _Command) -> None:
+    command.add_argument("--fix", action="store_true", help="prepare the CUDA toolkit that is here for Jittor")
+    command.add_argument("--json", dest="as_json", action="store_true", help="print JSON, for a bug report")
+
+
+def _warmup(command: _Command) -> None:
+    command.add_argument("runs", type=Path, nargs="+", metavar="RUN", help="folders of runs, with their settings.json")
+    _add_device(command)
+
+
 def _add_weights(command: _Command) -> None:
     command.add_argument("--weights", type=Path, dest="weights_file", required=True, metavar="W.safetensors")
 
@@ -272,6 +282,14 @@ VERBS: dict[str, tuple[str, Callable[[_Command], None], str]] = {
     "report": (
         "compare runs in one self-contained HTML page",
         _report, "--labels labels.json --shards val-*.h5 --runs RUN1 RUN2 --out report.html",
+    ),
+    "doctor": (
+        "say what this machine lacks for ccnet, and how to get it",
+        _doctor, "--fix",
+    ),
+    "warmup": (
+        "compile all that runs need, so that no GPU waits for a compiler",
+        _warmup, "results/streets/van_tiny",
     ),
     "bench": (
         "time this project beside PyTorch on this machine",

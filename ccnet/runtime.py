@@ -1,13 +1,11 @@
 """The one door to Jittor: `from ccnet.runtime import jt`; everybody else imports Jittor after this module.
 
 Jittor decides while it is imported whether to compile itself for CUDA, and crashes where nvcc is present but CUDA is
-not complete. So the decision is made here, before the import: a GPU build where everything it needs answers, else a
-CPU build (`nvcc_path=""`), and `select` says in one line which it is.
+not complete. So the decision is made here, before the import: a GPU build where everything it needs answers and
+`ccnet doctor --fix` has prepared it, else a CPU build (`nvcc_path=""`), and `select` says in one line which it is.
 """
 
 import atexit
-import ctypes
-import ctypes.util
 import os
 import shutil
 import signal
@@ -19,29 +17,39 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from ccnet import InputError
+from ccnet import InputError, cuda
 from ccnet.progress import progress
+from ccnet.toolkit import cache_home, find_toolkit, read_toolkit
 
 OBJECT_FILES = 150  # about what a CPU build of Jittor 1.3.11 compiles
 
 
 def cuda_problem() -> str | None:
-    """Why Jittor cannot be built for CUDA on this machine, in a few words; None where it can."""
-    compiler = os.environ.get("nvcc_path", shutil.which("nvcc"))
-    if compiler is None:
-        return "no nvcc on PATH"
-    if not shutil.which(compiler):
-        return f"nvcc_path={compiler} names no program"
-    try:
-        driver = ctypes.CDLL("libcuda.so.1")
-    except OSError:
-        return f"nvcc is here ({compiler}), but no NVIDIA driver (libcuda.so.1)"
-    count = ctypes.c_int(0)
-    if driver.cuInit(0) or driver.cuDeviceGetCount(ctypes.byref(count)) or not count.value:
-        return "an NVIDIA driver is here, but no GPU answers"
-    if not any(map(ctypes.util.find_library, ("cudnn", "cudnn_graph"))):
-        return "a GPU answers, but cuDNN is not installed (libcudnn.so)"
+    """Why Jittor cannot be built for CUDA here, in one line; None where it can, and then `nvcc_path` names its nvcc."""
+    named = os.environ.get("nvcc_path")
+    chosen = named and shutil.which(named)
+    if named is not None and not chosen:
+        return f"nvcc_path={named} names no program"
+    driver = cuda.find_driver()
+    if driver is None:
+        return "no NVIDIA driver (libcuda.so.1)"
+    toolkit = read_toolkit(Path(chosen).resolve().parents[1]) if chosen else find_toolkit()
+    problems = cuda.problems(driver, toolkit)
+    if chosen:  # the user's word for it that Jittor can build with this one
+        problems = {subject: problem for subject, problem in problems.items() if subject in ("driver", "GPU")}
+    for problem in problems.values():
+        return f"{problem.text}: {problem.remedy}"
+    if toolkit and not chosen:
+        _use(toolkit.tree)
     return None
+
+
+def _use(tree: Path) -> None:
+    os.environ["nvcc_path"] = str(tree / "bin" / "nvcc")
+    for name in ("use_cutt", "use_cutlass", "use_nccl"):  # not needed, and downloaded or not made for CUDA 13
+        os.environ.setdefault(name, "0")
+    os.environ.setdefault("FIX_TORCH_ERROR", "0")  # Jittor would import torch, and with it another CUDA
+    sys.modules.setdefault("cupy", None)  # type: ignore[arg-type] # likewise
 
 
 @contextmanager
@@ -59,7 +67,7 @@ def _watch_compilation(finished: threading.Event) -> None:
     start = time.time()
     if finished.wait(8):
         return
-    cache = Path(os.environ.get("JITTOR_HOME", Path.home())) / ".cache" / "jittor"
+    cache = cache_home() / "jittor"
     with progress(total=OBJECT_FILES, desc="compiling Jittor for this machine, once", unit="file") as bar:
         while not finished.wait(1):
             made = sum(file.stat().st_mtime > start for file in cache.glob("jt*/**/obj_files/*.o"))

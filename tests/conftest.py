@@ -12,6 +12,14 @@ settings.register_profile("ccnet", deadline=None, max_examples=40, derandomize=T
 settings.load_profile("ccnet")
 
 
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    if item.get_closest_marker("gpu"):
+        from ccnet import runtime
+
+        if runtime.PROBLEM:
+            pytest.skip(runtime.PROBLEM)
+
+
 @pytest.fixture(scope="session")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> tiny.Trained:
     """The tiny network of `tests.tiny`, trained once for all tests; for looking only."""

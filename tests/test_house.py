@@ -20,7 +20,7 @@ VERBS = {f"ccnet.{verb.replace('-', '_')}" for verb in cli.VERBS} - {"ccnet.sett
 COMPUTING = {
     "ccnet.contenders.ours",
     "ccnet.runtime", "ccnet.predictor", "ccnet.weights", "ccnet.train", "ccnet.evaluate", "ccnet.segment",
-    "ccnet.describe", "ccnet.import_weights", "ccnet.data.loader",
+    "ccnet.describe", "ccnet.import_weights", "ccnet.data.loader", "ccnet.convolution",
 }  # fmt: skip
 PYTORCH = {"ccnet.pytorch", "ccnet.contenders.theirs"}  # which the bench extra has
 NUMPY_OPS = {"ccnet.ops.__init__", "ccnet.ops.metrics", "ccnet.ops.schedule"}

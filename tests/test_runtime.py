@@ -1,47 +1,37 @@
-import ctypes
-import ctypes.util
 import os
 import random
 import shutil
 import signal
 import subprocess
 import sys
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from ccnet import InputError, runtime
+from ccnet.cuda import Driver, Gpu
 from ccnet.runtime import jt
+from ccnet.toolkit import Toolkit
 
-
-class Driver:
-    """libcuda with a given number of GPUs; `broken` is what cuInit returns."""
-
-    def __init__(self, count: int, broken: int = 0):
-        self.count, self.broken = count, broken
-
-    def cuInit(self, flags: int) -> int:  # noqa: N802 (NVIDIA's name)
-        return self.broken
-
-    def cuDeviceGetCount(self, count) -> int:  # noqa: N802
-        count._obj.value = self.count
-        return 0
+TOOLKIT = Toolkit(Path("/cuda"), 13000, "9.19.1", (), {})
+DRIVER = Driver(13000, (Gpu("NVIDIA H200", 90),))
 
 
 @pytest.fixture
-def machine(monkeypatch):
-    """machine(nvcc=…, driver=…, cudnn=…) pretends to be that machine."""
+def machine(monkeypatch, tmp_path):
+    """machine(driver, toolkit) pretends to be that machine; what is decided there changes nothing here."""
 
-    def pretend(nvcc: str | None = "/cuda/bin/nvcc", driver: Driver | None = None, cudnn: str | None = None):
-        def load(name):
-            if driver is None:
-                raise OSError(f"{name}: cannot open shared object file")
-            return driver
-
-        monkeypatch.delenv("nvcc_path", raising=False)
-        monkeypatch.setattr(runtime.shutil, "which", lambda name: nvcc if name in ("nvcc", nvcc) else None)
-        monkeypatch.setattr(ctypes, "CDLL", load)
-        monkeypatch.setattr(ctypes.util, "find_library", lambda name: cudnn if name == "cudnn" else None)
+    def pretend(driver: Driver | None = DRIVER, toolkit: Toolkit | None = TOOLKIT, prepared: bool = True):
+        monkeypatch.setattr(runtime.os, "environ", {"PATH": os.environ["PATH"]})
+        monkeypatch.setattr(runtime.sys, "modules", dict(sys.modules))
+        monkeypatch.setattr(runtime.cuda, "find_driver", lambda: driver)
+        monkeypatch.setattr(runtime, "find_toolkit", lambda: toolkit)
+        monkeypatch.setattr(Toolkit, "tree", tmp_path / "tree")
+        (tmp_path / "tree" / "bin").mkdir(parents=True)
+        if not prepared:
+            monkeypatch.setattr(Toolkit, "tree", tmp_path / "not yet")
 
     return pretend
 
@@ -49,41 +39,53 @@ def machine(monkeypatch):
 @pytest.mark.parametrize(
     ("parts", "problem"),
     [
-        ({"nvcc": None}, "no nvcc on PATH"),
-        ({}, "nvcc is here (/cuda/bin/nvcc), but no NVIDIA driver (libcuda.so.1)"),
-        ({"driver": Driver(0)}, "an NVIDIA driver is here, but no GPU answers"),
-        ({"driver": Driver(1, broken=100)}, "an NVIDIA driver is here, but no GPU answers"),
-        ({"driver": Driver(1)}, "a GPU answers, but cuDNN is not installed (libcudnn.so)"),
-        ({"driver": Driver(2), "cudnn": "libcudnn.so.8"}, None),
+        ({"driver": None}, "no NVIDIA driver (libcuda.so.1)"),
+        ({"driver": Driver(13000, (), 100)}, "an NVIDIA driver is here, but no GPU answers (error 100): look at "),
+        ({"toolkit": None}, "no CUDA toolkit"),
+        ({"toolkit": replace(TOOLKIT, cudnn="")}, "no cuDNN for CUDA 13: in ccnet's folder: pip install"),
+        ({"driver": Driver(12040, DRIVER.gpus)}, "the driver runs CUDA 12.4 at most"),
+        ({"prepared": False}, "CUDA 13.0 in /cuda is not yet prepared for Jittor: ccnet doctor --fix"),
     ],
 )
 def test_what_is_missing_for_cuda(machine, parts, problem):
     machine(**parts)
-    assert runtime.cuda_problem() == problem
+    assert runtime.cuda_problem().startswith(problem)
+    assert "nvcc_path" not in os.environ
 
 
-def test_a_chosen_nvcc_is_the_one_that_counts(machine, monkeypatch):
-    machine(nvcc="/mine/nvcc", driver=Driver(1), cudnn="libcudnn.so.8")
-    monkeypatch.setenv("nvcc_path", "/mine/nvcc")
+def test_a_prepared_toolkit_is_used(machine, tmp_path):
+    machine()
     assert runtime.cuda_problem() is None
-    for chosen in ("", "/gone/nvcc"):  # the empty one is Jittor's way to ask for the CPU
-        monkeypatch.setenv("nvcc_path", chosen)
-        assert runtime.cuda_problem() == f"nvcc_path={chosen} names no program"
+    assert os.environ["nvcc_path"] == str(tmp_path / "tree" / "bin" / "nvcc")
+    assert os.environ["use_cutlass"] == "0"  # it would be downloaded
 
 
-@pytest.mark.parametrize(("device", "reason"), [("cpu", ""), ("auto", " (no nvcc on PATH)")])
+def test_a_chosen_nvcc_is_the_one_that_counts(machine, tmp_path):
+    machine(toolkit=None)
+    chosen = tmp_path / "bin" / "nvcc"
+    chosen.parent.mkdir()
+    chosen.touch(0o755)
+    os.environ["nvcc_path"] = str(chosen)
+    assert runtime.cuda_problem() is None
+    assert os.environ["nvcc_path"] == str(chosen)
+    for wrong in ("", "/gone/nvcc"):  # the empty one is Jittor's way to ask for the CPU
+        os.environ["nvcc_path"] = wrong
+        assert runtime.cuda_problem() == f"nvcc_path={wrong} names no program"
+
+
+@pytest.mark.parametrize(("device", "reason"), [("cpu", ""), ("auto", " (no NVIDIA driver)")])
 def test_the_device_is_said_in_one_line(device, reason, monkeypatch, capfd):
-    monkeypatch.setattr(runtime, "PROBLEM", "no nvcc on PATH")
+    monkeypatch.setattr(runtime, "PROBLEM", "no NVIDIA driver")
     monkeypatch.setattr(jt, "has_cuda", 0)
     assert runtime.select(device) == "cpu"
     assert capfd.readouterr().err == f"ccnet: computing on cpu{reason}\n"
 
 
 def test_cuda_without_cuda_is_refused(monkeypatch):
-    monkeypatch.setattr(runtime, "PROBLEM", "no nvcc on PATH")
+    monkeypatch.setattr(runtime, "PROBLEM", "no NVIDIA driver")
     monkeypatch.setattr(jt, "has_cuda", 0)
     with pytest.raises(
-        InputError, match=r"^device: 'cuda' is not possible here: no nvcc on PATH; use 'auto' or 'cpu'$"
+        InputError, match=r"^device: 'cuda' is not possible here: no NVIDIA driver; use 'auto' or 'cpu'$"
     ):
         runtime.select("cuda")
 
