@@ -28,7 +28,6 @@ from ccnet.progress import progress
 OURS = "ccnet"
 LAYOUTS = ("PyTorch", "PyTorch channels_last")
 PHOTOS, SIZE = 24, (480, 360)  # what the loader and `ccnet segment` are timed on: as large as CamVid's
-PEAK = "matrix product 2048²"
 
 
 @dataclass(frozen=True)
@@ -46,6 +45,9 @@ class Case:
     images: int = 0  # a run has
 
 
+PRODUCT = Case("matrix product 2048²", "matmul", {"size": 2048}, rivals=("PyTorch",))  # the machine's peak
+
+
 def _attention(height: int, width: int, backward: bool, block: str = "rcca", **targets: float) -> Case:
     options = {"block": block, "channels": 512, "height": height, "width": width, "backward": backward}
     title = "criss-cross" if block == "rcca" else "non-local"
@@ -53,7 +55,6 @@ def _attention(height: int, width: int, backward: bool, block: str = "rcca", **t
 
 
 CASES = [
-    Case(PEAK, "matmul", {"size": 2048}, rivals=("PyTorch",)),
     *(_attention(*size, backward) for size in ((65, 65), (128, 128), (256, 128)) for backward in (False, True)),
     _attention(97, 97, False, time=0.45, memory=0.8, floor=1.6),
     _attention(97, 97, True, time=0.70, memory=0.8, floor=1.6),
@@ -92,9 +93,13 @@ def run(*, out: Path, only: str = "", threads: tuple[int, ...] = (1, 2), repeats
     """
     if importlib.util.find_spec("torch") is None:
         raise InputError("bench compares with PyTorch, and it is not installed: pip install -e '.[bench]'")
-    chosen = [case for case in CASES if only in case.name or case.name == PEAK]
-    if len(chosen) == 1 and only not in PEAK:
+    if repeats < 1 or min(threads) < 1:
+        raise InputError(f"--repeats {repeats}, --threads {' '.join(map(str, threads))}: both must be 1 or more")
+    chosen = [case for case in CASES if only in case.name]
+    if not chosen:
         raise InputError(f"--only {only}: no case has this in its name; there are {', '.join(c.name for c in CASES)}")
+    if not all(case.images for case in chosen):  # the others have a floor
+        chosen.insert(0, PRODUCT)
     # its workers are processes, with whatever threads the network has
     jobs = [(case, n) for n in threads for case in chosen if case.kind != "loader" or n == threads[0]]
     rows: list[dict] = []
@@ -210,7 +215,7 @@ def difference(actual: list[np.ndarray], expected: list[np.ndarray]) -> float:
 def peak(rows: list[dict], threads: int) -> float | None:
     """FLOP/s of the fastest matrix product that either side did with so many threads."""
     for row in rows:
-        if row["case"] == PEAK and row["threads"] == threads:
+        if row["case"] == PRODUCT.name and row["threads"] == threads:
             return row["flops"] / min(min(side["seconds"]) for side in row["sides"].values())
     return None
 

@@ -78,23 +78,33 @@ def test_without_pytorch_the_remedy_is_named(monkeypatch, capsys):
     ]
 
 
-def test_a_pattern_that_fits_nothing_is_refused(tmp_path, capsys):
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--only", "resnet19"], "--only resnet19: no case"),
+        (["--repeats", "0"], "--repeats 0"),
+        (["--threads", "2", "0"], "--threads 2 0"),
+    ],
+    ids=str,
+)
+def test_what_cannot_be_timed_is_refused(options, said, tmp_path, capsys):
     pytest.importorskip("torch", reason="PyTorch is the other side: pip install -e '.[bench]'")
-    assert cli.main(["bench", "--only", "resnet19", "--out", str(tmp_path / "bench.json")]) == 1
-    assert "--only resnet19: no case" in capsys.readouterr().err
+    assert cli.main(["bench", *options, "--out", str(tmp_path / "bench.json")]) == 1
+    assert said in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_case_from_end_to_end(tmp_path, monkeypatch, capsys):
     pytest.importorskip("torch", reason="PyTorch is the other side: pip install -e '.[bench]'")
     options = {"block": "rcca", "channels": 16, "height": 9, "width": 5, "backward": True}
-    product = bench.Case(bench.PEAK, "matmul", {"size": 16}, rivals=("PyTorch",))
-    monkeypatch.setattr(bench, "CASES", [product, bench.Case("criss-cross 9×5 both", "attention", options)])
+    monkeypatch.setattr(bench, "PRODUCT", bench.Case("product", "matmul", {"size": 16}, rivals=("PyTorch",)))
+    monkeypatch.setattr(bench, "CASES", [bench.Case("criss-cross 9×5 both", "attention", options)])
     out = tmp_path / "bench.json"
     assert cli.main(["bench", "--threads", "1", "--repeats", "2", "--out", str(out)]) == 0
     found = json.loads(out.read_text())
     assert found["versions"]["torch"]
     first, second = found["cases"]
-    assert [first["case"], second["case"]] == [bench.PEAK, "criss-cross 9×5 both"]
+    assert [first["case"], second["case"]] == ["product", "criss-cross 9×5 both"]
     assert list(second["sides"]) == ["ccnet", "PyTorch", "PyTorch channels_last"]
     for side in second["sides"].values():
         assert len(side["seconds"]) == 2

@@ -89,13 +89,14 @@ class Contender:
 
     def segment(self, folder: str) -> Work:
         name, numbers = SETTINGS.model.backbone, itertools.count()
-        torch.save(self._filled(self._network(name)).state_dict(), f"{folder}/{self.variant}.pth")
+        saved = f"{folder}/PyTorch {self.variant}.pth"
+        torch.save(self._filled(self._network(name)).state_dict(), saved)
 
         def loop():
             model = self._network(name).eval()
-            model.load_state_dict(torch.load(f"{folder}/{self.variant}.pth"))
+            model.load_state_dict(torch.load(saved))
             model.to(DEVICE, memory_format=self.layout)
-            out = Path(folder, f"PyTorch{self.variant}", str(next(numbers)))
+            out = Path(folder, f"PyTorch {self.variant}", str(next(numbers)))
             for file in sorted(Path(folder, "photos").iterdir()):
                 self._segment(model, file, out / file.stem)
             return [out]
