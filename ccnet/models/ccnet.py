@@ -9,6 +9,7 @@ to see, so its levels 2 to 4 are fused at stride 8 first.
 from ccnet import InputError
 from ccnet.ops.batch_norm import BatchNorm
 from ccnet.ops.criss_cross import CrissCrossAttention
+from ccnet.ops.epilogue import normed
 from ccnet.ops.non_local import NonLocal
 from ccnet.ops.pointwise import PointwiseConv
 from ccnet.ops.resize import resize
@@ -28,8 +29,7 @@ class ConvNorm(nn.Module):
         self.negative_slope = negative_slope
 
     def execute(self, x):
-        x = self.norm(self.conv(x))
-        return nn.leaky_relu(x, self.negative_slope) if self.negative_slope else nn.relu(x)
+        return normed(self.conv, self.norm, x, slope=self.negative_slope)
 
 
 class ContextHead(nn.Module):

@@ -7,6 +7,7 @@ have every depthwise convolution dilated instead. Parameter names are those of t
 
 from ccnet.ops.batch_norm import BatchNorm
 from ccnet.ops.depthwise import DepthwiseConv
+from ccnet.ops.epilogue import NOTHING, Epilogue
 from ccnet.ops.pointwise import PointwiseConv
 from ccnet.runtime import jt, nn
 
@@ -18,6 +19,7 @@ SIZES = {
     "van_large": ((64, 128, 320, 512), (3, 5, 27, 3)),
 }
 MLP_RATIOS = (8, 8, 4, 4)
+GELU = Epilogue(activation="gelu")
 
 
 class LargeKernelAttention(nn.Module):
@@ -29,7 +31,7 @@ class LargeKernelAttention(nn.Module):
         self.conv1 = PointwiseConv(channels, channels)
 
     def execute(self, x):
-        return x * self.conv1(self.conv_spatial(self.conv0(x)))
+        return self.conv1(self.conv_spatial(self.conv0(x)), Epilogue(residual=x, activation="gate"))
 
 
 class Attention(nn.Module):
@@ -41,7 +43,11 @@ class Attention(nn.Module):
         self.proj_2 = PointwiseConv(channels, channels)
 
     def execute(self, x):
-        return x + self.proj_2(self.spatial_gating_unit(nn.gelu(self.proj_1(x))))
+        return self.branch(x, Epilogue(residual=x))
+
+    def branch(self, x, epilogue: Epilogue):
+        """All but the shortcut, then `epilogue`."""
+        return self.proj_2(self.spatial_gating_unit(self.proj_1(x, GELU)), epilogue)
 
 
 class DepthwiseStep(nn.Module):
@@ -50,20 +56,20 @@ class DepthwiseStep(nn.Module):
     def __init__(self, channels: int, dilation: int):
         self.dwconv = DepthwiseConv(channels, 3, dilation=dilation)
 
-    def execute(self, x):
-        return self.dwconv(x)
+    def execute(self, x, epilogue: Epilogue):
+        return self.dwconv(x, epilogue)
 
 
 class Mlp(nn.Module):
-    """1×1, depthwise 3×3, GELU, 1×1, with `hidden` channels in between."""
+    """1×1, depthwise 3×3, GELU, 1×1, with `hidden` channels in between; then `epilogue`."""
 
     def __init__(self, channels: int, hidden: int, dilation: int):
         self.fc1 = PointwiseConv(channels, hidden)
         self.dwconv = DepthwiseStep(hidden, dilation)
         self.fc2 = PointwiseConv(hidden, channels)
 
-    def execute(self, x):
-        return self.fc2(nn.gelu(self.dwconv(self.fc1(x))))
+    def execute(self, x, epilogue: Epilogue = NOTHING):
+        return self.fc2(self.dwconv(self.fc1(x), GELU), epilogue)
 
 
 class DropPath(nn.Module):
@@ -93,8 +99,17 @@ class Block(nn.Module):
         self.layer_scale_2 = nn.Parameter(jt.full((channels,), 0.01))
 
     def execute(self, x):
+        if not self.is_training():
+            return self._inference(x)
         x = x + self.drop_path(_scale(self.layer_scale_1, self.attn(self.norm1(x))))
         return x + self.drop_path(_scale(self.layer_scale_2, self.mlp(self.norm2(x))))
+
+    def _inference(self, x):
+        """The same: what follows a branch's last convolution is its epilogue, with the shortcut around norm1(x) too."""
+        own, (scale, shift) = self.layer_scale_1, self.norm1.affine()
+        attended = Epilogue(scale=own, shift=own * shift, residual=x, mix=1 + own * scale)
+        x = self.attn.branch(self.norm1(x), attended)
+        return self.mlp(self.norm2(x), Epilogue(scale=self.layer_scale_2, residual=x))
 
 
 def _scale(scale, x):

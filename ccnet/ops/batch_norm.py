@@ -57,8 +57,7 @@ class BatchNorm(jt.nn.Module):
 
     def execute(self, x: jt.Var) -> jt.Var:
         if not self.is_training():
-            scale = self.weight / jt.sqrt(self.running_var + self.eps)
-            shift = self.bias - self.running_mean * scale
+            scale, shift = self.affine()
             return x * scale.reshape(1, -1, 1, 1) + shift.reshape(1, -1, 1, 1)
         if kernel.applies("batch_norm", x, self.weight):
             function = _BatchNorm(self.eps)
@@ -67,6 +66,11 @@ class BatchNorm(jt.nn.Module):
             y, mean, variance = _plain(x, self.weight, self.bias, self.eps)
         self._update(mean.stop_grad(), variance.stop_grad(), x.shape[0] * x.shape[2] * x.shape[3])
         return y
+
+    def affine(self) -> tuple[jt.Var, jt.Var]:
+        """Scale and shift, each (C), that the norm is in eval mode."""
+        scale = self.weight / jt.sqrt(self.running_var + self.eps)
+        return scale, self.bias - self.running_mean * scale
 
     def _update(self, mean: jt.Var, variance: jt.Var, count: int) -> None:
         unbiased = variance * (count / max(count - 1, 1))

@@ -33,12 +33,17 @@ struct Padded {
 
 // Copies `plane`, whose pixels lie `spread` apart in the padded plane: 1, or the stride when a gradient is spread out.
 inline void pad(const float *plane, int64_t height, int64_t width, int64_t spread, const Padded &to, float *padded) {
-    memset(padded, 0, to.floats() * sizeof(float));
+    const bool whole = to.stride == 1 && spread == 1;  // rows: zeros are needed around them only
+    const int64_t margin = to.padding * to.pitch, length = height * to.pitch;
+    memset(padded, 0, (whole ? margin : to.floats()) * sizeof(float));
+    if (whole) memset(padded + margin + length, 0, (to.floats() - margin - length) * sizeof(float));
     for (int64_t y = 0; y < height; y++) {
         float *row = padded + (y * spread + to.padding) * to.pitch;
         const float *from = plane + y * width;
-        if (to.stride == 1 && spread == 1) {
+        if (whole) {
+            std::fill(row, row + to.padding, 0.f);
             memcpy(row + to.padding, from, width * sizeof(float));
+            std::fill(row + to.padding + width, row + to.pitch, 0.f);
             continue;
         }
         for (int64_t first = 0; first < std::min(to.stride, width); first++) {
@@ -49,58 +54,78 @@ inline void pad(const float *plane, int64_t height, int64_t width, int64_t sprea
     }
 }
 
-// `blocks` · 16 outputs of one row, kept in registers over all taps. K = 0 means a size known only at run time.
-template <int K, int blocks>
-inline void outputs(const float *input, const float *weight, float bias, const Padded &shape, const int64_t *columns,
-                    float *output) {
+// rows × blocks · 16 outputs, kept in registers over all taps; the rows lie `dilation` apart, so that they share what
+// they read. K = 0 means a size known only at run time.
+template <int K, int rows, int blocks>
+inline __attribute__((always_inline)) void outputs(const float *input, const float *weight, float bias,
+                                                   const Padded &shape, const int64_t *columns, float *output,
+                                                   int64_t pitch) {
     const int size = K ? K : shape.size;
-    Lanes sums[blocks];
-    for (int block = 0; block < blocks; block++) sums[block] = Lanes{} + bias;
-#pragma GCC unroll 7
-    for (int i = 0; i < size; i++) {
-        const float *row = input + i * shape.dilation * shape.pitch;
+    Lanes sums[rows][blocks];
+    for (int row = 0; row < rows; row++)
+        for (int block = 0; block < blocks; block++) sums[row][block] = Lanes{} + bias;
+#pragma GCC unroll 10
+    for (int i = 0; i < size + rows - 1; i++)
 #pragma GCC unroll 7
         for (int k = 0; k < size; k++) {
-            const float *tap = row + columns[k];
+            const float *tap = input + i * shape.dilation * shape.pitch + columns[k];
+            Lanes values[blocks];
+            for (int block = 0; block < blocks; block++) values[block] = *(const Lanes *)(tap + block * LANES);
 #pragma GCC unroll 4
-            for (int block = 0; block < blocks; block++)
-                sums[block] += weight[i * size + k] * *(const Lanes *)(tap + block * LANES);
+            for (int row = 0; row < rows; row++)
+                if (i >= row && i < row + size)
+                    for (int block = 0; block < blocks; block++)
+                        sums[row][block] += weight[(i - row) * size + k] * values[block];
         }
-    }
-    for (int block = 0; block < blocks; block++) *(Lanes *)(output + block * LANES) = sums[block];
+    for (int row = 0; row < rows; row++)
+        for (int block = 0; block < blocks; block++) *(Lanes *)(output + row * pitch + block * LANES) = sums[row][block];
 }
 
+// `rows` rows of outputs from row y, `dilation` apart, to `to`, whose rows are `pitch` floats apart.
+template <int K, int rows>
+void convolve_rows(const float *padded, const float *weight, float bias, const Padded &shape, const int64_t *columns,
+                   int64_t y, float *to, int64_t pitch) {
+    const float *row = padded + y * shape.stride * shape.pitch;
+    const int64_t rounded = round_up(shape.out_width, LANES);
+    int64_t x = 0;
+    for (; x + 2 * LANES <= rounded; x += 2 * LANES)
+        outputs<K, rows, 2>(row + x, weight, bias, shape, columns, to + x, pitch);
+    if (x < rounded) outputs<K, rows, 1>(row + x, weight, bias, shape, columns, to + x, pitch);
+}
+
+// Row y and those below it that lie `dilation` apart are convolved four at a time, unless a stride parts their inputs.
 template <int K>
-inline void convolve_plane(const float *padded, const float *weight, float bias, const Padded &shape, float *output) {
-    const int64_t width = shape.out_width, rounded = round_up(width, LANES);
+void convolve_plane(const float *padded, const float *weight, float bias, const Padded &shape, float *output) {
+    const int64_t width = shape.out_width, rounded = round_up(width, LANES), step = shape.dilation;
     std::vector<int64_t> columns(shape.size);
     for (int64_t k = 0; k < shape.size; k++) columns[k] = shape.column(k);
-    float *spare = scratch<1>(rounded);
-    for (int64_t y = 0; y < shape.out_height; y++) {
-        const float *row = padded + y * shape.stride * shape.pitch;
-        float *to = width == rounded ? output + y * width : spare;
-        int64_t x = 0;
-        for (; x + 4 * LANES <= rounded; x += 4 * LANES)
-            outputs<K, 4>(row + x, weight, bias, shape, columns.data(), to + x);
-        for (; x + 2 * LANES <= rounded; x += 2 * LANES)
-            outputs<K, 2>(row + x, weight, bias, shape, columns.data(), to + x);
-        for (; x < rounded; x += LANES) outputs<K, 1>(row + x, weight, bias, shape, columns.data(), to + x);
-        if (to == spare) memcpy(output + y * width, spare, width * sizeof(float));
-    }
+    float *spare = scratch<1>(4 * rounded);
+    for (int64_t phase = 0; phase < std::min(step, shape.out_height); phase++)
+        for (int64_t y = phase; y < shape.out_height;) {
+            const int64_t rows = shape.stride == 1 && y + 3 * step < shape.out_height ? 4 : 1;
+            const bool direct = width == rounded;
+            float *to = direct ? output + y * width : spare;
+            const int64_t pitch = direct ? step * width : rounded;
+            (rows == 4 ? convolve_rows<K, 4> : convolve_rows<K, 1>)(padded, weight, bias, shape, columns.data(), y, to, pitch);
+            for (int64_t row = 0; !direct && row < rows; row++)
+                memcpy(output + (y + row * step) * width, spare + row * rounded, width * sizeof(float));
+            y += rows * step;
+        }
 }
 
-// x (B, C, H, W), weight (C, 1, K, K), bias (C) or null -> y (B, C, (H - 1) / stride + 1, (W - 1) / stride + 1)
+// x (B, C, H, W), weight (C, 1, K, K), bias (C) or null -> y (B, C, (H - 1) / stride + 1, (W - 1) / stride + 1),
+// then `epilogue`
 template <int K>
 void forward(const float *x, const float *weight, const float *bias, float *y, int64_t planes, int64_t channels,
-             const Padded &shape) {
-    const int64_t taps = shape.size * shape.size;
+             const Padded &shape, const Epilogue &epilogue = {}) {
+    const int64_t taps = shape.size * shape.size, out_pixels = shape.out_height * shape.out_width;
 #pragma omp parallel for
     for (int64_t plane = 0; plane < planes; plane++) {
         const int64_t channel = plane % channels;
         float *padded = scratch<0>(shape.floats());
         pad(x + plane * shape.height * shape.width, shape.height, shape.width, 1, shape, padded);
-        convolve_plane<K>(padded, weight + channel * taps, bias ? bias[channel] : 0, shape,
-                          y + plane * shape.out_height * shape.out_width);
+        convolve_plane<K>(padded, weight + channel * taps, bias ? bias[channel] : 0, shape, y + plane * out_pixels);
+        finish(epilogue, channel, plane * out_pixels, y, out_pixels);
     }
 }
 

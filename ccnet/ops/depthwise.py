@@ -1,21 +1,27 @@
 """Depthwise convolution: one K × K kernel for each channel."""
 
 from ccnet.ops import kernel
+from ccnet.ops.epilogue import NOTHING, Epilogue
 from ccnet.runtime import jt
 
-UNROLLED = (1, 3, 5, 7)  # kernel sizes the C++ is unrolled for; 0 there stands for any other
+UNROLLED = (1, 3, 5, 7)  # kernel sizes the C++ and CUDA are unrolled for; 0 there stands for any other
 
 
 class _Depthwise(jt.Function):
-    def __init__(self, stride: int, dilation: int):
-        self.data = {"stride": stride, "dilation": dilation}
+    """x float32 or bfloat16, and so are y and dx; weight and bias float32."""
 
-    def _launch(self, function: str, arguments: str, image: str, shapes: list, inputs: list) -> tuple[jt.Var, ...]:
+    def __init__(self, stride: int, dilation: int, epilogue: Epilogue = NOTHING):
+        self.epilogue = epilogue
+        self.data = {"stride": stride, "dilation": dilation, **epilogue.data()}
+
+    def _launch(self, function: str, arguments: str, image: str, outputs: list, inputs: list) -> tuple[jt.Var, ...]:
+        """`outputs` are (shape, dtype)."""
         size = self.weight.shape[-1]
         call = f"""
             depthwise::Padded shape({image}_shape2, {image}_shape3, {size}, data["stride"], data["dilation"]);
-            depthwise::{function}<{size if size in UNROLLED else 0}>({arguments}, shape);"""
-        return kernel.launch("depthwise", call, shapes, ["float32"] * len(shapes), inputs, self.data)
+            depthwise::{function}<{size if size in UNROLLED else 0}>({arguments});"""
+        shapes, dtypes = zip(*outputs, strict=True)
+        return kernel.launch("depthwise", call, shapes, dtypes, inputs, self.data)
 
     def execute(self, x: jt.Var, weight: jt.Var, bias: jt.Var | None) -> jt.Var:
         self.x, self.weight, self.bias = x, weight, bias
@@ -23,21 +29,24 @@ class _Depthwise(jt.Function):
         shape = (*x.shape[:2], (x.shape[2] - 1) // stride + 1, (x.shape[3] - 1) // stride + 1)
         inputs = [x, weight] if bias is None else [x, weight, bias]
         third = "nullptr" if bias is None else "in2_p"
-        arguments = f"in0_p, in1_p, {third}, out0_p, in0_shape0 * in0_shape1, in0_shape1"
-        return self._launch("forward", arguments, "in0", [shape], inputs)[0]
+        arguments = f"in0_p, in1_p, {third}, out0_p, in0_shape0 * in0_shape1, in0_shape1, shape"
+        if self.epilogue is not NOTHING:
+            arguments += f", {self.epilogue.literal(len(inputs))}"
+        return self._launch("forward", arguments, "in0", [(shape, x.dtype)], [*inputs, *self.epilogue.variables()])[0]
 
     def grad(self, dy: jt.Var) -> tuple[jt.Var, jt.Var, jt.Var | None]:
         # two launches: Jittor runs only the one whose gradient is asked for
-        arguments = "in0_p, in1_p, out0_p, in1_shape0 * in1_shape1, in1_shape1"
-        (dx,) = self._launch("input_gradient", arguments, "out0", [self.x.shape], [self.weight, dy])
-        arguments = "in0_p, in1_p, out0_p, out1_p, in0_shape0, in0_shape1"
-        shapes = [self.weight.shape, self.weight.shape[:1]]
-        dweight, dbias = self._launch("weight_gradient", arguments, "in0", shapes, [self.x, dy])
+        arguments = "in0_p, in1_p, out0_p, in1_shape0 * in1_shape1, in1_shape1, shape"
+        (dx,) = self._launch("input_gradient", arguments, "out0", [(self.x.shape, self.x.dtype)], [self.weight, dy])
+        arguments = "in0_p, in1_p, out0_p, out1_p, in0_shape0, in0_shape1, shape"
+        outputs = [(self.weight.shape, "float32"), (self.weight.shape[:1], "float32")]
+        dweight, dbias = self._launch("weight_gradient", arguments, "in0", outputs, [self.x, dy])
         return dx, dweight, None if self.bias is None else dbias
 
 
 class DepthwiseConv(jt.nn.Conv):
-    """x (B, C, H, W) -> (B, C, ⌈H / stride⌉, ⌈W / stride⌉), zeros beyond the border, any odd `kernel_size`.
+    """x (B, C, H, W) -> (B, C, ⌈H / stride⌉, ⌈W / stride⌉), zeros beyond the border, any odd `kernel_size`; then
+    `epilogue`.
 
     Parameters `weight` (C, 1, K, K) and `bias` (C).
     """
@@ -48,7 +57,10 @@ class DepthwiseConv(jt.nn.Conv):
         padding = dilation * (kernel_size // 2)
         super().__init__(channels, channels, kernel_size, stride, padding, dilation, groups=channels, bias=bias)
 
-    def execute(self, x: jt.Var) -> jt.Var:
+    def execute(self, x: jt.Var, epilogue: Epilogue = NOTHING) -> jt.Var:
         if not kernel.applies("depthwise", x, self.weight):
-            return super().execute(x)
-        return _Depthwise(self.stride[0], self.dilation[0])(x, self.weight, self.bias)
+            return epilogue(super().execute(x))
+        inputs = x, self.weight.float32(), None if self.bias is None else self.bias.float32()
+        if jt.flags.no_grad and not kernel.on_cuda():
+            return _Depthwise(self.stride[0], self.dilation[0], epilogue).execute(*inputs)
+        return epilogue(_Depthwise(self.stride[0], self.dilation[0])(*inputs))

@@ -22,12 +22,67 @@ typedef float Lanes __attribute__((vector_size(64), aligned(4), may_alias));
 
 inline int64_t round_up(int64_t value, int64_t step) { return (value + step - 1) / step * step; }
 
+inline Lanes load(const float *from, int64_t count) {
+    if (count == LANES) return *(const Lanes *)from;
+    Lanes lanes = {};
+    memcpy(&lanes, from, count * sizeof(float));
+    return lanes;
+}
+
+inline void store(float *to, Lanes lanes, int64_t count) {
+    if (count == LANES)
+        *(Lanes *)to = lanes;
+    else
+        memcpy(to, &lanes, count * sizeof(float));
+}
+
 // Memory of one thread that is kept between launches, so that a kernel pays for no page faults.
 template <int slot>
 float *scratch(int64_t floats) {
     static thread_local std::vector<float> memory;
     if ((int64_t)memory.size() < floats) memory.resize(floats);
     return memory.data();
+}
+
+// Half of 1 + erf(x / √2), times x; erf as a rational minimax function, within 4e-7.
+inline Lanes gelu(Lanes x) {
+    Lanes z = x * 0.70710678f;
+    z = z > 4 ? Lanes{} + 4 : z < -4 ? Lanes{} - 4 : z;
+    const Lanes u = z * z;
+    const Lanes over =
+        ((((1.9866402e-06f * u + 2.84574606e-04f) * u + 3.88387567e-03f) * u + .053103365f) * u + .193557903f) * u +
+        1.12837911f;
+    const Lanes under =
+        ((((3.74191586e-05f * u + 1.18569424e-03f) * u + .0152083142f) * u + .115355238f) * u + .504868805f) * u + 1;
+    return x * (z * over / under + 1) * 0.5f;
+}
+
+// What follows a convolution in inference, on results that are still in the cache: see epilogue.py. All of `scale`,
+// `shift` and `mix` are one float per channel, `residual` has the shape of the result; null is 1, 0 and 1, and none.
+struct Epilogue {
+    const float *scale = nullptr, *shift = nullptr, *residual = nullptr, *mix = nullptr;
+    int activation = 0;
+    float slope = 1;  // of a leaky ReLU
+};
+
+enum { LEAKY_RELU, GELU, GATE };
+
+// Applies `epilogue` to results place … place + count of `y`, which are of one channel.
+inline void finish(const Epilogue &epilogue, int64_t channel, int64_t place, float *y, int64_t count) {
+    const float scale = epilogue.scale ? epilogue.scale[channel] : 1, mix = epilogue.mix ? epilogue.mix[channel] : 1;
+    const float shift = epilogue.shift ? epilogue.shift[channel] : 0, slope = epilogue.slope;
+    const float *residual = epilogue.residual ? epilogue.residual + place : nullptr;
+    const bool gate = epilogue.activation == GATE, plain = epilogue.activation == LEAKY_RELU && slope == 1;
+    if (plain && !residual && !epilogue.scale && !epilogue.shift) return;
+    for (int64_t i = 0; i < count; i += LANES) {
+        const int64_t width = std::min(LANES, count - i);
+        float *to = y + place + i;
+        Lanes z = load(to, width) * scale + shift;
+        if (residual) z = gate ? z * load(residual + i, width) : z + mix * load(residual + i, width);
+        if (epilogue.activation == GELU) z = gelu(z);
+        if (epilogue.activation == LEAKY_RELU && !plain) z = z > 0 ? z : z * slope;
+        store(to, z, width);
+    }
 }
 
 }  // namespace

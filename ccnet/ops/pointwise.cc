@@ -14,9 +14,10 @@ struct Sizes {
     }
 };
 
-// y (B, O, pixels) = weight (O, I) · x (B, I, pixels) + bias (O) or nothing; with `transpose` 'T' the weight is (I, O)
+// y (B, O, pixels) = weight (O, I) · x (B, I, pixels) + bias (O) or nothing, then `epilogue`; with `transpose` 'T' the
+// weight is (I, O)
 inline void product(const Sizes &sizes, char transpose, const float *x, const float *weight, const float *bias,
-                    float *y) {
+                    float *y, const Epilogue &epilogue = {}) {
     const int64_t inputs = sizes.inputs, outputs = sizes.outputs, pixels = sizes.pixels, piece = sizes.piece();
     const int64_t pieces = (pixels + piece - 1) / piece;
 #pragma omp parallel for collapse(2)
@@ -27,6 +28,8 @@ inline void product(const Sizes &sizes, char transpose, const float *x, const fl
             for (int64_t o = 0; bias && o < outputs; o++) std::fill(to + o * pixels, to + o * pixels + count, bias[o]);
             dnnl_sgemm(transpose, 'N', outputs, count, inputs, 1, weight, transpose == 'N' ? inputs : outputs,
                        x + image * inputs * pixels + first, pixels, bias ? 1 : 0, to, pixels);
+            for (int64_t o = 0; o < outputs; o++)
+                finish(epilogue, o, (image * outputs + o) * pixels + first, y, count);
         }
 }
 

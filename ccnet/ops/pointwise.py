@@ -1,11 +1,12 @@
 """1 × 1 convolution as a matrix product."""
 
 from ccnet.ops import kernel
+from ccnet.ops.epilogue import NOTHING, Epilogue
 from ccnet.runtime import jt
 
 FORWARD = """
     const pointwise::Sizes sizes = {{in0_shape0, in0_shape1, in1_shape0, in0_shape2 * in0_shape3}};
-    pointwise::product(sizes, 'N', in0_p, in1_p, {bias}, out0_p);"""
+    pointwise::product(sizes, 'N', in0_p, in1_p, {bias}, out0_p, {epilogue});"""
 INPUT_GRADIENT = """
     const pointwise::Sizes sizes = {in1_shape0, in0_shape0, in0_shape1, in1_shape2 * in1_shape3};
     pointwise::product(sizes, 'T', in1_p, in0_p, nullptr, out0_p);"""
@@ -14,13 +15,18 @@ WEIGHT_GRADIENT = """
     pointwise::weight_gradient(sizes, in0_p, in1_p, out0_p, out1_p);"""
 
 
+def _forward(x: jt.Var, weight: jt.Var, bias: jt.Var | None, epilogue: Epilogue = NOTHING) -> jt.Var:
+    inputs = [x, weight] if bias is None else [x, weight, bias]
+    call = FORWARD.format(bias="nullptr" if bias is None else "in2_p", epilogue=epilogue.literal(len(inputs)))
+    shape = (x.shape[0], weight.shape[0], *x.shape[2:])
+    inputs += epilogue.variables()
+    return kernel.launch("pointwise", call, [shape], ["float32"], inputs, epilogue.data())[0]
+
+
 class _Pointwise(jt.Function):
     def execute(self, x: jt.Var, weight: jt.Var, bias: jt.Var | None) -> jt.Var:
         self.x, self.weight, self.bias = x, weight, bias
-        shape = (x.shape[0], weight.shape[0], *x.shape[2:])
-        inputs = [x, weight] if bias is None else [x, weight, bias]
-        call = FORWARD.format(bias="nullptr" if bias is None else "in2_p")
-        return kernel.launch("pointwise", call, [shape], ["float32"], inputs)[0]
+        return _forward(x, weight, bias)
 
     def grad(self, dy: jt.Var) -> tuple[jt.Var, jt.Var, jt.Var | None]:
         # two launches: Jittor runs only the one whose gradient is asked for
@@ -31,14 +37,19 @@ class _Pointwise(jt.Function):
 
 
 class PointwiseConv(jt.nn.Conv):
-    """x (B, I, H, W) -> (B, O, ⌈H / stride⌉, ⌈W / stride⌉). Parameters `weight` (O, I, 1, 1) and `bias` (O)."""
+    """x (B, I, H, W) -> (B, O, ⌈H / stride⌉, ⌈W / stride⌉), then `epilogue`.
+
+    Parameters `weight` (O, I, 1, 1) and `bias` (O).
+    """
 
     def __init__(self, in_channels: int, out_channels: int, bias: bool = True, stride: int = 1):
         super().__init__(in_channels, out_channels, 1, stride, bias=bias)
 
-    def execute(self, x: jt.Var) -> jt.Var:
+    def execute(self, x: jt.Var, epilogue: Epilogue = NOTHING) -> jt.Var:
         if not kernel.applies("pointwise", x, self.weight):
-            return super().execute(x)
+            return epilogue(super().execute(x))
         if self.stride != (1, 1):
             x = x[:, :, :: self.stride[0], :: self.stride[1]]
-        return _Pointwise()(x, self.weight, self.bias)
+        if jt.flags.no_grad:
+            return _forward(x, self.weight, self.bias, epilogue)
+        return epilogue(_Pointwise()(x, self.weight, self.bias))

@@ -1,13 +1,74 @@
-// 3 × 3 convolution at stride 1 by Winograd's F(2 × 2, 3 × 3) (Lavin and Gray, arXiv:1509.09308): a tile of 2 × 2
-// outputs takes 4 × 4 inputs and 16 products per channel, where the definition takes 36. At each of the 16 points of
+// 3 × 3 convolution at stride 1 by Winograd's F(M × M, 3 × 3) (Lavin and Gray, arXiv:1509.09308): a tile of M × M
+// outputs takes (M + 2)² products per channel, where the definition takes 9 M²: 36 for 144 with M = 4. At each point of
 // the transformed tiles the convolution is a matrix product over the channels. With dilation d the image is d × d
-// interleaved images, each convolved without dilation. Tiles are worked on in blocks that stay in the cache.
+// interleaved images, each convolved without dilation. Tiles and channels are worked on in blocks that stay in the cache.
 namespace {
 namespace winograd {
 
-constexpr int64_t POINTS = 16;
-constexpr int64_t BLOCK = 256;    // tiles of a block, at least; rounded up to whole runs
-constexpr int64_t CHANNELS = 512;  // inputs transformed at a time
+constexpr int64_t TILES = 256;     // of a block, at least: it is rounded up to whole runs
+constexpr int64_t CHANNELS = 256;  // inputs transformed at a time
+
+// Points at which the polynomials behind F(M × M, 3 × 3) are taken, besides infinity. For 4 × 4 the usual 0, ±1, ±2
+// shrunk by a third: that makes the rounding error four times smaller.
+template <int M>
+constexpr double POINTS[M + 1] = {};
+template <>
+constexpr double POINTS<2>[3] = {0, 1, -1};
+template <>
+constexpr double POINTS<4>[5] = {0, 2. / 3, -2. / 3, 4. / 3, -4. / 3};
+
+// The matrices of Y = Aᵀ [(G g Gᵀ) ⊙ (Bᵀ d B)] A by Cook and Toom, and their transposes. A and G evaluate at the points,
+// B multiplies the factors x - point, all but one.
+template <int M>
+struct Matrices {
+    static constexpr int N = M + 2;
+    float A[M][N] = {}, At[N][M] = {}, B[N][N] = {}, G[N][3] = {}, Gt[3][N] = {};
+
+    constexpr Matrices() {
+        for (int j = 0; j < N; j++) {
+            double factors[N] = {1}, scale = 1, power = 1;
+            for (int l = 0, degree = 0; l < N - 1; l++) {
+                if (l == j) continue;
+                degree++;
+                for (int k = degree; k > 0; k--) factors[k] = factors[k - 1] - POINTS<M>[l] * factors[k];
+                factors[0] *= -POINTS<M>[l];
+                if (j < N - 1) scale *= POINTS<M>[j] - POINTS<M>[l];
+            }
+            for (int k = 0; k < N; k++) B[j][k] = factors[k];
+            for (int k = 0; k < N; k++) {
+                const double value = j < N - 1 ? power : 0;
+                if (k < M) A[k][j] = At[j][k] = j < N - 1 ? value : k == M - 1;
+                if (k < 3) G[j][k] = Gt[k][j] = j < N - 1 ? value / scale : k == 2;
+                if (j < N - 1) power *= POINTS<M>[j];
+            }
+        }
+    }
+};
+
+template <int M>
+constexpr Matrices<M> MATRICES;
+
+// to (R × R) = m (R × C) from (C × C) mᵀ, for as many tiles or channels as a T holds.
+template <int R, int C, class T>
+inline __attribute__((always_inline)) void sandwich(const float (&m)[R][C], const T (&from)[C][C], T (&to)[R][R]) {
+    T half[R][C];
+#pragma GCC unroll 6
+    for (int i = 0; i < R; i++)
+#pragma GCC unroll 6
+        for (int j = 0; j < C; j++) {
+            half[i][j] = m[i][0] * from[0][j];
+#pragma GCC unroll 6
+            for (int k = 1; k < C; k++) half[i][j] += m[i][k] * from[k][j];
+        }
+#pragma GCC unroll 6
+    for (int i = 0; i < R; i++)
+#pragma GCC unroll 6
+        for (int j = 0; j < R; j++) {
+            to[i][j] = m[j][0] * half[i][0];
+#pragma GCC unroll 6
+            for (int k = 1; k < C; k++) to[i][j] += m[j][k] * half[i][k];
+        }
+}
 
 // Tiles side by side: `count` of them, from the output at (y, x), `first` in their block.
 struct Run {
@@ -22,259 +83,260 @@ struct Block {
 struct Sizes {
     int64_t batch, inputs, outputs, height, width, dilation;
     int64_t pixels() const { return height * width; }
-    // Tiles over the pixels first, first + dilation, … below `side`.
-    int64_t tiles(int64_t first, int64_t side) const {
-        return first < side ? ((side - first - 1) / dilation + 2) / 2 : 0;
-    }
 };
 
-// The longest block of `sizes`, with room for vectors that are written beyond its end.
-inline int64_t pitch(int64_t width) { return round_up(BLOCK + width / 2 + 1, LANES) + LANES; }
+// Tiles of `side` M over the pixels first, first + dilation, … below `length`.
+inline int64_t tiles(int64_t first, int64_t length, int64_t dilation, int64_t side) {
+    return first < length ? ((length - first - 1) / dilation + side) / side : 0;
+}
 
-// Floats from one point to the next in an array of `count` for each. The spare line keeps the points of one place out
-// of each other's cache sets, where a power of two would put all sixteen.
-inline int64_t spaced(int64_t count) { return count + LANES; }
-
-inline std::vector<Block> blocks(const Sizes &sizes) {
+template <int M>
+std::vector<Block> blocks(const Sizes &sizes) {
     std::vector<Block> all(1);
     const int64_t step = sizes.dilation;
     for (int64_t image = 0; image < sizes.batch; image++)
         for (int64_t row = 0; row < step; row++)
-            for (int64_t tile = 0; tile < sizes.tiles(row, sizes.height); tile++)
+            for (int64_t tile = 0; tile < tiles(row, sizes.height, step, M); tile++)
                 for (int64_t x = 0; x < std::min(step, sizes.width); x++) {
-                    if (all.back().tiles >= BLOCK) all.emplace_back();
-                    const int64_t count = sizes.tiles(x, sizes.width);
-                    all.back().runs.push_back({image, row + 2 * step * tile, x, count, all.back().tiles});
+                    if (all.back().tiles >= TILES) all.emplace_back();
+                    const int64_t count = tiles(x, sizes.width, step, M);
+                    all.back().runs.push_back({image, row + M * step * tile, x, count, all.back().tiles});
                     all.back().tiles += count;
                 }
     return all;
 }
 
-// Every second pixel of a row, `gap` apart, from column `x`; 0 outside. `to` is filled to `length` and a vector beyond.
+// Whether tiles of 4 × 4 cost less than 2 × 2, which waste less on images of a few pixels. Transforming the weights
+// costs as much as multiplying them with some fifty tiles.
+inline bool large_tiles(const Sizes &sizes) {
+    auto cost = [&](int64_t side) {
+        int64_t count[2] = {};
+        for (int64_t first = 0; first < sizes.dilation; first++) {
+            count[0] += tiles(first, sizes.height, sizes.dilation, side);
+            count[1] += tiles(first, sizes.width, sizes.dilation, side);
+        }
+        return (side + 2) * (side + 2) * (sizes.batch * count[0] * count[1] + 50);
+    };
+    return cost(4) < cost(2);
+}
+
+inline Lanes at(const float *p) { return *(const Lanes *)p; }
+inline void put(float *p, Lanes value) { *(Lanes *)p = value; }
+
+// The transformed values of a block: (points, rows, pitch). The pitch has room for vectors written beyond the last tile;
+// the spare line between points keeps those of one place out of each other's cache sets, where a power of two would
+// put them all.
+struct Array {
+    int64_t pitch, apart;
+    float *data;
+    Array(int64_t rows, int64_t pitch, float *data) : pitch(pitch), apart(rows * pitch + LANES), data(data) {}
+    float *at(int64_t point, int64_t row, int64_t place = 0) const { return data + point * apart + row * pitch + place; }
+};
+
+inline int64_t pitch(int64_t width) { return round_up(TILES + width / 2 + 1, LANES) + LANES; }
+
+// Pixels `gap` apart of a row, from column `x`; 0 outside. `to` is filled to `length` and a vector beyond.
 inline void pick(const float *row, int64_t width, int64_t x, int64_t gap, int64_t length, float *to) {
-    const int64_t before = x < 0 ? 1 : 0;  // never more: a run begins at most one pixel's step outside
+    const int64_t before = x < 0 ? 1 : 0;  // never more: a tile begins one step outside at most
     const int64_t within = std::max(before, std::min(length, (width - 1 - x + gap) / gap));
     to[0] = 0;
     for (int64_t t = before; t < within; t++) to[t] = row[x + t * gap];
     std::fill(to + within, to + length + LANES, 0.f);
 }
 
-inline Lanes at(const float *p) { return *(const Lanes *)p; }
-inline void put(float *p, Lanes value) { *(Lanes *)p = value; }
-
-// Bᵀ d B of the tiles of a run of one plane: point p of tile t goes to to[p · stride + t].
-inline void transform_input(const Sizes &sizes, const Run &run, const float *plane, float *rows, int64_t stride,
-                            float *to) {
-    const int64_t step = sizes.dilation, room = round_up(run.count + 1, LANES) + 2 * LANES;
-    float *picked[4][2];
-    for (int i = 0; i < 4; i++)
-        for (int odd = 0; odd < 2; odd++) {
-            const int64_t y = run.y + (i - 1) * step;
-            float *place = picked[i][odd] = rows + (2 * i + odd) * room;
+// Rows `first`, first + dilation, … of a plane, each dealt out to the M columns of its tiles: row i's column j at
+// rows + (i · M + j) · room.
+template <int M>
+inline void deal(const Sizes &sizes, const Run &run, const float *plane, int64_t first, int64_t height, int64_t left,
+                 int64_t length, int64_t room, float *rows) {
+    const int64_t step = sizes.dilation;
+    for (int64_t i = 0; i < height; i++)
+        for (int64_t j = 0; j < M; j++) {
+            const int64_t y = first + i * step;
+            float *to = rows + (i * M + j) * room;
             if (y < 0 || y >= sizes.height)
-                std::fill(place, place + run.count + 1 + LANES, 0.f);
+                std::fill(to, to + length + LANES, 0.f);
             else
-                pick(plane + y * sizes.width, sizes.width, run.x + (odd - 1) * step, 2 * step, run.count + 1, place);
+                pick(plane + y * sizes.width, sizes.width, left + j * step, M * step, length, to);
         }
+}
+
+// Bᵀ d B of the tiles of a run of one plane.
+template <int M>
+void transform_input(const Sizes &sizes, const Run &run, const float *plane, float *rows, const Array &to, int64_t c) {
+    constexpr int N = M + 2;
+    const int64_t step = sizes.dilation, room = round_up(run.count + 1, LANES) + 2 * LANES;
+    deal<M>(sizes, run, plane, run.y - step, N, run.x - step, run.count + 1, room, rows);
     for (int64_t t = 0; t < run.count; t += LANES) {
-        Lanes d[4][4], v[4];
-        for (int i = 0; i < 4; i++)
-            for (int j = 0; j < 4; j++) d[i][j] = at(picked[i][j % 2] + t + j / 2);
-        for (int j = 0; j < 4; j++) {
-            v[0] = d[0][j] - d[2][j], v[1] = d[1][j] + d[2][j], v[2] = d[2][j] - d[1][j], v[3] = d[1][j] - d[3][j];
-            for (int i = 0; i < 4; i++) d[i][j] = v[i];
-        }
-        for (int i = 0; i < 4; i++) {
-            put(to + (4 * i) * stride + t, d[i][0] - d[i][2]);
-            put(to + (4 * i + 1) * stride + t, d[i][1] + d[i][2]);
-            put(to + (4 * i + 2) * stride + t, d[i][2] - d[i][1]);
-            put(to + (4 * i + 3) * stride + t, d[i][1] - d[i][3]);
-        }
+        Lanes d[N][N], v[N][N];
+        for (int i = 0; i < N; i++)
+            for (int j = 0; j < N; j++) d[i][j] = at(rows + (i * M + j % M) * room + t + j / M);
+        sandwich(MATRICES<M>.B, d, v);
+        for (int i = 0; i < N; i++)
+            for (int j = 0; j < N; j++) put(to.at(i * N + j, c, run.first + t), v[i][j]);
     }
 }
 
-// G g Gᵀ of each 3 × 3 kernel: weight (O, I, 9) -> transformed (16, O, I).
-inline void transform_weight(int64_t outputs, int64_t inputs, const float *weight, float *transformed) {
-#pragma omp for
-    for (int64_t o = 0; o < outputs; o++) {
-        const float *__restrict__ from = weight + o * inputs * 9;
-        float *__restrict__ to = transformed + o * inputs;
-        const int64_t stride = spaced(outputs * inputs);
-#pragma omp simd
-        for (int64_t c = 0; c < inputs; c++) {
-            float half[4][3];
-            for (int j = 0; j < 3; j++) {
-                const float a = from[9 * c + j], b = from[9 * c + 3 + j], d = from[9 * c + 6 + j];
-                half[0][j] = a, half[1][j] = (a + b + d) / 2, half[2][j] = (a - b + d) / 2, half[3][j] = d;
-            }
-            for (int i = 0; i < 4; i++) {
-                const float a = half[i][0], b = half[i][1], d = half[i][2];
-                to[(4 * i) * stride + c] = a, to[(4 * i + 1) * stride + c] = (a + b + d) / 2;
-                to[(4 * i + 2) * stride + c] = (a - b + d) / 2, to[(4 * i + 3) * stride + c] = d;
-            }
-        }
+// A dY Aᵀ of the tiles of a run of one plane of an output's gradient.
+template <int M>
+void transform_gradient(const Sizes &sizes, const Run &run, const float *plane, float *rows, const Array &to,
+                        int64_t o) {
+    constexpr int N = M + 2;
+    const int64_t room = round_up(run.count, LANES) + 2 * LANES;
+    deal<M>(sizes, run, plane, run.y, M, run.x, run.count, room, rows);
+    for (int64_t t = 0; t < run.count; t += LANES) {
+        Lanes d[M][M], v[N][N];
+        for (int i = 0; i < M; i++)
+            for (int j = 0; j < M; j++) d[i][j] = at(rows + (i * M + j) * room + t);
+        sandwich(MATRICES<M>.At, d, v);
+        for (int i = 0; i < N; i++)
+            for (int j = 0; j < N; j++) put(to.at(i * N + j, o, run.first + t), v[i][j]);
     }
-}
-
-// Writes the outputs of a run, `even` and `odd` columns apart, to row `y` of a plane, unless it lies outside.
-inline void place(const Sizes &sizes, const Run &run, int64_t y, const float *even, const float *odd, float *plane) {
-    if (y >= sizes.height) return;
-    const int64_t step = sizes.dilation, last = run.x + (2 * run.count - 1) * step;
-    float *row = plane + y * sizes.width + run.x;
-    for (int64_t t = 0; t + 1 < run.count; t++) row[2 * t * step] = even[t], row[(2 * t + 1) * step] = odd[t];
-    row[2 * (run.count - 1) * step] = even[run.count - 1];
-    if (last < sizes.width) row[(2 * run.count - 1) * step] = odd[run.count - 1];
 }
 
 // Aᵀ m A of the tiles of a run into one plane of the output.
-inline void transform_output(const Sizes &sizes, const Run &run, const float *m, int64_t stride, float *rows,
-                             float *plane) {
-    const int64_t room = round_up(run.count, LANES);
+template <int M>
+void transform_output(const Sizes &sizes, const Run &run, const Array &from, int64_t o, float *rows, float *plane) {
+    constexpr int N = M + 2;
+    const int64_t room = round_up(run.count, LANES), step = sizes.dilation;
     for (int64_t t = 0; t < run.count; t += LANES) {
-        Lanes sums[2][4];
-        for (int j = 0; j < 4; j++) {
-            Lanes a[4];
-            for (int i = 0; i < 4; i++) a[i] = at(m + (4 * i + j) * stride + t);
-            sums[0][j] = a[0] + a[1] + a[2], sums[1][j] = a[1] - a[2] - a[3];
-        }
-        for (int i = 0; i < 2; i++) {
-            put(rows + (2 * i) * room + t, sums[i][0] + sums[i][1] + sums[i][2]);
-            put(rows + (2 * i + 1) * room + t, sums[i][1] - sums[i][2] - sums[i][3]);
+        Lanes m[N][N], y[M][M];
+        for (int i = 0; i < N; i++)
+            for (int j = 0; j < N; j++) m[i][j] = at(from.at(i * N + j, o, run.first + t));
+        sandwich(MATRICES<M>.A, m, y);
+        for (int i = 0; i < M; i++)
+            for (int j = 0; j < M; j++) put(rows + (i * M + j) * room + t, y[i][j]);
+    }
+    for (int64_t i = 0; i < M && run.y + i * step < sizes.height; i++) {
+        float *row = plane + (run.y + i * step) * sizes.width + run.x;
+        const int64_t columns = (sizes.width - run.x + step - 1) / step;
+        for (int64_t j = 0; j < M; j++)
+            for (int64_t t = 0; M * t + j < columns; t++) row[(M * t + j) * step] = rows[(i * M + j) * room + t];
+    }
+}
+
+// G g Gᵀ of the kernels of `count` inputs from `first`: weight (O, I, 3, 3) -> to (points, O, CHANNELS). With `gradient`
+// the weight is (I, O, 3, 3) and its kernels are turned by 180°: the convolution that takes dy to dx.
+template <int M>
+void transform_weight(const Sizes &sizes, bool gradient, const float *weight, int64_t first, int64_t count,
+                      const Array &to) {
+    constexpr int N = M + 2;
+    const int64_t next = 9 * (gradient ? sizes.outputs : 1);
+#pragma omp for
+    for (int64_t o = 0; o < sizes.outputs; o++) {
+        const float *from = weight + 9 * (gradient ? first * sizes.outputs + o : o * sizes.inputs + first);
+        for (int64_t c = 0; c < count; c += LANES) {
+            float taps[9][LANES] = {};
+            for (int64_t i = 0; i < std::min(LANES, count - c); i++)
+                for (int k = 0; k < 9; k++) taps[gradient ? 8 - k : k][i] = from[(c + i) * next + k];
+            Lanes g[3][3], u[N][N];
+            for (int k = 0; k < 9; k++) g[k / 3][k % 3] = at(taps[k]);
+            sandwich(MATRICES<M>.G, g, u);
+            for (int i = 0; i < N; i++)
+                for (int j = 0; j < N; j++) put(to.at(i * N + j, o, c), u[i][j]);
         }
     }
-    for (int i = 0; i < 2; i++)
-        place(sizes, run, run.y + i * sizes.dilation, rows + 2 * i * room, rows + (2 * i + 1) * room, plane);
 }
 
-// Rotating a kernel by 180° exchanges the first and the last of its transform's points along each axis.
-inline int64_t rotated(int64_t point) {
-    const int64_t swap[4] = {3, 1, 2, 0};
-    return 4 * swap[point / 4] + swap[point % 4];
+// Gᵀ dU G of the kernels of `count` inputs from `first`: sums (points, O, CHANNELS) -> dweight (O, I, 3, 3).
+template <int M>
+void gather_weight(const Sizes &sizes, const Array &sums, int64_t first, int64_t count, float *dweight) {
+    constexpr int N = M + 2;
+#pragma omp for
+    for (int64_t o = 0; o < sizes.outputs; o++)
+        for (int64_t c = 0; c < count; c += LANES) {
+            Lanes u[N][N], g[3][3];
+            for (int i = 0; i < N; i++)
+                for (int j = 0; j < N; j++) u[i][j] = at(sums.at(i * N + j, o, c));
+            sandwich(MATRICES<M>.Gt, u, g);
+            float taps[9][LANES];
+            for (int k = 0; k < 9; k++) put(taps[k], g[k / 3][k % 3]);
+            float *place = dweight + 9 * (o * sizes.inputs + first + c);
+            for (int64_t i = 0; i < std::min(LANES, count - c); i++)
+                for (int k = 0; k < 9; k++) place[9 * i + k] = taps[k][i];
+        }
 }
 
-// y (B, O, H, W) from x (B, I, H, W) and the transformed weight: (16, O, I), or with `gradient` (16, I, O) and rotated,
-// so that x is the gradient of a convolution's output and y that of its input. `tiles` (16, I or CHANNELS, pitch) and
-// `products` (16, O, pitch) are scratch.
-inline void convolve(const Sizes &sizes, bool gradient, const float *x, const float *weight, float *y, float *tiles,
+// Calls f(point, o, count) for all points; of the outputs in as many pieces as it takes to keep all threads busy.
+template <class Function>
+void at_points(int64_t points, int64_t outputs, Function f) {
+    const int64_t pieces = (omp_get_num_threads() + points - 1) / points, share = (outputs + pieces - 1) / pieces;
+#pragma omp for collapse(2)
+    for (int64_t point = 0; point < points; point++)
+        for (int64_t piece = 0; piece < pieces; piece++)
+            if (piece * share < outputs) f(point, piece * share, std::min(share, outputs - piece * share));
+}
+
+template <int M>
+void transform_inputs(const Sizes &sizes, const Block &block, const float *x, int64_t first, int64_t count, float *rows,
+                      const Array &to) {
+#pragma omp for
+    for (int64_t c = 0; c < count; c++)
+        for (const Run &run : block.runs)
+            transform_input<M>(sizes, run, x + (run.image * sizes.inputs + first + c) * sizes.pixels(), rows, to, c);
+}
+
+inline float *rows_of(const Sizes &sizes) { return scratch<0>(36 * (pitch(sizes.width) + 2 * LANES)); }
+
+// y (B, O, H, W) from x (B, I, H, W) and weight (O, I, 3, 3), then `epilogue`; see transform_weight for `gradient`.
+// kernels (points, O, CHANNELS), tiles (points, CHANNELS, pitch) and products (points, O, pitch) are scratch.
+template <int M>
+void convolve(const Sizes &sizes, bool gradient, const float *x, const float *weight, const Epilogue &epilogue,
+              float *y, float *kernels, float *tiles, float *products) {
+    const int64_t pixels = sizes.pixels(), most = std::min(CHANNELS, round_up(sizes.inputs, LANES));
+    const Array u(sizes.outputs, most, kernels), v(most, pitch(sizes.width), tiles);
+    const Array m(sizes.outputs, pitch(sizes.width), products);
+    const std::vector<Block> all = blocks<M>(sizes);
+#pragma omp parallel
+    for (const Block &block : all) {
+        float *rows = rows_of(sizes);
+        for (int64_t first = 0; first < sizes.inputs; first += most) {
+            const int64_t count = std::min(most, sizes.inputs - first);
+            if (&block == &all[0] || most < sizes.inputs)
+                transform_weight<M>(sizes, gradient, weight, first, count, u);
+            transform_inputs<M>(sizes, block, x, first, count, rows, v);
+            at_points((M + 2) * (M + 2), sizes.outputs, [&](int64_t point, int64_t o, int64_t outputs) {
+                dnnl_sgemm('N', 'N', outputs, block.tiles, count, 1, u.at(point, o), u.pitch, v.at(point, 0), v.pitch,
+                           first ? 1 : 0, m.at(point, o), m.pitch);
+            });
+        }
+#pragma omp for
+        for (int64_t o = 0; o < sizes.outputs; o++) {
+            for (const Run &run : block.runs)
+                transform_output<M>(sizes, run, m, o, rows, y + (run.image * sizes.outputs + o) * pixels);
+            for (int64_t image = 0; &block == &all.back() && image < sizes.batch; image++)
+                finish(epilogue, o, (image * sizes.outputs + o) * pixels, y, pixels);
+        }
+    }
+}
+
+// dweight (O, I, 3, 3) from x (B, I, H, W) and dy (B, O, H, W); scratch as in `convolve`.
+template <int M>
+void weight_gradient(const Sizes &sizes, const float *x, const float *dy, float *dweight, float *kernels, float *tiles,
                      float *products) {
-    const int64_t inputs = sizes.inputs, outputs = sizes.outputs, pixels = sizes.pixels(), row = pitch(sizes.width);
-    const int64_t threads = omp_get_num_threads(), cuts = (threads + POINTS - 1) / POINTS;
-    const int64_t share = (outputs + cuts - 1) / cuts, most = std::min(inputs, CHANNELS);
-    const int64_t between = spaced(most * row), apart = spaced(outputs * row), across = spaced(outputs * inputs);
-    float *rows = scratch<3>(8 * (row + 2 * LANES));
-    for (const Block &block : blocks(sizes)) {
-        for (int64_t first = 0; first < inputs; first += most) {
-            const int64_t depth = std::min(most, inputs - first);
+    const int64_t pixels = sizes.pixels(), most = std::min(CHANNELS, round_up(sizes.inputs, LANES));
+    const Array sums(sizes.outputs, most, kernels), v(most, pitch(sizes.width), tiles);
+    const Array m(sizes.outputs, pitch(sizes.width), products);
+    const std::vector<Block> all = blocks<M>(sizes);
+#pragma omp parallel
+    for (int64_t first = 0; first < sizes.inputs; first += most) {
+        const int64_t count = std::min(most, sizes.inputs - first);
+        float *rows = rows_of(sizes);
+        for (const Block &block : all) {
+            if (first == 0 || all.size() > 1) {
 #pragma omp for
-            for (int64_t c = 0; c < depth; c++)
-                for (const Run &run : block.runs)
-                    transform_input(sizes, run, x + (run.image * inputs + first + c) * pixels, rows, between,
-                                    tiles + c * row + run.first);
-#pragma omp for collapse(2)
-            for (int64_t point = 0; point < POINTS; point++)
-                for (int64_t cut = 0; cut < cuts; cut++) {
-                    const int64_t o = cut * share, count = std::min(share, outputs - o);
-                    const float *u = weight + (gradient ? rotated(point) : point) * across;
-                    if (count > 0)
-                        dnnl_sgemm(gradient ? 'T' : 'N', 'N', count, block.tiles, depth, 1,
-                                   gradient ? u + first * outputs + o : u + o * inputs + first,
-                                   gradient ? outputs : inputs, tiles + point * between, row, first ? 1 : 0,
-                                   products + point * apart + o * row, row);
-                }
-        }
-#pragma omp for
-        for (int64_t o = 0; o < outputs; o++)
-            for (const Run &run : block.runs)
-                transform_output(sizes, run, products + o * row + run.first, apart, rows,
-                                 y + (run.image * outputs + o) * pixels);
-    }
-}
-
-// A dY Aᵀ of the tiles of a run of one plane of an output's gradient, laid out as transform_input does.
-inline void transform_gradient(const Sizes &sizes, const Run &run, const float *plane, float *rows, int64_t stride,
-                               float *to) {
-    const int64_t step = sizes.dilation, room = round_up(run.count, LANES) + 2 * LANES;
-    for (int i = 0; i < 4; i++) {
-        const int64_t y = run.y + i / 2 * step;
-        if (y >= sizes.height)
-            std::fill(rows + i * room, rows + i * room + run.count + LANES, 0.f);
-        else
-            pick(plane + y * sizes.width, sizes.width, run.x + i % 2 * step, 2 * step, run.count, rows + i * room);
-    }
-    for (int64_t t = 0; t < run.count; t += LANES) {
-        Lanes half[4][2];
-        for (int j = 0; j < 2; j++) {
-            const Lanes a = at(rows + j * room + t), b = at(rows + (2 + j) * room + t);
-            half[0][j] = a, half[1][j] = a + b, half[2][j] = a - b, half[3][j] = -b;
-        }
-        for (int i = 0; i < 4; i++) {
-            put(to + (4 * i) * stride + t, half[i][0]);
-            put(to + (4 * i + 1) * stride + t, half[i][0] + half[i][1]);
-            put(to + (4 * i + 2) * stride + t, half[i][0] - half[i][1]);
-            put(to + (4 * i + 3) * stride + t, -half[i][1]);
-        }
-    }
-}
-
-// Gᵀ dU G of each kernel: sums (16, O, I) -> dweight (O, I, 9).
-inline void gather_weight(int64_t outputs, int64_t inputs, const float *sums, float *dweight) {
-#pragma omp for
-    for (int64_t o = 0; o < outputs; o++) {
-        const float *__restrict__ from = sums + o * inputs;
-        float *__restrict__ to = dweight + o * inputs * 9;
-        const int64_t stride = spaced(outputs * inputs);
-#pragma omp simd
-        for (int64_t c = 0; c < inputs; c++) {
-            float half[3][4];
-            for (int j = 0; j < 4; j++) {
-                const float a = from[j * stride + c], b = from[(4 + j) * stride + c] / 2;
-                const float d = from[(8 + j) * stride + c] / 2, e = from[(12 + j) * stride + c];
-                half[0][j] = a + b + d, half[1][j] = b - d, half[2][j] = b + d + e;
+                for (int64_t o = 0; o < sizes.outputs; o++)
+                    for (const Run &run : block.runs)
+                        transform_gradient<M>(sizes, run, dy + (run.image * sizes.outputs + o) * pixels, rows, m, o);
             }
-            for (int i = 0; i < 3; i++) {
-                const float b = half[i][1] / 2, d = half[i][2] / 2;
-                to[9 * c + 3 * i] = half[i][0] + b + d, to[9 * c + 3 * i + 1] = b - d;
-                to[9 * c + 3 * i + 2] = b + d + half[i][3];
-            }
+            transform_inputs<M>(sizes, block, x, first, count, rows, v);
+            at_points((M + 2) * (M + 2), sizes.outputs, [&](int64_t point, int64_t o, int64_t outputs) {
+                dnnl_sgemm('N', 'T', outputs, count, block.tiles, 1, m.at(point, o), m.pitch, v.at(point, 0), v.pitch,
+                           &block == &all[0] ? 0 : 1, sums.at(point, o), sums.pitch);
+            });
         }
+        gather_weight<M>(sizes, sums, first, count, dweight);
     }
-}
-
-// dweight (O, I, 9) from x (B, I, H, W) and dy (B, O, H, W); scratch as in `convolve`, and sums (16, O, I).
-inline void weight_gradient(const Sizes &sizes, const float *x, const float *dy, float *dweight, float *sums,
-                            float *tiles, float *products) {
-    const int64_t inputs = sizes.inputs, outputs = sizes.outputs, pixels = sizes.pixels(), row = pitch(sizes.width);
-    const int64_t threads = omp_get_num_threads(), cuts = (threads + POINTS - 1) / POINTS;
-    const int64_t share = (outputs + cuts - 1) / cuts, most = std::min(inputs, CHANNELS);
-    const int64_t between = spaced(most * row), apart = spaced(outputs * row), across = spaced(outputs * inputs);
-    float *rows = scratch<3>(8 * (row + 2 * LANES));
-    bool started = false;
-    for (const Block &block : blocks(sizes)) {
-#pragma omp for
-        for (int64_t o = 0; o < outputs; o++)
-            for (const Run &run : block.runs)
-                transform_gradient(sizes, run, dy + (run.image * outputs + o) * pixels, rows, apart,
-                                   products + o * row + run.first);
-        for (int64_t first = 0; first < inputs; first += most) {
-            const int64_t depth = std::min(most, inputs - first);
-#pragma omp for
-            for (int64_t c = 0; c < depth; c++)
-                for (const Run &run : block.runs)
-                    transform_input(sizes, run, x + (run.image * inputs + first + c) * pixels, rows, between,
-                                    tiles + c * row + run.first);
-#pragma omp for collapse(2)
-            for (int64_t point = 0; point < POINTS; point++)
-                for (int64_t cut = 0; cut < cuts; cut++) {
-                    const int64_t o = cut * share, count = std::min(share, outputs - o);
-                    if (count > 0)
-                        dnnl_sgemm('N', 'T', count, depth, block.tiles, 1, products + point * apart + o * row, row,
-                                   tiles + point * between, row, started ? 1 : 0,
-                                   sums + point * across + o * inputs + first, inputs);
-                }
-        }
-        started = true;
-    }
-    gather_weight(outputs, inputs, sums, dweight);
 }
 
 }  // namespace winograd
