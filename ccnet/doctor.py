@@ -30,14 +30,17 @@ def run(*, fix: bool = False, as_json: bool = False) -> None:
     Raises InputError where something is broken for what the machine could do.
     """
     found = toolkit.find_toolkit() if fix else None
-    if found and found.cudnn and not found.missing:
+    if found and found.complete:
         print(f"ccnet: CUDA prepared for Jittor: {toolkit.prepare(found)}", file=sys.stderr)
     here = machine.examine()
     devices = ["cpu", *["cuda"] * (not cuda.problems(here.driver, here.toolkit))]
     lines = judge(here)
     for device in devices:
         print(f"ccnet: a convolution on {device} (minutes, where Jittor has yet to compile itself)", file=sys.stderr)
-        lines.append(judge_convolution(device, machine.convolve(device)))
+        line = judge_convolution(device, machine.convolve(device))
+        if line.state == "broken" and any(other.state == "broken" for other in lines):
+            line = line._replace(remedy="first put right what is broken above")
+        lines.append(line)
     lines = [line._replace(text=_homeless(line.text), remedy=_homeless(line.remedy)) for line in lines]
     broken = [line.subject for line in lines if line.state == "broken"]
     if as_json:

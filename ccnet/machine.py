@@ -111,11 +111,10 @@ def _run(command: list[str], seconds: float) -> Ran:
         return Ran("", f"not done after {seconds:.0f} s")
     except OSError as error:
         return Ran("", str(error))
-    lines = [line.strip() for line in done.stderr.splitlines() if line.strip()]
-    told = next((line for line in lines if "error:" in line), lines[-1] if lines else f"exit status {done.returncode}")
-    if done.returncode < 0:
-        told = f"ended by signal {-done.returncode}: {told}"
-    return Ran(done.stdout.strip(), told if done.returncode else "")
+    lines = [line.strip() for line in done.stderr.splitlines() if line.strip()] or ["without a word"]
+    told = next((line for line in lines if "error:" in line), lines[-1]).removeprefix("ccnet.InputError: ")
+    ended = f"signal {-done.returncode}" if done.returncode < 0 else f"exit status {done.returncode}"
+    return Ran(done.stdout.strip(), f"{told} ({ended})" if done.returncode else "")
 
 
 def _compiler() -> str:

@@ -19,6 +19,7 @@ from pathlib import Path
 
 OWN = Path(__file__).with_name("cuda_tree")
 SYSTEM = Path("/usr")
+USUAL = [Path("/usr/local/cuda"), Path("/opt/cuda")]
 HEADERS = ["cuda_runtime.h", "cublas.h", "curand.h", "cufft.h", "cusparse.h", "crt/host_config.h", "cub/cub.cuh"]
 # with what begins like them; Jittor loads the first six
 LIBRARIES = ["cudart", "cublas", "cublasLt", "curand", "cufft", "cusparse", "cudadevrt", "nvJitLink", "nvrtc", "cudnn"]
@@ -35,6 +36,11 @@ class Toolkit:
     links: dict[str, Path]
 
     @property
+    def complete(self) -> bool:
+        """Whether Jittor can be built with it."""
+        return bool(self.cudnn) and not self.missing
+
+    @property
     def tree(self) -> Path:
         """Where its tree is or would be: another toolkit, or a ccnet with other files of its own, has another."""
         lines = [f"{self.cuda} {self.cudnn}", *(f"{place} {target}" for place, target in sorted(self.links.items()))]
@@ -48,14 +54,14 @@ def cache_home() -> Path:
 
 
 def find_toolkit() -> Toolkit | None:
-    """The toolkit of the wheels; else that of CUDA_HOME, of the nvcc on PATH, or of the usual folders."""
+    """The first complete one, else the first, of: CUDA_HOME, the wheels, the nvcc on PATH, the usual folders."""
     spec = importlib.util.find_spec("nvidia")
     wheels = [Path(folder) for folder in (spec and spec.submodule_search_locations) or []]
-    roots = [folder / "cu13" for folder in wheels]
-    roots += [Path(os.environ[name]) for name in ("CUDA_HOME", "CUDA_PATH") if os.environ.get(name)]
+    roots = [Path(os.environ[name]) for name in ("CUDA_HOME", "CUDA_PATH") if os.environ.get(name)]
+    roots += [folder / "cu13" for folder in wheels]
     roots += [Path(found).resolve().parents[1] for found in [shutil.which("nvcc")] if found]
-    toolkits = (read_toolkit(root, wheels) for root in [*roots, Path("/usr/local/cuda"), Path("/opt/cuda")])
-    return next(filter(None, toolkits), None)
+    found = [toolkit for root in [*roots, *USUAL] if (toolkit := read_toolkit(root, wheels))]
+    return next((toolkit for toolkit in found if toolkit.complete), found[0] if found else None)
 
 
 def read_toolkit(root: Path, wheels: Sequence[Path] = ()) -> Toolkit | None:

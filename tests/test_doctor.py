@@ -81,7 +81,7 @@ def test_what_is_amiss_has_its_remedy(changes, subject, state, text, remedy):
         ("cuda", Ran("4e-04", ""), "ok", "4e-04"),
         ("cuda", Ran("0.3", ""), "broken", "differs"),
         ("cuda", Ran("nan", ""), "broken", "differs"),
-        ("cpu", Ran("", "ended by signal 6: terminate called"), "broken", "ended by signal 6"),
+        ("cpu", Ran("", "terminate called (signal 6)"), "broken", "terminate called (signal 6)"),
     ],
 )
 def test_a_convolution_is_judged(device, ran, state, text):
@@ -122,6 +122,14 @@ def test_broken_is_an_exit_code(found, failure, code, devices, pretend, capsys):
     assert len(shown.out.splitlines()) <= 40  # one screen
     assert "\033" not in shown.out  # no terminal
     assert ("ccnet doctor: error: broken: " in shown.err) == bool(code)
+
+
+def test_causes_come_before_consequences(pretend, capsys):
+    pretend(replace(GOOD, compiler="", **NO_GPU), "no C++ compiler (exit status 1)")
+    assert cli.main(["doctor"]) == 1
+    shown = capsys.readouterr()
+    assert "first put right what is broken above" in shown.out
+    assert "broken: C++ compiler, cpu" in shown.err
 
 
 def test_json_for_a_bug_report(pretend, capsys):

@@ -1,7 +1,6 @@
 import os
 import platform
 import shutil
-import sys
 from pathlib import Path
 
 import pytest
@@ -54,10 +53,10 @@ def test_memory_is_what_a_container_leaves(monkeypatch):
     [
         ("echo 1e-7", ""),
         ("echo starting >&2; echo 'a.cu(3): error: identifier' >&2; echo '1 error detected' >&2; exit 2",
-         "a.cu(3): error: identifier"),
-        ("echo first >&2; echo 'ValueError: no' >&2; exit 1", "ValueError: no"),
-        ("kill -SEGV $$", "ended by signal 11: exit status -11"),
-        ("exit 3", "exit status 3"),
+         "a.cu(3): error: identifier (exit status 2)"),
+        ("echo first >&2; echo 'ValueError: no' >&2; exit 1", "ValueError: no (exit status 1)"),
+        ("kill -SEGV $$", "without a word (signal 11)"),
+        ("exit 3", "without a word (exit status 3)"),
         ("sleep 60", "not done after 1 s"),
     ],
 )  # fmt: skip
@@ -71,7 +70,7 @@ def test_a_toolkit_that_does_not_work_says_why(tmp_path):
     nvcc = tmp_path / "bin" / "nvcc"
     nvcc.write_text("#!/bin/sh\necho 'host_config.h: error: unsupported GNU version!' >&2\nexit 1\n")
     nvcc.chmod(0o755)
-    assert machine.check_toolkit(tmp_path) == "host_config.h: error: unsupported GNU version!"
+    assert machine.check_toolkit(tmp_path) == "host_config.h: error: unsupported GNU version! (exit status 1)"
 
 
 def test_the_toolkit_here_works(tmp_path, monkeypatch):
@@ -91,5 +90,4 @@ def test_a_convolution_by_jittor():
 def test_a_convolution_where_jittor_cannot_be_imported(monkeypatch, tmp_path):
     (tmp_path / "jittor.py").write_text("import os, signal\nos.kill(os.getpid(), signal.SIGABRT)\n")
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
-    assert machine.convolve("cpu").failure.startswith("ended by signal 6")
-    assert "jittor" not in sys.modules or sys.modules["jittor"].__file__ != str(tmp_path / "jittor.py")
+    assert machine.convolve("cpu").failure == "without a word (signal 6)"

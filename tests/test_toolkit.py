@@ -1,7 +1,7 @@
-import os
 import subprocess
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -158,16 +158,25 @@ def test_what_is_no_toolkit(tmp_path):
 
 
 def test_where_toolkits_are_sought(tmp_path, monkeypatch):
+    """CUDA_HOME before the wheels before PATH; what is complete before what is not."""
     on_path, named, site = make_cuda(tmp_path / "path"), make_cuda(tmp_path / "named"), tmp_path / "site"
-    monkeypatch.setenv("PATH", str(on_path / "bin") + os.pathsep + os.environ["PATH"])
+    monkeypatch.setattr(toolkit, "USUAL", [])
+    monkeypatch.setattr(toolkit.importlib.util, "find_spec", lambda name: None)
     monkeypatch.delenv("CUDA_HOME", raising=False)
     monkeypatch.delenv("CUDA_PATH", raising=False)
-    monkeypatch.setattr(toolkit.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert toolkit.find_toolkit() is None
+    monkeypatch.setenv("PATH", str(on_path / "bin"))
     assert toolkit.find_toolkit().root == on_path
+    spec = SimpleNamespace(submodule_search_locations=[str(site / "nvidia")])
+    monkeypatch.setattr(toolkit.importlib.util, "find_spec", lambda name: spec)
+    wheels = make_cuda(site / "nvidia" / "cu13")
+    assert toolkit.find_toolkit().root == wheels
     monkeypatch.setenv("CUDA_HOME", str(named))
     assert toolkit.find_toolkit().root == named
-    monkeypatch.undo()
-    make_cuda(site / "nvidia" / "cu13")
-    monkeypatch.syspath_prepend(site)
-    monkeypatch.setenv("CUDA_HOME", str(named))
-    assert toolkit.find_toolkit().root == site / "nvidia" / "cu13"
+    make_cudnn(wheels)
+    (named / "lib" / "libcufft.so.13").unlink()
+    (wheels / "lib" / "libcufft.so.13").rename(wheels / "lib" / "libcufft.so.12")
+    assert toolkit.find_toolkit().root == named  # the wheels complete it
+    make_cuda(named, 12040)
+    assert toolkit.find_toolkit().root == wheels

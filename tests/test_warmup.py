@@ -14,7 +14,7 @@ def kernels() -> dict[Path, int]:
 
 @pytest.mark.slow
 def test_a_training_compiles_nothing_that_was_warmed_up(tmp_path, capsys):
-    """Of another crop, batch and number of classes, with a loading process, checkpoints, and its evaluation."""
+    """Of another crop and number of classes, with a loading process, checkpoints, and its evaluation."""
     folder = tmp_path / "run"
     folder.mkdir()
     (folder / "settings.json").write_text(json.dumps(tiny.settings(pretrained="0" * 64).as_dict()))
@@ -25,7 +25,7 @@ def test_a_training_compiles_nothing_that_was_warmed_up(tmp_path, capsys):
     shard, weights = tiny.shard(tmp_path / "train.h5", range(6), size=(70, 90)), tmp_path / "weights.safetensors"
     train = ["train", "--settings", folder / "settings.json", "--shards", shard, "--checkpoints", tmp_path / "saved",
              "--out", weights, "--history", tmp_path / "history.csv", "--checkpoint-every", "0"]  # fmt: skip
-    for change in ("data.crop_size=49", "data.batch_size=3", "schedule.steps=3", "model.pretrained=null"):
+    for change in ("data.crop_size=49", "schedule.steps=5", "model.pretrained=null"):
         train += ["--set", change]
     evaluate = ["evaluate", "--weights", weights, "--shards", shard, "--out", tmp_path / "metrics.json"]
     for command in (train, evaluate):
