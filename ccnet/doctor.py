@@ -1,6 +1,7 @@
 """The verb `doctor`: what this machine has of what ccnet needs, a line each, with the remedy for what is amiss."""
 
 import json
+import shutil
 import sys
 from pathlib import Path
 from typing import NamedTuple
@@ -29,11 +30,10 @@ def run(*, fix: bool = False, as_json: bool = False) -> None:
 
     Raises InputError where something is broken for what the machine could do.
     """
-    found = toolkit.find_toolkit() if fix else None
-    if found and found.complete:
-        print(f"ccnet: CUDA prepared for Jittor: {toolkit.prepare(found)}", file=sys.stderr)
+    if fix:
+        _fix()
     here = machine.examine()
-    devices = ["cpu", *["cuda"] * (not cuda.problems(here.driver, here.toolkit))]
+    devices = ["cpu"] if here.toolkit_check or cuda.problems(here.driver, here.toolkit) else ["cpu", "cuda"]
     lines = judge(here)
     for device in devices:
         print(f"ccnet: a convolution on {device} (minutes, where Jittor has yet to compile itself)", file=sys.stderr)
@@ -43,14 +43,21 @@ def run(*, fix: bool = False, as_json: bool = False) -> None:
         lines.append(line)
     lines = [line._replace(text=_homeless(line.text), remedy=_homeless(line.remedy)) for line in lines]
     broken = [line.subject for line in lines if line.state == "broken"]
-    if as_json:
-        print(
-            json.dumps({"ccnet": __version__, "broken": broken, "lines": [line._asdict() for line in lines]}, indent=1)
-        )
-    else:
-        print("\n".join(_shown(line) for line in lines))
+    report = {"ccnet": __version__, "broken": broken, "lines": [line._asdict() for line in lines]}
+    print(json.dumps(report, indent=1) if as_json else "\n".join(map(_shown, lines)))
     if broken:
         raise InputError(f"broken: {', '.join(broken)}; the remedies are above")
+
+
+def _fix() -> None:
+    found = toolkit.find_toolkit()
+    if not found or not found.complete:
+        return
+    tree = toolkit.prepare(found)
+    if failure := machine.check_toolkit(tree):
+        shutil.rmtree(tree)  # or every command would try to build with it
+        raise InputError(f"CUDA in {found.root} does not build a program: {failure}: {REBUILD}")
+    print(f"ccnet: CUDA prepared for Jittor: {tree}", file=sys.stderr)
 
 
 def judge(found: Machine) -> list[Line]:

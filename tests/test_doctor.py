@@ -159,5 +159,17 @@ def test_fix_prepares_what_is_complete(found, prepared, pretend, monkeypatch, tm
     pretend(replace(GOOD, toolkit=found, **NO_GPU))
     monkeypatch.setattr(toolkit, "find_toolkit", lambda: found)
     monkeypatch.setattr(toolkit, "prepare", lambda toolkit: asked.append(toolkit) or tmp_path)
+    monkeypatch.setattr(machine, "check_toolkit", lambda tree: "")
     assert cli.main(["doctor", "--fix"]) == 0
     assert asked == [found] * prepared
+
+
+def test_fix_leaves_nothing_that_does_not_work(pretend, monkeypatch, tmp_path, capsys):
+    tree = tmp_path / "tree"
+    tree.mkdir()
+    monkeypatch.setattr(toolkit, "find_toolkit", lambda: TOOLKIT)
+    monkeypatch.setattr(toolkit, "prepare", lambda toolkit: tree)
+    monkeypatch.setattr(machine, "check_toolkit", lambda tree: "error: unsupported GNU version")
+    assert cli.main(["doctor", "--fix"]) == 1
+    assert "CUDA in /cuda does not build a program: error: unsupported GNU version: if a g++" in capsys.readouterr().err
+    assert not tree.exists()
