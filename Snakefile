@@ -35,6 +35,12 @@ rule train:
 rule evaluate:
     input:
         expand("results/{dataset}/{run}/metrics.json", dataset=DATASET, run=RUNS),
+        expand(
+            "results/{dataset}/{run}/metrics_{protocol}.json",
+            dataset=DATASET,
+            run=RUNS,
+            protocol=FURTHER,
+        ),
 
 
 rule segment:

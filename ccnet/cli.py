@@ -50,7 +50,11 @@ class _Command(argparse.ArgumentParser):
     shows_hyperparameters = False
 
     def format_help(self) -> str:
-        return super().format_help() + (_hyperparameter_table() if self.shows_hyperparameters else "")
+        if not self.shows_hyperparameters:
+            return super().format_help()
+        from ccnet.settings import table
+
+        return super().format_help() + table()
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -67,26 +71,6 @@ def build_parser() -> argparse.ArgumentParser:
         add(command)
         command.add_argument("--debug", action="store_true", help="show the traceback of an error")
     return parser
-
-
-def _hyperparameter_table() -> str:
-    from ccnet.settings import hyperparameters
-
-    rows = [
-        f"  {entry['address']:<28} {entry['description']} [{_allowed(entry)}]" for entry in hyperparameters().values()
-    ]
-    return "\n".join(["", "hyperparameters:", *rows, ""])
-
-
-def _allowed(schema: dict) -> str:
-    """A JSON schema's type and range in a few words, such as "number, > 0, ≤ 10"."""
-    if "anyOf" in schema:
-        return " or ".join(_allowed(option) for option in schema["anyOf"])
-    if "enum" in schema:
-        return ", ".join(map(str, schema["enum"]))
-    signs = {"minimum": "≥", "exclusiveMinimum": ">", "maximum": "≤", "exclusiveMaximum": "<"}
-    limits = [f"{sign} {schema[key]:g}" for key, sign in signs.items() if key in schema]
-    return ", ".join([schema["type"], *limits])
 
 
 def _fetch(command: _Command) -> None:
@@ -191,6 +175,7 @@ def _evaluate(command: _Command) -> None:
     command.add_argument("--shards", type=Path, nargs="+", required=True, metavar="SHARD.h5", help="validation shards")
     command.add_argument("--out", type=Path, required=True, help="metrics.json to write")
     command.add_argument("--examples", type=Path, help="folder for a few predictions, as palette PNG")
+    _add_protocol(command)
     _add_device(command)
 
 
@@ -207,6 +192,7 @@ def _report(command: _Command) -> None:
     command.add_argument(
         "--runs", type=Path, nargs="+", required=True, metavar="RUN", help="folders of the runs to compare"
     )
+    command.add_argument("--protocols", nargs="+", default=[], metavar="NAME", help="also RUN/metrics_NAME.json")
     command.add_argument("--out", type=Path, required=True, help="report.html to write")
 
 
@@ -227,6 +213,19 @@ def _doctor(command: _Command) -> None:
 def _warmup(command: _Command) -> None:
     command.add_argument("runs", type=Path, nargs="+", metavar="RUN", help="folders of runs, with their settings.json")
     _add_device(command)
+
+
+def _add_protocol(command: _Command) -> None:
+    """Flags named like the fields of `ccnet.protocol.Protocol`; those not given keep its defaults."""
+    default = "default: whole images at their own size, one scale"
+    group = command.add_argument_group("protocol", default, argument_default=argparse.SUPPRESS)
+    group.add_argument("--keep-ratio", type=int, nargs=2, metavar=("LONG", "SHORT"), help="scale images to fit")
+    group.add_argument("--fixed", type=int, nargs=2, metavar=("HEIGHT", "WIDTH"), help="squash images to one size")
+    group.add_argument("--window", type=int, metavar="PIXELS", help="side of sliding windows")
+    group.add_argument("--stride", type=int, metavar="PIXELS", help="between windows (default: 2/3 of the window)")
+    group.add_argument("--scales", type=float, nargs="+", metavar="FACTOR", help="on the resized image; averaged")
+    group.add_argument("--flip", action="store_true", help="average with the mirrored image")
+    group.add_argument("--score-at", choices=["original", "resized"], help="labels as they are, or resized alike")
 
 
 def _add_weights(command: _Command) -> None:

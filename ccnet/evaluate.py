@@ -5,8 +5,10 @@ import math
 import time
 from itertools import zip_longest
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from PIL import Image
 
 from ccnet import InputError, runtime, weights
 from ccnet.data.labels import save_palette_png
@@ -15,17 +17,21 @@ from ccnet.files import atomic, sha256
 from ccnet.ops.metrics import ConfusionMatrix
 from ccnet.predictor import Predictor
 from ccnet.progress import progress
+from ccnet.protocol import Protocol, Size
 
 EXAMPLES = 6
 
 
 def run(
-    *, weights_file: Path, shards: list[Path], out: Path, examples: Path | None = None, device: str = "auto"
-) -> None:
-    """Measure weights on every image of the shards: whole image, the shards' resolution, one scale.
+    *, weights_file: Path, shards: list[Path], out: Path, examples: Path | None = None, device: str = "auto",
+    **protocol_fields: Any,
+) -> None:  # fmt: skip
+    """Measure weights on every image of the shards, by the protocol of these fields (`ccnet.protocol.Protocol`).
 
-    Raises InputError when the weights' classes are not those of the shards, or the shards hold no image.
+    Raises InputError when the weights' classes are not those of the shards, the shards hold no image, or the protocol
+    is none.
     """
+    protocol = Protocol.checked(**protocol_fields)
     reader = ShardReader(shards)
     if not len(reader):
         raise InputError(f"{shards[0]}: no images in these shards; check dataset.limit and the source")
@@ -34,24 +40,27 @@ def run(
     if trained.class_names != reader.class_names:
         raise InputError(f"{weights_file}: {_difference(trained.class_names, reader.class_names)};"
                          " evaluate it on its own dataset")  # fmt: skip
-    predictor, confusion = Predictor(trained.model), ConfusionMatrix(len(reader.class_names))
+    predictor, confusion = Predictor(trained.model, protocol), ConfusionMatrix(len(reader.class_names))
     shown = set(np.linspace(0, len(reader) - 1, min(EXAMPLES, len(reader)), dtype=int))
     seconds = []
     for index in progress(range(len(reader)), desc=f"evaluate {trained.settings.model.backbone}", unit="image"):
         image, label = reader[index]
+        if protocol.score_at == "resized":
+            label = nearest(label, protocol.size(label.shape))
         start = time.perf_counter()
-        prediction = predictor(image)
+        prediction = predictor(image, label.shape)
         seconds.append(time.perf_counter() - start)
         confusion.update(prediction, label)
         if examples and index in shown:
-            save_palette_png(examples / f"{reader.names[index]}.png", prediction, reader.palette)
-    protocol = {"mode": "whole", "scales": [1.0], "flip": False, "resize": _resize(reader.max_sizes),
-                "absent_classes": "left out of the mean", "images": len(reader),
-                "split": "+".join(dict.fromkeys(reader.splits)), "weights_sha256": sha256(weights_file)}  # fmt: skip
+            shown_map = nearest(prediction, image.shape[:2])  # beside the image in the report
+            save_palette_png(examples / f"{reader.names[index]}.png", shown_map, reader.palette)
+    measured = protocol.record() | {
+        "prepared": _prepared(reader.max_sizes), "absent_classes": "left out of the mean", "images": len(reader),
+        "split": "+".join(dict.fromkeys(reader.splits)), "weights_sha256": sha256(weights_file)}  # fmt: skip
     metrics = summary(confusion, reader.class_names) | {
         # Jittor counts running statistics as parameters, and in eval mode none of them has a gradient to tell by
         "parameters": sum(value.numel() for name, value in trained.model.named_parameters() if "running_" not in name),
-        "seconds_per_image": float(np.median(seconds)), "protocol": protocol}  # fmt: skip
+        "seconds_per_image": float(np.median(seconds)), "protocol": measured}  # fmt: skip
     with atomic(out) as temporary:
         temporary.write_text(json.dumps(metrics, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
     print(f"{weights_file}: mIoU {confusion.mean_iou():.4f}, pixel accuracy {confusion.pixel_accuracy():.4f}")
@@ -69,7 +78,12 @@ def summary(confusion: ConfusionMatrix, class_names: list[str]) -> dict:
     }
 
 
-def _resize(max_sizes: list[int | None]) -> str:
+def nearest(label: np.ndarray, size: Size) -> np.ndarray:
+    """Train ids `(H, W)` uint8 at `size` (height, width), each from the nearest pixel."""
+    return np.asarray(Image.fromarray(label).resize((size[1], size[0]), Image.Resampling.NEAREST))
+
+
+def _prepared(max_sizes: list[int | None]) -> str:
     """What `prepare` did to the size of images and labels alike: figures on shrunk labels are other figures."""
     return "+".join("original" if size is None else f"longest side at most {size}" for size in dict.fromkeys(max_sizes))
 

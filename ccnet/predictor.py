@@ -1,24 +1,123 @@
-"""A trained network as a function from image to label map, for evaluation and segmentation alike."""
+"""A trained network as a function from image to label map under a protocol, for evaluation and segmentation alike.
+
+What follows the network is done in strips of rows: where windows slide, memory does not grow with an image's height,
+and at the label map's resolution there are never more scores than a strip's.
+"""
+
+from collections.abc import Iterator
 
 import numpy as np
+from PIL import Image
 
 from ccnet.models.ccnet import SMALLEST
 from ccnet.ops.normalise import normalise
-from ccnet.runtime import jt
+from ccnet.ops.resize import resize_rows, source_rows
+from ccnet.ops.sliding_window import shares
+from ccnet.protocol import Protocol, Size
+from ccnet.runtime import jt, nn
+
+STRIP = 2**17  # pixels of the label map that are decided at once
+PIECE = 32  # rows that leave the sliding windows at once
 
 
 class Predictor:
-    """`predictor(image)`: an image `(H, W, 3)` uint8 RGB of any size -> train ids `(H, W)` uint8."""
+    """`predictor(image)`: an image `(H, W, 3)` uint8 RGB of any size -> train ids `(H, W)` uint8.
 
-    def __init__(self, model):
-        self.model = model
+    With `size` (height, width) the map has that size: logits are resized to it, bilinearly.
+    """
+
+    def __init__(self, model, protocol: Protocol | None = None):
+        self.model, self.protocol = model, protocol or Protocol()
         model.eval()
 
-    def __call__(self, image: np.ndarray) -> np.ndarray:
+    def __call__(self, image: np.ndarray, size: Size | None = None) -> np.ndarray:
+        height, width = size or image.shape[:2]
+        rows = max(1, STRIP // width)
+        with jt.no_grad():
+            views = list(self._views(image, (height, width)))
+            return np.concatenate([_classes(views, top, min(top + rows, height)) for top in range(0, height, rows)])
+
+    def _views(self, image: np.ndarray, size: Size) -> Iterator["_View"]:
+        """The image at each scale, and mirrored, as the protocol has it."""
+        for scale in self.protocol.scales:
+            scaled = resized(image, self.protocol.size(image.shape[:2], scale))
+            yield _View(self._bands(scaled), scaled.shape[:2], size, False, self.model.align_corners)
+            if self.protocol.flip:
+                yield _View(self._bands(scaled[:, ::-1]), scaled.shape[:2], size, True, self.model.align_corners)
+
+    def _bands(self, image: np.ndarray) -> Iterator[jt.Var]:
+        """Logits `(C, k, W)` of an image's rows from top to bottom, as soon as no further window touches them."""
+        height, width = image.shape[:2]
+        window = self.protocol.window
+        if window is None or max(height, width) <= window:
+            yield self._logits(image)
+            return
+        down, across = (shares(side, window, self.protocol.step) for side in (height, width))
+        ends = [*(top for top, _ in down[1:]), height]  # up to where a row of windows is the last to reach
+        canvas: np.ndarray | None = None
+        for (top, share), end in zip(down, ends, strict=True):
+            for left, part in across:
+                logits = self._logits(image[top : top + len(share), left : left + len(part)]).numpy()
+                if canvas is None:
+                    canvas = np.zeros((len(logits), len(share), width), np.float32)
+                canvas[:, :, left : left + len(part)] += logits * (share[:, None] * part)
+            assert canvas is not None
+            yield from _taken(canvas, end - top)
+
+    def _logits(self, image: np.ndarray) -> jt.Var:
+        """Logits `(C, H, W)` of an image; one too small for the network is continued at its edges."""
         height, width = image.shape[:2]
         margin = [(0, max(0, SMALLEST - side)) for side in (height, width)]
         padded = np.pad(image, (*margin, (0, 0)), mode="edge")
-        with jt.no_grad():
-            logits = self.model(normalise(jt.array(padded[None])))
-            classes = logits.argmax(dim=1)[0].uint8().numpy()
-        return classes[0, :height, :width]
+        return self.model(normalise(jt.array(padded[None])))[0, :, :height, :width]
+
+
+class _View:
+    """The logits of one view of an image, from top to bottom: holds the rows that further strips may ask for."""
+
+    def __init__(self, bands: Iterator[jt.Var], before: Size, after: Size, mirrored: bool, align_corners: bool):
+        self.bands, self.width, self.mirrored, self.align_corners = bands, after[1], mirrored, align_corners
+        self.sources = source_rows(before[0], after[0], align_corners)
+        self.held: jt.Var | None = None
+        self.end = 0  # the row after the last one held
+
+    def strip(self, first: int, last: int) -> jt.Var:
+        """Logits `(C, last - first, W)` of the label map's rows; strips are asked for from top to bottom."""
+        upper, lower, share = (part[first:last] for part in self.sources)
+        rows = self._rows(int(upper[0]), int(lower[-1]) + 1)
+        strip = resize_rows(rows, upper - upper[0], lower - upper[0], share, self.width, self.align_corners)
+        return jt.flip(strip, 2) if self.mirrored else strip
+
+    def _rows(self, first: int, last: int) -> jt.Var:
+        while self.end < last:
+            band, kept = next(self.bands), self.end - first
+            self.end += band.shape[1]
+            if self.held is not None and kept > 0:
+                band = jt.concat([self.held[:, self.held.shape[1] - kept :], band], dim=1)
+            self.held = band
+        assert self.held is not None
+        start = self.end - self.held.shape[1]
+        return self.held[:, first - start : last - start]
+
+
+def _classes(views: list[_View], first: int, last: int) -> np.ndarray:
+    """Train ids `(last - first, W)` uint8 of the label map's rows: the largest logit, or mean probability of views."""
+    strips = [view.strip(first, last) for view in views]
+    scores = strips[0] if len(strips) == 1 else sum(nn.softmax(strip, dim=0) for strip in strips)
+    return scores.argmax(dim=0)[0].uint8().numpy()
+
+
+def _taken(canvas: np.ndarray, count: int) -> Iterator[jt.Var]:
+    """The first `count` rows of a canvas `(C, K, W)` in pieces; the others move up, and rows of 0 follow them."""
+    for first in range(0, count, PIECE):
+        yield jt.array(canvas[:, first : min(first + PIECE, count)].copy())
+    for plane in canvas:  # one by one: overlapping rows are copied through memory of their own
+        plane[: len(plane) - count] = plane[count:]
+        plane[len(plane) - count :] = 0
+
+
+def resized(image: np.ndarray, size: Size) -> np.ndarray:
+    """An image `(H, W, 3)` uint8 at `size` (height, width), as in training: bilinear, antialiased when shrinking."""
+    if image.shape[:2] == size:
+        return image
+    return np.asarray(Image.fromarray(image).resize((size[1], size[0]), Image.Resampling.BILINEAR))

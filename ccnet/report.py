@@ -3,6 +3,7 @@
 import json
 import math
 from collections import Counter
+from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -21,13 +22,15 @@ WIDEST_TABLE = 24  # classes; a larger confusion matrix is drawn, not written
 MEASURES = {"mean_iou": max, "pixel_accuracy": max, "mean_accuracy": max, "seconds_per_image": min}
 
 
-def run(*, labels: Path, shards: list[Path], runs: list[Path], out: Path) -> None:
+def run(*, labels: Path, shards: list[Path], runs: list[Path], out: Path, protocols: Sequence[str] = ()) -> None:
     """Write the page `out` about `runs` (their folders), with the pictures of `shards` (the val split).
+
+    Beside the standard protocol it compares the scores of further `protocols`.
 
     Raises InputError naming the file that is missing, not valid, or about other classes than `labels`.
     """
     described = read(labels, Labels, "verify")
-    loaded = [load(folder, described.class_names) for folder in runs]
+    loaded = [load(folder, described.class_names, protocols) for folder in runs]
     page = template().render(
         dataset=labels.resolve().parent.name,
         version=__version__,
@@ -40,12 +43,25 @@ def run(*, labels: Path, shards: list[Path], runs: list[Path], out: Path) -> Non
         confusions=[confusion(run.metrics, described.class_names) for run in loaded],
         settings=compared([run.settings for run in loaded]),
         protocol=compared([flat(run.metrics.protocol) for run in loaded]),
+        scores=scores(loaded, protocols),
         segmented=segmented(loaded),
     )
     with atomic(out) as temporary:
         # names of files need not be UTF-8: what cannot be printed is spelt out
         temporary.write_text(page, encoding="utf-8", errors="backslashreplace")
     print(f"report of {len(loaded)} {'run' if len(loaded) == 1 else 'runs'}: {out}")
+
+
+def scores(runs: list[Run], protocols: Sequence[str]) -> list[dict[str, Any]]:
+    """Of each protocol: its name, its sentence (or sentences, if the runs' differ) and the runs' mIoU; the best too."""
+    measured = {"standard": [run.metrics for run in runs]}
+    measured |= {name: [run.further[name] for run in runs] for name in protocols}
+    rows = []
+    for name, metrics in measured.items():
+        words = dict.fromkeys(str(each.protocol.get("in_words", "")) for each in metrics)
+        found = [each.mean_iou for each in metrics]
+        rows.append({"name": name, "words": " / ".join(words), "mean_ious": found, "best": best(found, max)})
+    return rows
 
 
 def curves(runs: list[Run]) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 import csv
 import io
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -65,13 +66,14 @@ class Segmented(BaseModel):
 
 @dataclass(frozen=True)
 class Run:
-    """A run's folder as read; `settings` is flat, with dotted keys."""
+    """A run's folder as read; `settings` is flat, with dotted keys; `further` has what other protocols measured."""
 
     name: str
     folder: Path
     settings: dict[str, Any]
     history: list[Step]
     metrics: Metrics
+    further: dict[str, Metrics]
 
     def column(self, name: str) -> list[float]:
         """A column of the history."""
@@ -105,15 +107,21 @@ def read(path: Path, kind: Any, verb: str) -> Any:
         raise InputError(f"{path}: {error}; write it again with `ccnet {verb}`") from None
 
 
-def load(folder: Path, class_names: list[str]) -> Run:
-    """The run in `folder`, checked against the dataset's classes."""
+def load(folder: Path, class_names: list[str], protocols: Sequence[str] = ()) -> Run:
+    """The run in `folder`, and what further `protocols` measured, checked against the dataset's classes."""
     settings = flat(read(folder / "settings.json", dict[str, Any], "settings"))
     history = read(folder / "history.csv", list[Step], "train")
-    metrics = read(folder / "metrics.json", Metrics, "evaluate")
+    metrics = _metrics(folder / "metrics.json", class_names)
+    further = {name: _metrics(folder / f"metrics_{name}.json", class_names) for name in protocols}
+    return Run(folder.resolve().name, folder, settings, history, metrics, further)
+
+
+def _metrics(path: Path, class_names: list[str]) -> Metrics:
+    metrics = read(path, Metrics, "evaluate")
     sides = {len(metrics.confusion), *map(len, metrics.confusion)}
     if set(metrics.per_class) != set(class_names) or sides != {len(class_names)}:
-        raise InputError(f"{folder / 'metrics.json'}: other classes than labels.json; run `ccnet evaluate` again")
-    return Run(folder.resolve().name, folder, settings, history, metrics)
+        raise InputError(f"{path}: other classes than labels.json; run `ccnet evaluate` again")
+    return metrics
 
 
 def overlays(folder: Path, rows: list[Segmented]) -> list[Path]:

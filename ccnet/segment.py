@@ -15,10 +15,13 @@ from ccnet.data.labels import colourise, save_palette_png
 from ccnet.files import atomic, sha256
 from ccnet.predictor import Predictor
 from ccnet.progress import progress
+from ccnet.protocol import Protocol
 from ccnet.results import stems
 
 COLUMNS = ["file", "status", "reason", "width", "height", "seconds"]
-LARGEST = 24_000_000  # pixels; images are segmented whole, and memory grows with them
+# The most that is segmented whole, where memory grows with the image: pixels, and scores of all its pixels (2 GiB).
+LARGEST, MOST_SCORES = 24_000_000, 2**29
+WINDOW = 768  # side of the sliding windows over larger images
 OPACITY = 0.5  # of the colours over the image
 
 
@@ -68,8 +71,10 @@ def _find(folder: Path, out: Path) -> list[Path]:
 
 class _Segmenter:
     def __init__(self, trained: weights.Weights, stamp: str, folder: Path, out: Path):
-        self.predictor, self.palette, self.stamp = Predictor(trained.model), trained.palette, stamp
-        self.folder, self.out = folder, out
+        self.predictor = Predictor(trained.model)
+        self.windows = Predictor(trained.model, Protocol.checked(window=WINDOW))
+        self.largest = min(LARGEST, MOST_SCORES // len(trained.class_names))
+        self.palette, self.stamp, self.folder, self.out = trained.palette, stamp, folder, out
 
     def row(self, file: Path, stem: Path) -> dict:
         """Segment one file into `<stem>.png` and `<stem>_overlay.jpg`; its row of index.csv."""
@@ -82,19 +87,20 @@ class _Segmenter:
                 reason = "already segmented with these weights"
                 return row | {"status": "skipped", "reason": reason, "width": size[0], "height": size[1]}
             image = _read(file)
-            label = self.predictor(np.asarray(image))
+            large = image.width * image.height > self.largest
+            label = (self.windows if large else self.predictor)(np.asarray(image))
         except (InputError, OSError, RuntimeError, MemoryError) as error:  # the last two of a network out of memory
             return row | {"status": "failed", "reason": str(error).removeprefix(f"{file}: ")}
         _write_overlay(overlay, image, colourise(label, self.palette))
         save_palette_png(mask, label, self.palette, comment=stamp)  # last: it says that both are whole
+        if large:
+            row["reason"] = f"over {self.largest / 1e6:.1f} megapixels: in windows of {WINDOW} pixels"
         return row | {"width": image.width, "height": image.height, "seconds": f"{time.perf_counter() - start:.3f}"}
 
 
 def _read(file: Path) -> Image.Image:
     """An image upright (cameras note the orientation in EXIF and leave the pixels lying), RGB."""
     image = images.open_image(file.read_bytes(), str(file))
-    if image.width * image.height > LARGEST:
-        raise InputError(f"{file}: {image.width}×{image.height} is over {LARGEST} pixels: scale it down or cut it")
     with images.refusing_damage(str(file)):
         return images.to_rgb(ImageOps.exif_transpose(image))
 

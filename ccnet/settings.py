@@ -21,7 +21,8 @@ from ccnet.files import atomic
 frozen = dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid", strict=True))
 
 
-def _about(description: str, **limits: Any) -> Any:
+def about(description: str, **limits: Any) -> Any:
+    """A field's meaning and its limits."""
     return Field(description=description, **limits)
 
 
@@ -34,22 +35,22 @@ BelowOne = Annotated[float, Field(ge=0, lt=1)]
 class Model:
     """The network, and what its weights begin with."""
 
-    backbone: Annotated[Backbone, _about("the network below the head")]
-    head: Annotated[Literal["rcca", "non_local"], _about("context head: criss-cross attention, or the non-local block")]
-    recurrence: Annotated[int, _about("loops R of criss-cross attention; 0 leaves it out", ge=0, le=5)]
-    output_stride: Annotated[Literal[8, 16, 32] | None, _about("input pixels per feature; null: the family's own")]
-    fusion: Annotated[bool | None, _about("levels 2 to 4 fused at stride 8; null: the family's own")]
-    deep_stem: Annotated[bool, _about("ResNet stem of three 3×3 convolutions, else one 7×7")]
-    multi_grid: Annotated[bool, _about("dilations of the last ResNet stage multiplied by 1, 2, 4")]
-    contract_dilation: Annotated[bool, _about("a dilated ResNet stage's first block keeps the dilation before it")]
-    head_channels: Annotated[int | None, _about("channels inside the head; null: the family's own", ge=8)]
-    align_corners: Annotated[bool, _about("resizing lays corner pixels' centres, not edges, on each other")]
-    negative_slope: Annotated[Share, _about("slope of the heads' ReLUs below 0; 0.01 in the official CCNet")]
-    dropout: Annotated[BelowOne, _about("dropout before the classifier")]
-    drop_path: Annotated[BelowOne, _about("stochastic depth of the last VAN block, rising to it from 0")]
+    backbone: Annotated[Backbone, about("the network below the head")]
+    head: Annotated[Literal["rcca", "non_local"], about("context head: criss-cross attention, or the non-local block")]
+    recurrence: Annotated[int, about("loops R of criss-cross attention; 0 leaves it out", ge=0, le=5)]
+    output_stride: Annotated[Literal[8, 16, 32] | None, about("input pixels per feature; null: the family's own")]
+    fusion: Annotated[bool | None, about("levels 2 to 4 fused at stride 8; null: the family's own")]
+    deep_stem: Annotated[bool, about("ResNet stem of three 3×3 convolutions, else one 7×7")]
+    multi_grid: Annotated[bool, about("dilations of the last ResNet stage multiplied by 1, 2, 4")]
+    contract_dilation: Annotated[bool, about("a dilated ResNet stage's first block keeps the dilation before it")]
+    head_channels: Annotated[int | None, about("channels inside the head; null: the family's own", ge=8)]
+    align_corners: Annotated[bool, about("resizing lays corner pixels' centres, not edges, on each other")]
+    negative_slope: Annotated[Share, about("slope of the heads' ReLUs below 0; 0.01 in the official CCNet")]
+    dropout: Annotated[BelowOne, about("dropout before the classifier")]
+    drop_path: Annotated[BelowOne, about("stochastic depth of the last VAN block, rising to it from 0")]
     pretrained: Annotated[
         str | None,
-        _about(
+        about(
             "SHA-256 of the file whose weights the backbone begins with; null: from scratch", pattern="^[0-9a-f]{64}$"
         ),
     ]
@@ -59,44 +60,44 @@ class Model:
 class Optimizer:
     """What makes a step of a gradient."""
 
-    name: Annotated[Literal["sgd", "adamw"], _about("the optimiser")]
-    learning_rate: Annotated[float, _about("at the end of the warm-up", gt=0, le=10)]
-    momentum: Annotated[BelowOne, _about("momentum of SGD, first beta of AdamW")]
-    weight_decay: Annotated[Share, _about("decay per step; norms, biases and scales have none with AdamW")]
+    name: Annotated[Literal["sgd", "adamw"], about("the optimiser")]
+    learning_rate: Annotated[float, about("at the end of the warm-up", gt=0, le=10)]
+    momentum: Annotated[BelowOne, about("momentum of SGD, first beta of AdamW")]
+    weight_decay: Annotated[Share, about("decay per step; norms, biases and scales have none with AdamW")]
 
 
 @frozen
 class Schedule:
     """The learning rate by step."""
 
-    steps: Annotated[int, _about("optimiser steps", ge=1)]
-    warmup_steps: Annotated[int, _about("steps of linear rise from 0", ge=0)]
-    power: Annotated[float, _about("exponent of the poly schedule", ge=0, le=10)]
-    final_learning_rate: Annotated[float, _about("learning rate at the last step", ge=0)]
+    steps: Annotated[int, about("optimiser steps", ge=1)]
+    warmup_steps: Annotated[int, about("steps of linear rise from 0", ge=0)]
+    power: Annotated[float, about("exponent of the poly schedule", ge=0, le=10)]
+    final_learning_rate: Annotated[float, about("learning rate at the last step", ge=0)]
 
 
 @frozen
 class Data:
     """What a batch is, and how its images are changed."""
 
-    batch_size: Annotated[int, _about("images per step", ge=1)]
-    crop_size: Annotated[int, _about("side of the square crop, pixels", ge=32)]
+    batch_size: Annotated[int, about("images per step", ge=1)]
+    crop_size: Annotated[int, about("side of the square crop, pixels", ge=32)]
     scale: Annotated[
         Annotated[list[Annotated[float, Field(gt=0, le=16)]], Field(min_length=2, max_length=2)],
-        _about("smallest and largest random scale"),
+        about("smallest and largest random scale"),
     ]
-    flip: Annotated[bool, _about("mirror every second image left to right")]
-    photometric: Annotated[bool, _about("random brightness, contrast, saturation and hue")]
-    max_class_share: Annotated[Share, _about("crops with more of one class are drawn again, ten times at most")]
+    flip: Annotated[bool, about("mirror every second image left to right")]
+    photometric: Annotated[bool, about("random brightness, contrast, saturation and hue")]
+    max_class_share: Annotated[Share, about("crops with more of one class are drawn again, ten times at most")]
 
 
 @frozen
 class Loss:
     """What is minimised."""
 
-    name: Annotated[Literal["cross_entropy", "ohem"], _about("the main loss; ohem keeps the hard pixels only")]
-    auxiliary_weight: Annotated[float, _about("weight of the auxiliary loss", ge=0, le=10)]
-    category_consistency: Annotated[float, _about("weight of the category consistent loss; 0: off", ge=0, le=10)]
+    name: Annotated[Literal["cross_entropy", "ohem"], about("the main loss; ohem keeps the hard pixels only")]
+    auxiliary_weight: Annotated[float, about("weight of the auxiliary loss", ge=0, le=10)]
+    category_consistency: Annotated[float, about("weight of the category consistent loss; 0: off", ge=0, le=10)]
 
 
 @frozen
@@ -108,7 +109,7 @@ class Settings:
     schedule: Schedule
     data: Data
     loss: Loss
-    seed: Annotated[int, _about("seed of weights, order and augmentation", ge=0, lt=2**31)]
+    seed: Annotated[int, about("seed of weights, order and augmentation", ge=0, lt=2**31)]
 
     def as_dict(self) -> dict:
         return asdict(self)  # type: ignore[call-overload]
@@ -124,7 +125,7 @@ class Settings:
         try:
             return TypeAdapter(cls).validate_json(json.dumps(nested))
         except ValidationError as error:
-            raise InputError(f"{where}: {'; '.join(map(_explain, error.errors()))}") from error
+            raise InputError(f"{where}: {'; '.join(map(explain, error.errors()))}") from error
 
     @classmethod
     def read(cls, path: Path, changes: list[str] | None = None) -> Self:
@@ -166,6 +167,25 @@ def hyperparameters() -> dict[str, dict]:
     return found
 
 
+def table() -> str:
+    """Every hyperparameter, a line each: its address, description and range."""
+    rows = [
+        f"  {entry['address']:<28} {entry['description']} [{_allowed(entry)}]" for entry in hyperparameters().values()
+    ]
+    return "\n".join(["", "hyperparameters:", *rows, ""])
+
+
+def _allowed(schema: dict) -> str:
+    """A JSON schema's type and range in a few words, such as "number, > 0, ≤ 10"."""
+    if "anyOf" in schema:
+        return " or ".join(_allowed(option) for option in schema["anyOf"])
+    if "enum" in schema:
+        return ", ".join(map(str, schema["enum"]))
+    signs = {"minimum": "≥", "exclusiveMinimum": ">", "maximum": "≤", "exclusiveMaximum": "<"}
+    limits = [f"{sign} {schema[key]:g}" for key, sign in signs.items() if key in schema]
+    return ", ".join([schema["type"], *limits])
+
+
 def run(*, flat: dict, out: Path) -> None:
     """The verb `settings`: hyperparameters by name -> a checked settings.json."""
     settings = Settings.from_flat(flat)
@@ -192,6 +212,7 @@ def _parse(text: str) -> Any:
         return text
 
 
-def _explain(error: Any) -> str:
+def explain(error: Any) -> str:
+    """One of pydantic's errors in a line: where, the wrong value, what is allowed."""
     address = ".".join(str(part) for part in error["loc"])
     return f"{address}: {json.dumps(error['input'])}: {error['msg'][0].lower()}{error['msg'][1:]}"

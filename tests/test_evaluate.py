@@ -10,6 +10,7 @@ from ccnet.files import sha256
 from ccnet.models import build_from_settings
 from ccnet.ops.metrics import ConfusionMatrix
 from ccnet.predictor import Predictor
+from ccnet.protocol import Protocol
 from tests import tiny
 
 SIZES = [(48, 40), (20, 33), (31, 7), (1, 1), (97, 64)]  # some below the network's smallest input
@@ -67,8 +68,10 @@ def test_metrics_are_those_of_the_predictions(evaluated, predictions):
 def test_metrics_say_how_they_were_measured(evaluated, trained):
     found = metrics(evaluated / "metrics.json")
     assert found["protocol"] == {
-        "mode": "whole", "scales": [1.0], "flip": False, "resize": "original",
-        "absent_classes": "left out of the mean", "images": 5, "split": "val",
+        "in_words": "Images at their own size, whole, one scale; scored at the labels' own size.",
+        "mode": "whole", "window": None, "resize": "original", "resampling": "bilinear, antialiased",
+        "scales": [1.0], "flip": False, "average_of": None, "scored_at": "the labels' own size",
+        "prepared": "original", "absent_classes": "left out of the mean", "images": 5, "split": "val",
         "weights_sha256": sha256(trained.weights),
     }  # fmt: skip
     assert found["seconds_per_image"] > 0
@@ -77,12 +80,41 @@ def test_metrics_say_how_they_were_measured(evaluated, trained):
 
 
 @pytest.mark.parametrize(
+    ("options", "score_size"),
+    [
+        ({"keep_ratio": [90, 40], "window": 32, "scales": [1.0, 1.5], "flip": True}, None),
+        ({"fixed": [40, 56], "score_at": "resized"}, (40, 56)),
+    ],
+)
+def test_another_protocol_is_measured_where_it_says(trained, evaluated, tmp_path, options, score_size):
+    files = {"out": tmp_path / "m.json", "examples": tmp_path / "examples"}
+    evaluate.run(weights_file=trained.weights, shards=[evaluated / "val.h5"], **files, **options)
+    with Image.open(tmp_path / "examples/val 0.png") as example:
+        assert example.size == SIZES[0]  # as the image, for the report
+    found, protocol = metrics(tmp_path / "m.json"), Protocol.checked(**options)
+    predict = Predictor(weights.load(trained.weights).model, protocol)
+    confusion = ConfusionMatrix(len(tiny.CLASSES))
+    for image, label in ShardReader([evaluated / "val.h5"]):
+        if score_size:  # the nearest pixel of each place, by hand
+            rows, columns = ((np.arange(n) + 0.5) * m // n for n, m in zip(score_size, label.shape, strict=True))
+            label = label[rows.astype(int)[:, None], columns.astype(int)]
+        confusion.update(predict(image, label.shape), label)
+    assert found["confusion"] == confusion.counts.tolist()
+    assert found["protocol"].items() >= protocol.record().items()
+
+
+def test_a_wrong_protocol_costs_no_time(trained, tmp_path):
+    with pytest.raises(InputError, match="stride: 9: there is no window"):
+        evaluate.run(weights_file=trained.weights, shards=[tmp_path / "none.h5"], out=tmp_path / "m.json", stride=9)
+
+
+@pytest.mark.parametrize(
     ("max_sizes", "words"),
     [([None, None], "original"), ([640, 640], "longest side at most 640"),
      ([None, 64], "original+longest side at most 64")],
 )  # fmt: skip
 def test_metrics_say_when_prepare_shrank_the_images(max_sizes, words):
-    assert evaluate._resize(max_sizes) == words
+    assert evaluate._prepared(max_sizes) == words
 
 
 def test_the_network_learnt_something(evaluated):
@@ -144,5 +176,5 @@ def test_a_split_of_ignored_pixels_has_no_figures(trained, tmp_path, capsys):
     write_shard(path, void, class_names=tiny.CLASSES, palette=tiny.PALETTE, split="val", max_size=48)
     evaluate.run(weights_file=trained.weights, shards=[path], out=tmp_path / "metrics.json")
     assert metrics(tmp_path / "metrics.json")["mean_iou"] is None
-    assert metrics(tmp_path / "metrics.json")["protocol"]["resize"] == "longest side at most 48"
+    assert metrics(tmp_path / "metrics.json")["protocol"]["prepared"] == "longest side at most 48"
     assert "mIoU nan" in capsys.readouterr().out

@@ -23,7 +23,7 @@ COMPUTING = {
     "ccnet.describe", "ccnet.import_weights", "ccnet.data.loader", "ccnet.convolution",
 }  # fmt: skip
 PYTORCH = {"ccnet.pytorch", "ccnet.contenders.theirs"}  # which the bench extra has
-NUMPY_OPS = {"ccnet.ops.__init__", "ccnet.ops.metrics", "ccnet.ops.schedule"}
+NUMPY_OPS = {"ccnet.ops.__init__", "ccnet.ops.metrics", "ccnet.ops.schedule", "ccnet.ops.sliding_window"}
 JITTOR_FREE = {
     name
     for name in MODULES

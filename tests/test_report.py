@@ -108,9 +108,11 @@ def add_example(run: Path, name: str, value: int = 1) -> None:
     picture.save(path)
 
 
-def build(dataset: Path, *runs: Path) -> Page:
+def build(dataset: Path, *runs: Path, protocols: tuple[str, ...] = ()) -> Page:
     out = dataset / "report.html"
-    report.run(labels=dataset / "labels.json", shards=[dataset / "val.h5"], runs=list(runs), out=out)
+    report.run(
+        labels=dataset / "labels.json", shards=[dataset / "val.h5"], runs=list(runs), out=out, protocols=protocols
+    )
     return Page(out)
 
 
@@ -205,6 +207,33 @@ def test_runs_measured_differently_are_pointed_out(dataset):
     text = build(dataset, one, other).text
     assert "Not measured alike:</strong> the runs differ in mode, scales, flip, images" in text
     assert "Not measured alike" not in build(dataset, one).text
+
+
+def add_protocol(run: Path, name: str, iou: float | None, words: str) -> None:
+    metrics = json.loads((run / "metrics.json").read_text())
+    changed = {"mean_iou": iou, "protocol": metrics["protocol"] | {"in_words": words}}
+    (run / f"metrics_{name}.json").write_text(json.dumps(metrics | changed))
+
+
+def test_protocols_are_compared_with_a_sentence_each(dataset):
+    runs = [add_run(dataset, "one", 0.5), add_run(dataset, "other", 0.4)]
+    for run, iou in zip(runs, (0.51, 0.6), strict=True):
+        add_protocol(run, "tiled", iou, "Windows <everywhere>.")
+        add_protocol(run, "stale", 0.9, "Removed from the config.")
+    add_protocol(runs[0], "dark", None, "All ignored.")
+    add_protocol(runs[1], "dark", 0.1, "All ignored.")
+    page = build(dataset, *runs, protocols=("tiled", "dark"))
+    assert page.row("standard") == ["50.00", "40.00", ""]
+    assert page.row("tiled") == ["51.00", "60.00", "Windows <everywhere>."]
+    assert page.row("dark") == ["–", "10.00", "All ignored."]
+    assert "<strong>60.00</strong>" in page.text
+    assert "Removed from the config" not in page.text
+    assert "mIoU % by protocol" not in build(dataset, *runs).text
+
+
+def test_a_protocol_not_measured_is_named(dataset):
+    with pytest.raises(InputError, match=r"metrics_tiled\.json: No such file.*`ccnet evaluate` writes it"):
+        build(dataset, add_run(dataset, "a"), protocols=("tiled",))
 
 
 def test_segmented_folders_show_overlays_and_failures(dataset):

@@ -12,6 +12,7 @@ from PIL import Image
 
 from ccnet import InputError, segment, weights
 from ccnet.predictor import Predictor
+from ccnet.protocol import Protocol
 from tests import tiny
 
 UPRIGHT = (40, 60)  # width, height of the photo that lies on its side
@@ -253,17 +254,34 @@ def test_the_command(few, trained, tmp_path):
     assert "3 of 3 images segmented" in good.stdout
 
 
-def test_an_image_too_large_for_memory_is_refused_by_name(tmp_path, monkeypatch):
-    monkeypatch.setattr(segment, "LARGEST", 50 * 40 - 1)
-    Image.new("RGB", (50, 40)).save(tmp_path / "large.png")
-    with pytest.raises(InputError, match=r"large\.png: 50×40 is over 1999 pixels"):
-        segment._read(tmp_path / "large.png")
+def test_windows_slide_over_an_image_too_large_for_memory(few, trained, tmp_path, monkeypatch):
+    monkeypatch.setattr(segment, "LARGEST", 40 * 36)
+    monkeypatch.setattr(segment, "WINDOW", 32)
+    image = tiny.draw(5, 81, 50)[0]
+    Image.fromarray(image).save(few / "large.png")
+    segment.run(folder=few, weights_file=trained.weights, out=tmp_path / "out")
+    rows = table(tmp_path / "out")
+    assert rows["large.png"]["reason"] == "over 0.0 megapixels: in windows of 32 pixels"
+    assert {name: row["reason"] for name, row in rows.items() if name != "large.png"} == dict.fromkeys(
+        ["0.png", "1.png", "2.png"], ""
+    )
+    with Image.open(tmp_path / "out/large.png") as mask:
+        found = Predictor(weights.load(trained.weights).model, Protocol(window=32))(image)
+        np.testing.assert_array_equal(mask, found)
+
+
+def test_many_classes_lower_what_is_segmented_whole(few, trained):
+    few_classes = weights.load(trained.weights)
+    many = few_classes._replace(class_names=[str(i) for i in range(150)])
+    assert segment._Segmenter(few_classes, "", few, few).largest == 24_000_000
+    assert segment._Segmenter(many, "", few, few).largest == 2**29 // 150
 
 
 def test_a_network_out_of_memory_costs_one_image(tmp_path):
     Image.new("RGB", (50, 40)).save(tmp_path / "one.png")
     segmenter = segment._Segmenter.__new__(segment._Segmenter)
     segmenter.folder, segmenter.out, segmenter.stamp = tmp_path, tmp_path / "out", "w"
+    segmenter.largest = 50 * 40
 
     def predictor(_image):
         raise RuntimeError("out of memory")

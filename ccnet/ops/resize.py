@@ -1,4 +1,6 @@
-"""Bilinear resizing."""
+"""Bilinear resizing, of all rows or of some."""
+
+import numpy as np
 
 from ccnet.ops import kernel
 from ccnet.runtime import jt
@@ -28,6 +30,24 @@ def resize(x: jt.Var, size: tuple[int, int], align_corners: bool = False) -> jt.
     """x (B, C, H, W) resized to `size` (height, width), as PyTorch's bilinear interpolate without antialiasing."""
     if tuple(x.shape[2:]) == tuple(size):
         return x
-    if not kernel.applies(x):
+    if not kernel.applies("resize", x):
         return jt.nn.interpolate(x, tuple(size), mode="bilinear", align_corners=align_corners)
     return _Resize((size[0], size[1]), align_corners)(x)
+
+
+def source_rows(before: int, after: int, align_corners: bool = False) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Where each of `after` rows lies between two of `before`: upper, lower (int64), share of lower (float32)."""
+    rows = np.arange(after)
+    place = rows * ((before - 1) / max(after - 1, 1)) if align_corners else (rows + 0.5) * (before / after) - 0.5
+    upper = np.clip(place.astype(np.int64), 0, before - 1)
+    return upper, np.minimum(upper + 1, before - 1), np.clip(place - upper, 0, 1).astype(np.float32)
+
+
+def resize_rows(x: jt.Var, upper: np.ndarray, lower: np.ndarray, share: np.ndarray, width: int,
+                align_corners: bool = False) -> jt.Var:  # fmt: skip
+    """Rows of x (C, h, W) between `upper` and `lower` by `share`, resized across: (C, len(share), width)."""
+    x = resize(x[None], (x.shape[1], width), align_corners)[0]
+    if not share.any() and np.array_equal(upper, np.arange(x.shape[1])):
+        return x
+    above, below = x[:, jt.array(upper)], x[:, jt.array(lower)]
+    return above + (below - above) * jt.array(share).unsqueeze(1)

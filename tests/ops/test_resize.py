@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ccnet.ops.resize import resize
+from ccnet.ops.resize import resize, resize_rows, source_rows
 from ccnet.runtime import jt
 from tests.ops.helpers import assert_close, draw, outputs_and_gradients, torch_outputs_and_gradients
 
@@ -42,3 +42,14 @@ def test_corners_stay_when_aligned():
     (x,) = draw(0, (1, 1, 4, 5))
     y = resize(jt.array(x), (9, 13), align_corners=True).numpy()
     assert np.allclose(y[..., ::8, ::12], x[..., ::3, ::4], atol=1e-6)
+
+
+@given(before=SIZES, after=SIZES, align_corners=st.booleans(), cut=st.floats(0, 1, allow_subnormal=False))
+def test_some_rows_are_those_of_the_whole(before, after, align_corners, cut):
+    (x,) = draw(sum(before), (2, *before))
+    whole = resize(jt.array(x[None]), after, align_corners)[0].numpy()
+    first = int(cut * (after[0] - 1))
+    upper, lower, share = (part[first:] for part in source_rows(before[0], after[0], align_corners))
+    rows = jt.array(x[:, upper[0] : lower[-1] + 1])
+    found = resize_rows(rows, upper - upper[0], lower - upper[0], share, after[1], align_corners)
+    assert_close(found.numpy(), whole[:, first:])

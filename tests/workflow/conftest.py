@@ -51,7 +51,7 @@ def _jobs(text: str):
     for rule, details in re.findall(r"^(?:local)?rule (\w+):\n((?: +.*\n)*)", text, re.MULTILINE):
         wildcards = re.search(r"wildcards: (.*)", details)
         named = dict(item.split("=", 1) for item in wildcards[1].split(", ")) if wildcards else {}
-        names = [named[key] for key in ("run", "folder", "split", "shard") if key in named]
+        names = [named[key] for key in ("run", "folder", "protocol", "split", "shard") if key in named]
         if rule not in TARGETS:
             yield " ".join([rule, *names])
 

@@ -44,6 +44,15 @@ WRONG = {
     "dataset: {name: cityscapes}": (
         "config: dataset.source: null is not allowed: cityscapes is not downloaded, so name yours"
     ),
+    "evaluation: {standard: null}": "config: evaluation.standard: null is not allowed: metrics.json is measured by it",
+    "evaluation: {standard: {widow: 512}}": "config: evaluation.standard.widow: unknown key; did you mean 'window'?",
+    "evaluation: {mine: {scales: [0]}}": "config: evaluation.mine.scales.0: 0 is not allowed: must be greater than 0",
+    "evaluation: {mine: {fixed: [8, 256]}}": "config: evaluation.mine.fixed.0: 8 is not allowed: must be at least 32",
+    "evaluation: {a/b: {}}": "config: evaluation: 'a/b' is not allowed: must match ",
+    "evaluation: {mine: {stride: 64}}": "config: evaluation.mine: stride 64 needs a window of at least as many pixels",
+    "evaluation: {mine: {fixed: [64, 64], keep_ratio: [64, 64]}}": (
+        "config: evaluation.mine: images are resized by keep_ratio or fixed, not both: make one null"
+    ),
     "device: gpu": "config: device: 'gpu' is not allowed: must be one of auto, cpu, cuda",
 }
 
@@ -145,13 +154,14 @@ def test_the_cluster_profile_names_rules_that_exist():
     profile = yaml.safe_load((ROOT / "profiles/slurm/config.yaml").read_text())
     rules = "\n".join(path.read_text() for path in (ROOT / "workflow/rules").glob("*.smk"))
     for rule in {*profile["set-threads"], *profile["set-resources"]}:
-        assert f"rule {rule}:" in rules
+        assert re.search(rf"(rule|as) {rule}\b", rules)
 
 
 def test_the_cluster_profile_gives_every_rule_on_a_gpu_its_resources():
     profile = yaml.safe_load((ROOT / "profiles/slurm/config.yaml").read_text())
     rules = "\n".join(path.read_text() for path in (ROOT / "workflow/rules").glob("*.smk"))
-    on_gpu = {body.split(":")[0] for body in rules.split("\nrule ") if "gpu=1" in body}
+    bodies = re.split(r"\n(?:use rule \w+ as|rule) ", rules)
+    on_gpu = {re.match(r"\w+", body)[0] for body in bodies if "gpu=1" in body}
     assert on_gpu == set(profile["set-threads"]) == set(profile["set-resources"])
 
 

@@ -55,6 +55,12 @@ TABLE = {
         "segment: {mine: results/streets/source/elsewhere}",
         {"write_report", *(f"segment_folder {run} mine" for run in RUNS)},
     ),
+    "another standard protocol": ("evaluation: {standard: {window: 512, stride: 341}}", EVALUATED),
+    "one protocol more": (
+        "evaluation: {multi_scale: {scales: [0.5, 1.0], flip: true}}",
+        {"write_report", *(f"evaluate_protocol {run} multi_scale" for run in RUNS)},
+    ),
+    "a protocol that is none": ("evaluation: {multi_scale: null}", set()),
     "pretrained weights for one run": (
         f"runs: {{van_tiny: {{pretrained: {{path: /weights/van_tiny.pth, sha256: {'ab' * 32}}}}}}}",
         {"import_weights"} | after_settings("van_tiny"),
@@ -126,6 +132,22 @@ def test_pretrained_weights_are_imported_and_moving_their_file_reruns_nothing(co
     assert copy.jobs("train", overlays=(elsewhere,)) == set()
     other = copy.overlay(text.format(path="/my weights/van.pth", sha256="cd" * 32))
     assert copy.jobs("train", overlays=(other,)) == {"import_weights", "write_settings van_tiny", "train_run van_tiny"}
+
+
+def test_one_protocol_changed_is_measured_again_alone(copy: Workplace):
+    text = "evaluation: {{standard: {{}}, tiled: {{window: 64}}, loose: {{fixed: [256, 256], flip: {flip}}}}}"
+    before = copy.overlay(text.format(flip="false"))
+    assert copy.snakemake(overlays=(before,)).returncode == 0
+    streets = "results/streets"
+    evaluate = f"evaluate --weights {streets}/van_tiny/weights.safetensors --shards {streets}/shards/val-0-of-1.h5"
+    loose = f"start {evaluate} --out {streets}/van_tiny/metrics_loose.json --fixed 256 256 --device auto"
+    assert loose in copy.calls()
+    assert any(call.endswith(f"--protocols tiled loose --out {streets}/report.html") for call in copy.calls())
+    assert copy.jobs(overlays=(before,)) == set()
+    changed = {"write_report", *(f"evaluate_protocol {run} loose" for run in RUNS)}
+    assert copy.jobs(overlays=(copy.overlay(text.format(flip="true")),)) == changed
+    removed = copy.overlay("evaluation: {tiled: {window: 64}, loose: null}")
+    assert copy.jobs(overlays=(removed,)) == {"write_report"}
 
 
 def test_a_lost_run_is_made_again_alone(copy: Workplace):

@@ -13,6 +13,12 @@ FAMILIES = {
 }
 DATASET = config["dataset"]["name"]
 RUNS = [run for run, own in config["runs"].items() if own is not None]
+# The protocols besides the standard one.
+FURTHER = [
+    name
+    for name, protocol in config["evaluation"].items()
+    if protocol is not None and name != "standard"
+]
 RESULTS = Path("results").resolve()
 
 
@@ -44,6 +50,7 @@ wildcard_constraints:
     dataset=re.escape(DATASET),
     run="|".join(map(re.escape, RUNS)),
     folder="|".join(map(re.escape, FOLDERS)) or "(?!)",
+    protocol="|".join(map(re.escape, FURTHER)) or "(?!)",
     split="train|val",
     shard=r"\d+",
     shards=r"\d+",
@@ -95,6 +102,16 @@ def shards(*splits):
 def option(flag, value):
     """A flag and its value for a command line; nothing for null."""
     return "" if value is None else f"{flag} {shlex.quote(str(value))}"
+
+
+def protocol_flags(name):
+    """A protocol as flags of `ccnet evaluate`, in one order."""
+    for key, value in sorted(config["evaluation"][name].items()):
+        flag = f"--{key.replace('_', '-')}"
+        if isinstance(value, list):
+            yield " ".join([flag, *map(str, value)])
+        elif value is not None and value is not False:
+            yield flag if value is True else f"{flag} {value}"
 
 
 def folders_or_index(wildcards):

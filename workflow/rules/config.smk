@@ -112,6 +112,15 @@ def schema_errors(config):
         yield from messages(error)
 
 
+def clashes(protocol):
+    """Keys of a protocol that do not go together."""
+    window, stride = (protocol.get(key) for key in ("window", "stride"))
+    if protocol.get("keep_ratio") and protocol.get("fixed"):
+        yield "images are resized by keep_ratio or fixed, not both: make one null"
+    if stride and stride > (window or 0):
+        yield f"stride {stride} needs a window of at least as many pixels"
+
+
 def meaning_errors(config):
     """What a schema cannot say, for a config that the schema accepts."""
     dataset, backbones = config["dataset"], SCHEMA["$defs"]["backbone"]["enum"]
@@ -120,6 +129,10 @@ def meaning_errors(config):
     for run, own in config["runs"].items():
         if own is not None and run not in backbones and "backbone" not in own:
             yield f"runs.{run}", f"not a backbone's name, so it needs `backbone:`, one of {', '.join(backbones)}"
+    if config["evaluation"]["standard"] is None:
+        yield "evaluation.standard", "null is not allowed: metrics.json is measured by it; {} is its default"
+    for name, protocol in config["evaluation"].items():
+        yield from ((f"evaluation.{name}", what) for what in clashes(protocol or {}))
     if not any(own is not None for own in config["runs"].values()):
         yield "runs", "all are removed (null): at least one must stay"
 

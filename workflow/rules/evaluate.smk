@@ -20,6 +20,29 @@ rule evaluate_run:
     resources:
         gpu=1,
         device=config["device"],
+    params:
+        protocol=" ".join(protocol_flags("standard")),
+        examples="--examples results/{dataset}/{run}/examples",
     shell:
         "ccnet evaluate --weights {input.weights} --shards {input.shards} --out {output.metrics}"
-        " --examples {output.examples} --device {resources.device} 2>&1 | tee -i {log}"
+        " {params.protocol} {params.examples} --device {resources.device} 2>&1 | tee -i {log}"
+
+
+use rule evaluate_run as evaluate_protocol with:
+    output:
+        metrics=report(
+            "results/{dataset}/{run}/metrics_{protocol}.json",
+            caption="../report/metrics.rst",
+            category="Runs",
+            labels={"run": "{run}", "what": "scores, {protocol}"},
+        ),
+    log:
+        "results/{dataset}/logs/evaluate-{run}-{protocol}.log",
+    benchmark:
+        "results/{dataset}/benchmarks/evaluate-{run}-{protocol}.tsv"
+    resources:
+        gpu=1,
+        device=config["device"],
+    params:
+        protocol=lambda wildcards: " ".join(protocol_flags(wildcards.protocol)),
+        examples="",

@@ -5,6 +5,11 @@ rule write_report:
         settings=expand("results/{{dataset}}/{run}/settings.json", run=RUNS),
         history=expand("results/{{dataset}}/{run}/history.csv", run=RUNS),
         metrics=expand("results/{{dataset}}/{run}/metrics.json", run=RUNS),
+        further=expand(
+            "results/{{dataset}}/{run}/metrics_{protocol}.json",
+            run=RUNS,
+            protocol=FURTHER,
+        ),
         examples=expand("results/{{dataset}}/{run}/examples", run=RUNS),
         segmented=expand(
             "results/{{dataset}}/{run}/segmented/{folder}/index.csv",
@@ -24,6 +29,7 @@ rule write_report:
         "../envs/ccnet.yaml"
     params:
         runs=expand("results/{{dataset}}/{run}", run=RUNS),
+        protocols=" ".join(["--protocols", *FURTHER] if FURTHER else []),
     shell:
-        "ccnet report --labels {input.labels} --shards {input.shards} --runs {params.runs}"
+        "ccnet report --labels {input.labels} --shards {input.shards} --runs {params.runs} {params.protocols}"
         " --out {output} 2> {log}"

@@ -1,0 +1,100 @@
+"""How a network is measured: an evaluation protocol as frozen, checked data; two figures compare only under one.
+
+The order of things is mmsegmentation's: resize the image, predict, resize the logits to where the score is taken,
+average the softmax probabilities of all scales and mirrorings, take the largest. Not its own: images are resized as
+in training (Pillow's bilinear, antialiased when shrinking), and windows weigh less towards their edges.
+"""
+
+import json
+import math
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import Field, TypeAdapter, ValidationError
+
+from ccnet import InputError
+from ccnet.settings import about, explain, frozen
+
+Side = Annotated[int, Field(ge=32, le=16384)]
+Scale = Annotated[float, Field(gt=0, le=8)]
+Size = tuple[int, ...]  # (height, width): what a slice of an array's shape is to mypy
+SCORED = {"original": "the labels' own size", "resized": "labels resized alike (nearest)"}
+
+
+@frozen
+class Protocol:
+    """An evaluation protocol; all defaults: the whole image at its own size, one scale, not mirrored."""
+
+    keep_ratio: Annotated[tuple[Side, Side] | None, about("long and short side an image is scaled to fit, pixels")] = (
+        None
+    )
+    fixed: Annotated[tuple[Side, Side] | None, about("height and width an image is squashed to, pixels")] = None
+    window: Annotated[Side | None, about("side of the sliding windows over the resized image; null: whole")] = None
+    stride: Annotated[int | None, about("pixels between windows; null: two thirds of the window", ge=1)] = None
+    scales: Annotated[tuple[Scale, ...], about("factors on the resized image", min_length=1, max_length=16)] = (1.0,)
+    flip: Annotated[bool, about("average with the mirrored image")] = False
+    score_at: Annotated[
+        Literal["original", "resized"], about("the labels' own size, or labels resized like the image, nearest")
+    ] = "original"
+
+    @classmethod
+    def checked(cls, **values: Any) -> Self:
+        """A protocol of these fields. Raises InputError that names each wrong one, its value and what is allowed."""
+        try:
+            protocol = TypeAdapter(cls).validate_json(json.dumps(values))
+        except ValidationError as error:
+            raise InputError(f"protocol: {'; '.join(map(explain, error.errors()))}") from error
+        if protocol.keep_ratio and protocol.fixed:
+            raise InputError("protocol: keep_ratio and fixed: an image is resized by one of them: leave one out")
+        if protocol.stride and not protocol.window:
+            raise InputError(
+                f"protocol: stride: {protocol.stride}: there is no window to move: name one, or leave it out"
+            )
+        if protocol.stride and protocol.window and protocol.stride > protocol.window:
+            raise InputError(
+                f"protocol: stride: {protocol.stride}: more than the window's {protocol.window} leaves gaps"
+            )
+        return protocol
+
+    @property
+    def step(self) -> int:
+        """Pixels between windows, where there are any."""
+        return self.stride or math.ceil(2 * (self.window or 0) / 3)
+
+    def size(self, before: Size, scale: float = 1.0) -> Size:
+        """(height, width) that an image of size `before` is resized to; rounding is mmsegmentation's."""
+        height, width = before
+        down = across = scale
+        if self.keep_ratio:
+            down = across = scale * min(
+                max(self.keep_ratio) / max(height, width), min(self.keep_ratio) / min(height, width)
+            )
+        if self.fixed:
+            down, across = scale * self.fixed[0] / height, scale * self.fixed[1] / width
+        return max(1, int(height * down + 0.5)), max(1, int(width * across + 0.5))
+
+    def record(self) -> dict[str, Any]:
+        """What metrics.json says of it."""
+        window = {"side": self.window, "stride": self.step, "weights": "falling linearly to the edges"}
+        resize = f"keep_ratio {self.keep_ratio}" if self.keep_ratio else f"fixed {self.fixed}"
+        return {
+            "in_words": self._sentence(), "mode": "sliding" if self.window else "whole",
+            "window": window if self.window else None,
+            "resize": resize if self.keep_ratio or self.fixed else "original", "resampling": "bilinear, antialiased",
+            "scales": list(self.scales), "flip": self.flip,
+            "average_of": "softmax probabilities" if self.flip or len(self.scales) > 1 else None,
+            "scored_at": SCORED[self.score_at],
+        }  # fmt: skip
+
+    def _sentence(self) -> str:
+        resize = "at their own size"
+        if self.keep_ratio:
+            resize = f"resized to fit within {max(self.keep_ratio)} × {min(self.keep_ratio)}, aspect kept"
+        elif self.fixed:
+            resize = f"squashed to {self.fixed[0]} × {self.fixed[1]} (height × width)"
+        view = f"windows of {self.window} pixels every {self.step}" if self.window else "whole"
+        scales = ", ".join(f"{scale:g}" for scale in self.scales)
+        scales = "one scale" if self.scales == (1.0,) else f"scale{'s' * (len(self.scales) > 1)} {scales}"
+        flip = ", each also mirrored" * self.flip
+        average = " (softmax probabilities averaged)" * (self.flip or len(self.scales) > 1)
+        place = ("at " if self.score_at == "original" else "on ") + SCORED[self.score_at]
+        return f"Images {resize}, {view}, {scales}{flip}{average}; scored {place}."
