@@ -80,9 +80,9 @@ def read_toolkit(root: Path, wheels: Sequence[Path] = ()) -> Toolkit | None:
     missing += [f"lib{name}.so" for name in LIBRARIES[:6] if f"lib64/lib{name}.so" not in libraries]
     version = [str(_defined(headers.get("include/cudnn_version.h"), f"CUDNN_{part}"))
                for part in ("MAJOR", "MINOR", "PATCHLEVEL")]  # fmt: skip
-    cudnn = ".".join(version) if version[0] != "0" and "lib64/libcudnn.so" in libraries else ""
+    whole = version[0] != "0" and "include/cudnn.h" in headers and "lib64/libcudnn.so" in libraries
     links = _behind_own_files(headers) | libraries | {"bin/toolkit-nvcc": root / "bin" / "nvcc"}
-    return Toolkit(root, cuda, cudnn, tuple(missing), links)
+    return Toolkit(root, cuda, ".".join(version) if whole else "", tuple(missing), links)
 
 
 def _includes(root: Path) -> list[Path]:

@@ -123,8 +123,11 @@ def test_what_is_missing_is_named(tmp_path):
     assert found.missing == ("cublas.h", "cub/cub.cuh", "libcufft.so")
     assert found.cudnn == ""
     make_cudnn(root)
-    (root / "lib" / "libcudnn.so.9").unlink()  # headers alone are no cuDNN
-    assert toolkit.read_toolkit(root).cudnn == ""
+    for half in (root / "lib" / "libcudnn.so.9", root / "include" / "cudnn.h"):
+        half.rename(tmp_path / "away")
+        assert toolkit.read_toolkit(root).cudnn == ""
+        (tmp_path / "away").rename(half)
+    assert toolkit.read_toolkit(root).cudnn == "9.19.1"
 
 
 def test_the_systems_cudnn_counts_but_for_a_toolkits_own(tmp_path):
