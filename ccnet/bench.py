@@ -181,8 +181,10 @@ class Contender:
 def measure(case: Case, threads: int, repeats: int, folder: Path) -> dict[str, dict]:
     """By side: "seconds" of each run, "memory" (bytes), "flops" of a run (ours), and "difference" from ours."""
     with ExitStack() as stack:
-        sides = {side: stack.enter_context(Contender(case, side, threads, folder)) for side in (OURS, *case.rivals)}
-        found = {side: contender.answer() for side, contender in sides.items()}  # when it is ready
+        sides, found = {}, {}
+        for side in (OURS, *case.rivals):  # warm one after another: threads of PyTorch that spin starve each other
+            sides[side] = stack.enter_context(Contender(case, side, threads, folder))
+            found[side] = sides[side].answer()
         outputs = {side: list(np.load(contender.output).values()) for side, contender in sides.items()}
         times = take_turns({side: contender.run for side, contender in sides.items()}, repeats)
         return {
