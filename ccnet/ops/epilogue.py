@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from ccnet.ops.batch_norm import BatchNorm
+from ccnet.ops.gelu import gelu
 from ccnet.runtime import jt, nn
 
 ACTIVATIONS = ("leaky_relu", "gelu", "gate")  # numbered as in kernel.cc
@@ -32,7 +33,7 @@ class Epilogue:
         if self.residual is not None:
             z = z + (self.residual if self.mix is None else self.residual * _plane(self.mix))
         if self.activation == "gelu":
-            return nn.gelu(z)
+            return gelu(z)
         return z if self.slope == 1 else nn.relu(z) if self.slope == 0 else nn.leaky_relu(z, self.slope)
 
     def _parts(self) -> list[jt.Var | None]:

@@ -44,18 +44,21 @@ float *scratch(int64_t floats) {
     return memory.data();
 }
 
-// Half of 1 + erf(x / √2), times x; erf as a rational minimax function, within 4e-7.
-inline Lanes gelu(Lanes x) {
-    Lanes z = x * 0.70710678f;
-    z = z > 4 ? Lanes{} + 4 : z < -4 ? Lanes{} - 4 : z;
-    const Lanes u = z * z;
-    const Lanes over =
+// The normal distribution (1 + erf(x / √2)) / 2 of a float or of Lanes; erf as a rational minimax function, within 4e-7.
+template <class T>
+inline T normal(T x) {
+    T z = x * 0.70710678f;
+    z = z > 4 ? T{} + 4 : z < -4 ? T{} - 4 : z;
+    const T u = z * z;
+    const T over =
         ((((1.9866402e-06f * u + 2.84574606e-04f) * u + 3.88387567e-03f) * u + .053103365f) * u + .193557903f) * u +
         1.12837911f;
-    const Lanes under =
+    const T under =
         ((((3.74191586e-05f * u + 1.18569424e-03f) * u + .0152083142f) * u + .115355238f) * u + .504868805f) * u + 1;
-    return x * (z * over / under + 1) * 0.5f;
+    return (z * over / under + 1) * 0.5f;
 }
+
+inline Lanes gelu(Lanes x) { return x * normal(x); }
 
 // What follows a convolution in inference, on results that are still in the cache: see epilogue.py. All of `scale`,
 // `shift` and `mix` are one float per channel, `residual` has the shape of the result; null is 1, 0 and 1, and none.

@@ -1,0 +1,24 @@
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ccnet.ops.gelu import gelu
+from tests.ops.helpers import assert_close, draw, outputs_and_gradients, torch_outputs_and_gradients
+
+
+@settings(max_examples=10, deadline=None)
+@given(shape=st.lists(st.integers(1, 40), min_size=4, max_size=4), spread=st.sampled_from([0.1, 1.0, 10.0]))
+def test_agrees_with_torch(shape, spread):
+    functional = pytest.importorskip("torch", reason="PyTorch is the oracle here").nn.functional
+    (x,) = draw(sum(shape), shape)
+    theirs = torch_outputs_and_gradients(functional.gelu, x * spread)
+    for our, their in zip(outputs_and_gradients(gelu, x * spread), theirs, strict=True):
+        assert_close(our, their)
+
+
+def test_agrees_with_plain_jittor(monkeypatch):
+    inputs = draw(0, (2, 3, 5, 7))
+    fast = outputs_and_gradients(gelu, *inputs)
+    monkeypatch.setattr("ccnet.ops.kernel.applies", lambda *variables: False)
+    for our, plain in zip(fast, outputs_and_gradients(gelu, *inputs), strict=True):
+        assert_close(our, plain)
