@@ -29,11 +29,11 @@ inline void compare(const Image &image, Line line, int64_t depth, const float *a
                line.step * positions);
 }
 
-// to = beta · to + alpha · weights · from, or weightsᵀ with transpose 'T'
-inline void gather(const Image &image, Line line, int64_t depth, char transpose, float alpha, const float *weights,
+// to = beta · to + weights · from, or weightsᵀ with transpose 'T'
+inline void gather(const Image &image, Line line, int64_t depth, char transpose, const float *weights,
                    const float *from, int64_t from_pitch, float beta, float *to, int64_t to_pitch) {
     const int64_t positions = image.positions();
-    dnnl_sgemm(transpose, 'N', line.length, depth, line.length, alpha, weights + line.first * positions + line.offset,
+    dnnl_sgemm(transpose, 'N', line.length, depth, line.length, 1, weights + line.first * positions + line.offset,
                line.step * positions, from + line.first * from_pitch, line.step * from_pitch, beta,
                to + line.first * to_pitch, line.step * to_pitch);
 }
@@ -60,9 +60,9 @@ inline void softmax_row(const Image &image, int64_t y, float *weights) {
     }
 }
 
-// Gradient of the scores of row y from that of the weights, in place: gamma · w · (dw - Σ w dw). Returns Σ w dw over
-// the row, its part of gamma's gradient.
-inline double softmax_gradient_row(const Image &image, int64_t y, float gamma, const float *weights, float *gradient) {
+// Gradient of the scores of row y from that of the weights, in place: w · (dw - Σ w dw). Returns Σ w dw over the row,
+// its part of gamma's gradient.
+inline double softmax_gradient_row(const Image &image, int64_t y, const float *weights, float *gradient) {
     const int64_t positions = image.positions();
     double total = 0;
     for (int64_t x = 0; x < image.width; x++) {
@@ -72,7 +72,7 @@ inline double softmax_gradient_row(const Image &image, int64_t y, float gamma, c
 #pragma omp simd reduction(+ : dot)
         for (int64_t i = 0; i < positions; i++) dot += w[i] * g[i];
 #pragma omp simd
-        for (int64_t i = 0; i < positions; i++) g[i] = gamma * w[i] * (g[i] - dot);
+        for (int64_t i = 0; i < positions; i++) g[i] = w[i] * (g[i] - dot);
         total += dot;
     }
     return total;
@@ -170,20 +170,21 @@ inline void forward(const Image &image, const float *x, const float *weight, con
             const int64_t depth = std::min(slice, image.channels - c);
 #pragma omp for
             for (int64_t i = 0; i < image.width; i++)
-                gather(image, image.column(i), depth, 'N', 1, weights, v + c, projected, 0, gathered, depth);
+                gather(image, image.column(i), depth, 'N', weights, v + c, projected, 0, gathered, depth);
 #pragma omp for
             for (int64_t i = 0; i < image.height; i++) {
                 const int64_t first = i * image.width, plane = c * image.pixels() + first;
-                gather(image, image.row(i), depth, 'N', 1, weights, v + c, projected, 1, gathered, depth);
+                gather(image, image.row(i), depth, 'N', weights, v + c, projected, 1, gathered, depth);
                 residual(gathered + first * depth, x + plane, gamma, y + plane, image.width, image.pixels(), depth);
             }
         }
     }
 }
 
-// Gradients of one image: dx is written, dweight and dbias are added to; returns gamma's. dgathered (H·W, C),
-// dweights (H·W, H + W) and dprojection (H·W, C + 2 C') are scratch.
-inline double backward(const Image &image, const float *x, const float *weight, float gamma, const float *projection,
+// Gradients of one image: dx is written, dweight and dbias are added to; returns gamma's. All but the last are in
+// proportion to gamma, which is left to the caller: `weight` comes multiplied by it, dweight and dbias are still to be.
+// dgathered (H·W, C), dweights (H·W, H + W) and dprojection (H·W, C + 2 C') are scratch.
+inline double backward(const Image &image, const float *x, const float *weight, const float *projection,
                        const float *weights, const float *dy, float *dx, float *dweight, float *dbias, float *dgathered,
                        float *dweights, float *dprojection) {
     const int64_t projected = image.projected(), channels = image.channels, reduced = image.reduced;
@@ -192,9 +193,9 @@ inline double backward(const Image &image, const float *x, const float *weight, 
     float *dq = dprojection, *dk = dq + reduced, *dv = dk + reduced;
     // what a line adds to dq, dk, dv; the rows come first and overwrite
     auto spread = [&](Line line, float beta) {
-        gather(image, line, channels, 'T', gamma, weights, dgathered, channels, beta, dv, projected);
-        gather(image, line, reduced, 'N', 1, dweights, k, projected, beta, dq, projected);
-        gather(image, line, reduced, 'T', 1, dweights, q, projected, beta, dk, projected);
+        gather(image, line, channels, 'T', weights, dgathered, channels, beta, dv, projected);
+        gather(image, line, reduced, 'N', dweights, k, projected, beta, dq, projected);
+        gather(image, line, reduced, 'T', dweights, q, projected, beta, dk, projected);
     };
     double dgamma = 0;
 #pragma omp parallel
@@ -206,7 +207,7 @@ inline double backward(const Image &image, const float *x, const float *weight, 
 #pragma omp for reduction(+ : dgamma)
         for (int64_t i = 0; i < image.height; i++) {
             compare(image, image.row(i), channels, dgathered, channels, v, projected, dweights);
-            dgamma += softmax_gradient_row(image, i, gamma, weights, dweights);
+            dgamma += softmax_gradient_row(image, i, weights, dweights);
             spread(image.row(i), 0);
         }
 #pragma omp for
@@ -218,6 +219,33 @@ inline double backward(const Image &image, const float *x, const float *weight, 
     for (int64_t n = 0; n < pixels; n++)
         for (int64_t d = 0; d < projected; d++) dbias[d] += dprojection[n * projected + d];
     return dgamma;
+}
+
+// The same for `batch` images, one after the other in the same scratch memory.
+inline void forward(int64_t batch, const Image &image, const float *x, const float *weight, const float *bias,
+                    const float *gamma, float *y, float *projection, float *weights, float *gathered, int64_t slice) {
+    const int64_t pixels = image.pixels();
+    for (int64_t b = 0; b < batch; b++) {
+        const int64_t planes = b * image.channels * pixels;
+        forward(image, x + planes, weight, bias, gamma[0], y + planes, projection + b * pixels * image.projected(),
+                weights + b * pixels * image.positions(), gathered, slice);
+    }
+}
+
+inline void backward(int64_t batch, const Image &image, const float *x, const float *weight, const float *projection,
+                     const float *weights, const float *dy, float *dx, float *dweight, float *dbias, float *dgamma,
+                     float *dgathered, float *dweights, float *dprojection) {
+    const int64_t pixels = image.pixels();
+    std::fill(dweight, dweight + image.projected() * image.channels, 0.f);
+    std::fill(dbias, dbias + image.projected(), 0.f);
+    double total = 0;
+    for (int64_t b = 0; b < batch; b++) {
+        const int64_t planes = b * image.channels * pixels;
+        total += backward(image, x + planes, weight, projection + b * pixels * image.projected(),
+                          weights + b * pixels * image.positions(), dy + planes, dx + planes, dweight, dbias, dgathered,
+                          dweights, dprojection);
+    }
+    dgamma[0] = total;
 }
 
 }  // namespace criss_cross

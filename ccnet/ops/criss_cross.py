@@ -5,56 +5,47 @@ from collections.abc import Callable
 from ccnet.ops import kernel
 from ccnet.runtime import jt
 
-SLICE = 128  # channels gathered at a time: as fast as all at once, with less scratch memory
+SLICE = 128  # channels gathered at a time on the CPU: as fast as all at once, with less scratch memory
 
 FORWARD = """
-    const criss_cross::Image image = {in0_shape1, (in1_shape0 - in0_shape1) / 2, in0_shape2, in0_shape3};
-    for (int64_t b = 0; b < in0_shape0; b++)
-        criss_cross::forward(image, in0_p + b * in0_stride0, in1_p, in2_p, in3_p[0],
-                             out0_p + b * out0_stride0, out1_p + b * out1_stride0, out2_p + b * out2_stride0,
-                             out3_p, out3_shape1);"""
+    criss_cross::forward(in0_shape0, {in0_shape1, (in1_shape0 - in0_shape1) / 2, in0_shape2, in0_shape3}, in0_p, in1_p,
+                         in2_p, in3_p, out0_p, out1_p, out2_p, out3_p, out3_shape1);"""
 
 BACKWARD = """
-    const criss_cross::Image image = {in0_shape1, (in1_shape0 - in0_shape1) / 2, in0_shape2, in0_shape3};
-    std::fill(out1_p, out1_p + out1_shape0 * out1_shape1, 0.f);
-    std::fill(out2_p, out2_p + out2_shape0, 0.f);
-    double dgamma = 0;
-    for (int64_t b = 0; b < in0_shape0; b++)
-        dgamma += criss_cross::backward(
-            image, in0_p + b * in0_stride0, in1_p, in2_p[0], in3_p + b * in3_stride0, in4_p + b * in4_stride0,
-            in5_p + b * in5_stride0, out0_p + b * out0_stride0, out1_p, out2_p, out4_p, out5_p, out6_p);
-    out3_p[0] = dgamma;"""
+    criss_cross::backward(in0_shape0, {in0_shape1, (in1_shape0 - in0_shape1) / 2, in0_shape2, in0_shape3}, in0_p, in1_p,
+                          in2_p, in3_p, in4_p, out0_p, out1_p, out2_p, out3_p, out4_p, out5_p, out6_p);"""
 
 
 class _CrissCross(jt.Function):
     """The fused attention: x (B, C, H, W), weights (C + 2 C', C) and biases of q, k and v in one, gamma (1).
 
-    Scratch memory is a further output that nobody keeps: Jittor's allocator reuses it from one call to the next.
-    Without gradients nothing is kept at all.
+    The weights are of x's dtype, biases and gamma float32. Scratch memory is a further output that nobody keeps:
+    Jittor's allocator reuses it from one call to the next. The CPU takes one image at a time, CUDA all at once. Without
+    gradients nothing is kept at all.
     """
 
     def execute(self, x: jt.Var, weight: jt.Var, bias: jt.Var, gamma: jt.Var) -> jt.Var:
         batch, channels, height, width = x.shape
         pixels = height * width
-        shapes = [
-            x.shape,
-            (batch, pixels, weight.shape[0]),
-            (batch, pixels, height + width),
-            (pixels, min(channels, SLICE)),
-        ]
+        shapes = [x.shape, (batch, pixels, weight.shape[0]), (batch, pixels, height + width)]
+        scratch = (batch * pixels, channels) if kernel.on_cuda() else (pixels, min(channels, SLICE))
         y, projection, attention, _ = kernel.launch(
-            "criss_cross", FORWARD, shapes, ["float32"] * 4, [x, weight, bias, gamma]
+            "criss_cross", FORWARD, [*shapes, scratch], [x.dtype] * 4, [x, weight, bias, gamma]
         )
         if not jt.flags.no_grad:
             self.saved = x, weight, gamma, projection, attention
         return y
 
     def grad(self, dy: jt.Var) -> tuple[jt.Var, ...]:
-        x, weight, _, projection, attention = self.saved
-        pixels, projected = projection.shape[1:]
-        scratch = [(pixels, x.shape[1]), attention.shape[1:], (pixels, projected)]
+        x, weight, gamma, projection, attention = self.saved
+        batch, pixels, projected = projection.shape
+        rows = pixels * (batch if kernel.on_cuda() else 1)
+        scratch = [(rows, x.shape[1]), (rows, attention.shape[2]), (rows, projected)]
         shapes = [x.shape, weight.shape, (projected,), (1,), *scratch]
-        return kernel.launch("criss_cross", BACKWARD, shapes, ["float32"] * 7, [*self.saved, dy])[:4]
+        dtypes = [x.dtype, *["float32"] * 3, *[x.dtype] * 3]
+        inputs = [x, (weight * gamma).cast(x.dtype), projection, attention, dy]
+        dx, dweight, dbias, dgamma = kernel.launch("criss_cross", BACKWARD, shapes, dtypes, inputs)[:4]
+        return dx, (dweight * gamma).cast(weight.dtype), dbias * gamma, dgamma
 
 
 def criss_cross_reference(
@@ -105,8 +96,8 @@ class CrissCrossAttention(jt.nn.Module):
 
     def execute(self, x: jt.Var) -> jt.Var:
         convolutions = self.query_conv, self.key_conv, self.value_conv
-        if not kernel.applies(x, *self.parameters()):
+        if not kernel.applies("criss_cross", x, *self.parameters()):
             return criss_cross_reference(x, *convolutions, self.gamma)
-        weight = jt.concat([conv.weight.reshape(-1, x.shape[1]) for conv in convolutions])
-        bias = jt.concat([conv.bias for conv in convolutions])
-        return _CrissCross()(x, weight, bias, self.gamma)
+        weight = jt.concat([conv.weight.reshape(-1, x.shape[1]) for conv in convolutions]).cast(x.dtype)
+        bias = jt.concat([conv.bias for conv in convolutions]).float32()
+        return _CrissCross()(x, weight, bias, self.gamma.float32())

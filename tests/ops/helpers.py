@@ -1,6 +1,7 @@
 """What the tests of the operators share: comparisons, and outputs with gradients."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 
 import numpy as np
 
@@ -21,6 +22,17 @@ def draw(seed: int, *shapes: Sequence[int]) -> list[np.ndarray]:
     """Standard normal arrays, float32."""
     generator = np.random.default_rng(seed)
     return [generator.standard_normal(shape).astype(np.float32) for shape in shapes]
+
+
+@contextmanager
+def on_gpu() -> Iterator[None]:
+    """Jittor computes on the GPU meanwhile; nothing stays pending when the device changes."""
+    jt.flags.use_cuda = 1
+    try:
+        yield
+    finally:
+        jt.sync_all(True)
+        jt.flags.use_cuda = 0
 
 
 def outputs_and_gradients(function: Callable[..., jt.Var], *arrays: np.ndarray, seed: int = 1) -> list[np.ndarray]:
