@@ -50,7 +50,7 @@ class Bottleneck(nn.Module):
 
 
 def _shortcut(downsample, x):
-    return normed(*downsample, x, slope=1) if downsample else x
+    return normed(downsample[0], downsample[1], x, slope=1) if downsample else x
 
 
 # He et al., Table 1: block, blocks in each stage
