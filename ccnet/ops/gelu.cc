@@ -1,12 +1,13 @@
 // GELU and its gradient, each in one pass.
 namespace {
-namespace gelus {
+namespace gelu {
 
 inline void forward(const float *x, float *y, int64_t count) {
 #pragma omp parallel for
     for (int64_t i = 0; i < count; i += LANES) {
         const int64_t width = std::min(LANES, count - i);
-        store(y + i, gelu(load(x + i, width)), width);
+        const Lanes z = load(x + i, width);
+        store(y + i, z * normal(z), width);
     }
 }
 
@@ -17,5 +18,5 @@ inline void backward(const float *x, const float *dy, float *dx, int64_t count) 
         dx[i] = dy[i] * (normal(x[i]) + x[i] * 0.39894228f * expf(-0.5f * x[i] * x[i]));
 }
 
-}  // namespace gelus
+}  // namespace gelu
 }  // namespace

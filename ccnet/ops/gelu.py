@@ -3,8 +3,8 @@
 from ccnet.ops import kernel
 from ccnet.runtime import jt
 
-FORWARD = "gelus::forward(in0_p, out0_p, in0->num);"
-BACKWARD = "gelus::backward(in0_p, in1_p, out0_p, in0->num);"
+FORWARD = "gelu::forward(in0_p, out0_p, in0->num);"
+BACKWARD = "gelu::backward(in0_p, in1_p, out0_p, in0->num);"
 
 
 class _Gelu(jt.Function):

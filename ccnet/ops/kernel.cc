@@ -58,8 +58,6 @@ inline T normal(T x) {
     return (z * over / under + 1) * 0.5f;
 }
 
-inline Lanes gelu(Lanes x) { return x * normal(x); }
-
 // What follows a convolution in inference, on results that are still in the cache: see epilogue.py. All of `scale`,
 // `shift` and `mix` are one float per channel, `residual` has the shape of the result; null is 1, 0 and 1, and none.
 struct Epilogue {
@@ -82,7 +80,7 @@ inline void finish(const Epilogue &epilogue, int64_t channel, int64_t place, flo
         float *to = y + place + i;
         Lanes z = load(to, width) * scale + shift;
         if (residual) z = gate ? z * load(residual + i, width) : z + mix * load(residual + i, width);
-        if (epilogue.activation == GELU) z = gelu(z);
+        if (epilogue.activation == GELU) z = z * normal(z);
         if (epilogue.activation == LEAKY_RELU && !plain) z = z > 0 ? z : z * slope;
         store(to, z, width);
     }

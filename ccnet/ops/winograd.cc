@@ -6,7 +6,7 @@ namespace {
 namespace winograd {
 
 constexpr int64_t TILES = 256;     // of a block, at least: it is rounded up to whole runs
-constexpr int64_t CHANNELS = 256;  // inputs transformed at a time
+constexpr int64_t CHANNELS = 64;  // inputs transformed at a time
 
 // Points at which the polynomials behind F(M × M, 3 × 3) are taken, besides infinity. For 4 × 4 the usual 0, ±1, ±2
 // shrunk by a third: that makes the rounding error four times smaller.

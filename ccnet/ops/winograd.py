@@ -16,7 +16,7 @@ WEIGHT_GRADIENT = """
     const winograd::Sizes sizes = {{in0_shape0, in0_shape1, in1_shape1, in0_shape2, in0_shape3, {dilation}}};
     (winograd::large_tiles(sizes) ? winograd::weight_gradient<4> : winograd::weight_gradient<2>)(
         sizes, in0_p, in1_p, out0_p, out1_p, out2_p, out3_p);"""
-POINTS, TILES, CHANNELS, LANES = 36, 256, 256, 16  # as in the C++
+POINTS, TILES, CHANNELS, LANES = 36, 256, 64, 16  # as in the C++
 
 
 def _scratch(inputs: int, outputs: int, width: int) -> list[tuple[int]]:
