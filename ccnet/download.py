@@ -52,9 +52,9 @@ def download(
         except (_InterruptedError, requests.RequestException) as error:
             failures.append(f"{url}: {error}")
             continue
+        _validator(part).unlink(missing_ok=True)
         if _is_sound(part, digest):
             os.replace(part, target)
-            _validator(part).unlink(missing_ok=True)
             return target
         failures.append(f"{url}: the checksum of what it serves is not {digest}")
         part.unlink()
