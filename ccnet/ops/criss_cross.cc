@@ -145,8 +145,8 @@ inline void project(const Image &image, const float *x, const float *weight, con
     const int64_t projected = image.projected(), pixels = image.pixels();
 #pragma omp parallel for
     for (int64_t n = 0; n < pixels; n++) std::copy(bias, bias + projected, projection + n * projected);
-    dnnl_sgemm('T', 'T', pixels, projected, image.channels, 1, x, pixels, weight, image.channels, 1, projection,
-               projected);
+    parallel_sgemm('T', 'T', pixels, projected, image.channels, x, pixels, weight, image.channels, 1, projection,
+                   projected);
 }
 
 // x (C, H, W) -> y (C, H, W), with projection (H·W, C + 2 C') and weights (H·W, H + W) for the backward pass; gathered
@@ -214,8 +214,8 @@ inline double backward(const Image &image, const float *x, const float *weight, 
         for (int64_t i = 0; i < image.width; i++) spread(image.column(i), 1);
     }
     std::copy(dy, dy + channels * pixels, dx);
-    dnnl_sgemm('T', 'T', channels, pixels, projected, 1, weight, channels, dprojection, projected, 1, dx, pixels);
-    dnnl_sgemm('T', 'T', projected, channels, pixels, 1, dprojection, projected, x, pixels, 1, dweight, channels);
+    parallel_sgemm('T', 'T', channels, pixels, projected, weight, channels, dprojection, projected, 1, dx, pixels);
+    parallel_sgemm('T', 'T', projected, channels, pixels, dprojection, projected, x, pixels, 1, dweight, channels);
     for (int64_t n = 0; n < pixels; n++)
         for (int64_t d = 0; d < projected; d++) dbias[d] += dprojection[n * projected + d];
     return dgamma;

@@ -22,6 +22,17 @@ typedef float Lanes __attribute__((vector_size(64), aligned(4), may_alias));
 
 inline int64_t round_up(int64_t value, int64_t step) { return (value + step - 1) / step * step; }
 
+// The same by all threads, a share of C's rows each, from outside of parallel regions: oneDNN's own threads meet at
+// barriers, which cost more than a small product does.
+inline void parallel_sgemm(char transpose_a, char transpose_b, int64_t M, int64_t N, int64_t K, const float *A,
+                           int64_t lda, const float *B, int64_t ldb, float beta, float *C, int64_t ldc) {
+    const int64_t threads = omp_get_max_threads(), share = round_up((M + threads - 1) / threads, LANES);
+#pragma omp parallel for
+    for (int64_t first = 0; first < M; first += share)
+        dnnl_sgemm(transpose_a, transpose_b, std::min(share, M - first), N, K, 1,
+                   A + first * (transpose_a == 'N' ? lda : 1), lda, B, ldb, beta, C + first * ldc, ldc);
+}
+
 inline Lanes load(const float *from, int64_t count) {
     if (count == LANES) return *(const Lanes *)from;
     Lanes lanes = {};

@@ -37,8 +37,8 @@ inline void product(const Sizes &sizes, char transpose, const float *x, const fl
 inline void weight_gradient(const Sizes &sizes, const float *x, const float *dy, float *dweight, float *dbias) {
     const int64_t inputs = sizes.inputs, outputs = sizes.outputs, pixels = sizes.pixels;
     for (int64_t image = 0; image < sizes.batch; image++)
-        dnnl_sgemm('N', 'T', outputs, inputs, pixels, 1, dy + image * outputs * pixels, pixels,
-                   x + image * inputs * pixels, pixels, image ? 1 : 0, dweight, inputs);
+        parallel_sgemm('N', 'T', outputs, inputs, pixels, dy + image * outputs * pixels, pixels,
+                       x + image * inputs * pixels, pixels, image ? 1 : 0, dweight, inputs);
 #pragma omp parallel for
     for (int64_t o = 0; o < outputs; o++) {
         double total = 0;
