@@ -27,9 +27,9 @@ SETTINGS = Settings.from_flat({
 Work = Callable[[], Iterable[Any]]  # a run of a case; what it computed, ready
 
 
-def drawn(name: str, shape: tuple[int, ...]) -> np.ndarray:
+def drawn(name: str, shape: tuple[int, ...], generator: np.random.Generator | None = None) -> np.ndarray:
     """A parameter's value, float32: random, without leaving any other without effect, with the features near 1."""
-    generator = np.random.default_rng(zlib.crc32(name.encode()))
+    generator = generator or np.random.default_rng(zlib.crc32(name.encode()))
     if len(shape) == 4:
         return generator.standard_normal(shape, np.float32) / np.float32(np.prod(shape[1:]) ** 0.5)
     if "layer_scale" in name:

@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from ccnet.contenders.inputs import drawn
 from ccnet.models import BACKBONES, build
 from ccnet.models.van import VAN
 from ccnet.runtime import jt
@@ -12,23 +13,12 @@ SMALLEST = ["resnet18", "resnet50", "van_tiny"]  # of each kind of block
 DEFAULTS = {True: {"output_stride": 32, "fusion": True}, False: {"output_stride": 8, "fusion": False}}
 
 
-def telling(name: str, shape: tuple[int, ...], generator: np.random.Generator) -> np.ndarray:
-    """Random values that leave no parameter without effect and keep the features near 1."""
-    if len(shape) == 4:
-        return generator.standard_normal(shape, np.float32) / np.float32(np.prod(shape[1:]) ** 0.5)
-    if "layer_scale" in name:
-        return generator.uniform(0.02, 0.1, shape).astype(np.float32)
-    if name.endswith(("weight", "running_var", "gamma")):
-        return generator.uniform(0.3, 0.9, shape).astype(np.float32)
-    return 0.2 * generator.standard_normal(shape, np.float32)
-
-
 def network(name: str, **options):
     """Our network without dropout, with telling weights, in eval mode."""
     model = build(name, CLASSES, head_channels=HEAD_CHANNELS, dropout=0.0, **options)
     generator = np.random.default_rng(len(name))
     for key, value in model.state_dict().items():
-        value.assign(jt.array(telling(key, tuple(value.shape), generator)))
+        value.assign(jt.array(drawn(key, tuple(value.shape), generator)))
     model.eval()
     return model
 
