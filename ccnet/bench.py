@@ -6,6 +6,7 @@ import io
 import json
 import os
 import platform
+import re
 import statistics
 import subprocess
 import sys
@@ -13,93 +14,43 @@ import tempfile
 import time
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from ccnet import InputError
+from ccnet import InputError, cuda, machine
+from ccnet.contenders.cases import CASES, PHOTOS, SIZE, Case
 from ccnet.data import labels, streets
 from ccnet.data.shards import Record, write_shard
 from ccnet.files import atomic
 from ccnet.progress import progress
 
 OURS = "ccnet"
-LAYOUTS = ("PyTorch", "PyTorch channels_last")
-PHOTOS, SIZE = 24, (480, 360)  # what the loader and `ccnet segment` are timed on: as large as CamVid's
-
-
-@dataclass(frozen=True)
-class Case:
-    """What is timed: a `kind` of `ccnet.contenders`, its options, who stands for PyTorch, and the ratios aimed at.
-
-    `targets`: "time" and "memory" beside PyTorch's best, "floor" as a multiple of the floor; for two threads.
-    """
-
-    name: str
-    kind: str
-    options: Mapping[str, Any]
-    targets: Mapping[str, float] = field(default_factory=dict)
-    rivals: tuple[str, ...] = LAYOUTS
-    images: int = 0  # a run has
-
-
-PRODUCT = Case("matrix product 2048²", "matmul", {"size": 2048}, rivals=("PyTorch",))  # the machine's peak
-
-
-def _attention(height: int, width: int, backward: bool, block: str = "rcca", **targets: float) -> Case:
-    options = {"block": block, "channels": 512, "height": height, "width": width, "backward": backward}
-    title = "criss-cross" if block == "rcca" else "non-local"
-    return Case(f"{title} {height}×{width} {'both' if backward else 'forward'}", "attention", options, targets)
-
-
-CASES = [
-    *(_attention(*size, backward) for size in ((65, 65), (128, 128), (256, 128)) for backward in (False, True)),
-    _attention(97, 97, False, time=0.45, memory=0.8, floor=1.6),
-    _attention(97, 97, True, time=0.70, memory=0.8, floor=1.6),
-    *(_attention(side, side, False, "non_local") for side in (65, 97)),
-    *(
-        Case(f"{network} inference 512²", "inference", {"network": network, "size": 512}, targets)
-        for network, targets in {
-            "van_tiny": {"time": 0.40, "memory": 0.8}, "van_base": {"time": 0.50, "memory": 0.8},
-            "resnet50": {}, "resnet101": {"time": 0.90, "memory": 1.0},
-        }.items()
-    ),
-    *(
-        Case(f"{network} training 256²", "training", {"network": network, "size": 256, "batch": 2}, targets)
-        for network, targets in {
-            "van_tiny": {"time": 0.45, "memory": 0.8}, "van_base": {},
-            "resnet50": {}, "resnet101": {"time": 1.0, "memory": 1.0},
-        }.items()
-    ),
-    *(
-        Case(f"loader, workers: {workers}", "loader", {"workers": workers}, {"time": 1.0},
-             ("PyTorch", "PyTorch files"), images=192)
-        for workers in (1, 2)
-    ),
-    Case("segment a folder", "segment", {}, rivals=LAYOUTS, images=PHOTOS),
-]  # fmt: skip
 HEADER = (
-    f"{'case':<27}{'threads':>7}{'ccnet':>10}{'PyTorch':>10}{'ratio':>7}{'target':>8}{'MB':>7}{'MB':>7}"
-    f"{'ratio':>7}{'target':>8}{'× floor':>9}{'target':>8}{'difference':>12}  PyTorch's best"
+    f"{'case':<37}{'threads':>7}{'ccnet':>10}{'PyTorch':>10}{'ratio':>7}{'target':>8}{'MB':>7}{'MB':>7}"
+    f"{'ratio':>7}{'target':>8}{'× floor':>9}{'target':>8}{'difference':>12}  PyTorch's best (the others, ms)"
 )
 
 
-def run(*, out: Path, only: str = "", threads: tuple[int, ...] = (1, 2), repeats: int = 7) -> None:
-    """Time every case whose name has `only` in it, print a table and write it to `out` (JSON).
+def run(
+    *, out: Path, device: str = "auto", only: str = "", threads: tuple[int, ...] | None = None, repeats: int = 7
+) -> None:
+    """Time every case of the device whose name has `only` in it, print a table and write it to `out` (JSON).
 
-    Raises InputError where PyTorch is not installed, no case is meant, or one side of a case does not work.
+    Raises InputError where PyTorch is not installed, the device does not compute, no case is meant, our side of a case
+    does not work, or no rival's does.
     """
     if importlib.util.find_spec("torch") is None:
         raise InputError("bench compares with PyTorch, and it is not installed: pip install -e '.[bench]'")
-    if repeats < 1 or min(threads) < 1:
-        raise InputError(f"--repeats {repeats}, --threads {' '.join(map(str, threads))}: both must be 1 or more")
-    chosen = [case for case in CASES if only in case.name]
-    if not chosen:
-        raise InputError(f"--only {only}: no case has this in its name; there are {', '.join(c.name for c in CASES)}")
-    if not all(case.images for case in chosen):  # the others have a floor
-        chosen.insert(0, PRODUCT)
+    if repeats < 1 or min(threads or [1]) < 1:
+        raise InputError(f"--repeats {repeats}, --threads {' '.join(map(str, threads or []))}: both must be 1 or more")
+    device = choose(device)
+    threads = threads or ((1, 2) if device == "cpu" else (2,))
+    cases = CASES[device]
+    floors = {case.floor for case in cases if only in case.name}
+    if not floors:
+        raise InputError(f"--only {only}: no case has this in its name; there are {', '.join(c.name for c in cases)}")
+    chosen = [case for case in cases if only in case.name or case.name in floors]
     # its workers are processes, with whatever threads the network has
     jobs = [(case, n) for n in threads for case in chosen if case.kind != "loader" or n == threads[0]]
     rows: list[dict] = []
@@ -108,11 +59,23 @@ def run(*, out: Path, only: str = "", threads: tuple[int, ...] = (1, 2), repeats
         draw_dataset(Path(name))
         for case, count in jobs:
             bar.set_postfix_str(f"{case.name}, threads: {count}")
-            rows.append(summary(case, count, measure(case, count, repeats, Path(name)), peak(rows, count)))
+            sides, left_out = measure(case, device, count, repeats, Path(name))
+            rows.append(summary(case, count, sides, peak(rows, count, case.floor)) | {"left_out": left_out})
             bar.write(line(rows[-1]), file=sys.stdout)
             bar.update()
-            write(out, rows)
+            write(out, device, rows)
     print("\n".join(["", *notes(rows), str(out)]))
+
+
+def choose(device: str) -> str:
+    """The device meant by "auto", "cpu" or "cuda"; raises InputError for "cuda" where Jittor does not compute on it."""
+    if device == "cpu" or (device == "auto" and cuda.find_driver() is None):
+        return "cpu"
+    failure = machine.convolve("cuda").failure
+    if failure and device == "cuda":
+        raise InputError(f"--device cuda: {failure}; see ccnet doctor")
+    print(f"ccnet: timing on {'cpu' if failure else 'cuda'}" + f" ({failure})" * bool(failure), file=sys.stderr)
+    return "cpu" if failure else "cuda"
 
 
 def draw_dataset(folder: Path) -> None:
@@ -134,10 +97,11 @@ def draw_dataset(folder: Path) -> None:
 class Contender:
     """One side of a case: the process of `ccnet.contenders` that does it."""
 
-    def __init__(self, case: Case, side: str, threads: int, folder: Path):
+    def __init__(self, case: Case, side: str, device: str, threads: int, folder: Path):
         self.what, self.output = f"{case.name}: {side}", folder / f"{side}.npz"
         options = {**case.options, **({"folder": str(folder)} if case.kind in ("loader", "segment") else {})}
-        spec = {"kind": case.kind, "options": options, "side": side, "threads": threads, "output": str(self.output)}
+        spec = {"kind": case.kind, "options": options, "side": side, "device": device, "threads": threads,
+                "output": str(self.output)}  # fmt: skip
         inherited = {key: value for key, value in os.environ.items() if not key.startswith(("OMP_", "GOMP_", "MKL_"))}
         self.errors = open(folder / f"{side}.log", "w+")  # noqa: SIM115 (closed with the process)
         self.process = subprocess.Popen(
@@ -151,7 +115,7 @@ class Contender:
         if text := self.process.stdout.readline():
             return json.loads(text)
         code = self.process.wait()
-        words = (self.output.with_suffix(".log").read_text().strip() or "nothing").splitlines()[-1]
+        words = last_words(self.output.with_suffix(".log").read_text())
         remedy = "out of memory?" if code == -9 else "leave it out with --only, or repair it"
         raise InputError(f"{self.what} ended with code {code} ({words}): {remedy}")
 
@@ -178,20 +142,40 @@ class Contender:
             stream.close()  # type: ignore[union-attr]
 
 
-def measure(case: Case, threads: int, repeats: int, folder: Path) -> dict[str, dict]:
-    """By side: "seconds" of each run, "memory" (bytes), "flops" of a run (ours), and "difference" from ours."""
+def last_words(log: str) -> str:
+    """The line that names the error, where there is one; advice may follow it."""
+    lines = log.strip().splitlines() or ["nothing"]
+    return next(
+        (text for text in reversed(lines) if re.match(r"[\w.]+(Error|Exception|Unsupported): ", text)), lines[-1]
+    )
+
+
+def measure(
+    case: Case, device: str, threads: int, repeats: int, folder: Path
+) -> tuple[dict[str, dict], dict[str, str]]:
+    """By side: "seconds" of each run, "memory" (bytes), "flops" of a run (ours), and "difference" from ours.
+
+    And the rivals that did not come as far as their first run, each with the reason.
+    """
     with ExitStack() as stack:
-        sides, found = {}, {}
+        sides, found, left_out = {}, {}, {}
         for side in (OURS, *case.rivals):  # warm one after another: threads of PyTorch that spin starve each other
-            sides[side] = stack.enter_context(Contender(case, side, threads, folder))
-            found[side] = sides[side].answer()
+            contender = stack.enter_context(Contender(case, side, device, threads, folder))
+            try:
+                found[side] = contender.answer()
+            except InputError as error:
+                left_out[side] = str(error)
+                if side == OURS or len(left_out) == len(case.rivals):
+                    raise
+            else:
+                sides[side] = contender
         outputs = {side: list(np.load(contender.output).values()) for side, contender in sides.items()}
         times = take_turns({side: contender.run for side, contender in sides.items()}, repeats)
         return {
             side: {**found[side], "seconds": times[side], "memory": contender.end(),
                    "difference": difference(outputs[side], outputs[OURS])}
             for side, contender in sides.items()
-        }  # fmt: skip
+        }, left_out  # fmt: skip
 
 
 def take_turns(sides: Mapping[str, Callable[[], float]], repeats: int) -> dict[str, list[float]]:
@@ -214,10 +198,10 @@ def difference(actual: list[np.ndarray], expected: list[np.ndarray]) -> float:
     return float(max(shares))
 
 
-def peak(rows: list[dict], threads: int) -> float | None:
-    """FLOP/s of the fastest matrix product that either side did with so many threads."""
+def peak(rows: list[dict], threads: int, name: str) -> float | None:
+    """FLOP/s of the fastest run of the case `name` that either side did with so many threads."""
     for row in rows:
-        if row["case"] == PRODUCT.name and row["threads"] == threads:
+        if row["case"] == name and row["threads"] == threads:
             return row["flops"] / min(min(side["seconds"]) for side in row["sides"].values())
     return None
 
@@ -228,16 +212,18 @@ def summary(case: Case, threads: int, sides: dict[str, dict], peak: float | None
     for side in sides.values():
         side["median"] = statistics.median(side["seconds"])
         side["added"] = side["memory"]["peak"] - side["memory"]["imported"]
-    best = min(case.rivals, key=lambda side: sides[side]["median"])
+    rivals = [side for side in case.rivals if side in sides]
+    best = min(rivals, key=lambda side: sides[side]["median"])
     ours, theirs = sides[OURS], sides[best]
-    memory = case.kind != "loader"  # most of it is its workers'
+    memory = case.kind != "loader" and theirs["added"] > 0  # most of the loader's is its workers'
     return {
-        "case": case.name, "threads": threads, "best": best, "flops": flops, "images": case.images,
+        "case": case.name, "threads": threads, "best": best, "flops": flops, "amount": case.amount,
+        "options": dict(case.options),
         "time_ratio": ours["median"] / theirs["median"],
         "memory_ratio": ours["added"] / theirs["added"] if memory else None,
         "floor_ratio": ours["median"] / (flops / peak) if flops and peak else None,
         "targets": dict(case.targets) if threads == 2 or case.kind == "loader" else {},
-        "difference": max(sides[side]["difference"] for side in case.rivals), "sides": sides,
+        "difference": max(sides[side]["difference"] for side in rivals), "sides": sides,
     }  # fmt: skip
 
 
@@ -249,24 +235,28 @@ def line(row: dict) -> str:
         value, target = row[f"{key}_ratio"], targets.get(key)
         return ("" if value is None else f"{value:.2f}").rjust(width) + (f"≤ {target:.2f}" if target else "").rjust(8)
 
+    others = [f"{side} {1e3 * found['median']:.1f}" for side, found in row["sides"].items()
+              if side not in (OURS, row["best"])] + [f"{side} left out" for side in row["left_out"]]  # fmt: skip
     return (
-        f"{row['case']:<27}{row['threads']:>7}{1e3 * ours['median']:>10.1f}{1e3 * theirs['median']:>10.1f}"
+        f"{row['case']:<37}{row['threads']:>7}{1e3 * ours['median']:>10.1f}{1e3 * theirs['median']:>10.1f}"
         f"{ratio('time', 7)}{ours['added'] / 1e6:>7.0f}{theirs['added'] / 1e6:>7.0f}{ratio('memory', 7)}"
-        f"{ratio('floor', 9)}{row['difference']:>12.1e}  {row['best']}"
+        f"{ratio('floor', 9)}{row['difference']:>12.1e}  {row['best']}" + f" ({', '.join(others)})" * bool(others)
     )
 
 
 def notes(rows: list[dict]) -> list[str]:
-    """What takes more than one row: images a second, growth of the attention's time, memory beside non-local."""
+    """What the columns do not say: who is left out, rates, growth of the attention's time, memory beside non-local."""
     found = []
     for row in rows:
         name, ours, theirs = f"{row['case']}, threads: {row['threads']}", row["sides"][OURS], row["sides"][row["best"]]
-        if row["images"]:
-            speeds = [row["images"] / side["median"] for side in (ours, theirs)]
-            found.append(f"{name}: {speeds[0]:.1f} images/s, PyTorch {speeds[1]:.1f}")
+        found += [f"left out: {reason}" for reason in row["left_out"].values()]
+        if row["amount"]:
+            amount, unit = row["amount"]
+            speeds = [amount / side["median"] for side in (ours, theirs)]
+            found.append(f"{name}: {speeds[0]:.4g} {unit}/s, PyTorch {speeds[1]:.4g}")
         if row["case"].startswith("criss-cross"):
-            height, width = map(int, row["case"].split()[1].split("×"))
-            each = 1e9 * ours["median"] / (height * width)
+            batch, height, width = (row["options"][name] for name in ("batch", "height", "width"))
+            each = 1e9 * ours["median"] / (batch * height * width)
             found.append(f"{name}: {each:.0f} ns a pixel, {each / (height + width):.2f} ns by (H + W)")
         if row["case"].startswith("non-local"):
             twin = next((r for r in rows if r["threads"] == row["threads"]
@@ -279,12 +269,14 @@ def notes(rows: list[dict]) -> list[str]:
     return found
 
 
-def write(out: Path, rows: list[dict]) -> None:
+def write(out: Path, device: str, rows: list[dict]) -> None:
     """All rows so far, and what they were measured on."""
     versions = {name: importlib.metadata.version(name) for name in ("ccnet", "jittor", "torch")}
-    machine = {"processor": _processor(), "cores": os.cpu_count(), "system": platform.platform()}
+    driver = cuda.find_driver() if device == "cuda" else None
+    where = {"processor": _processor(), "cores": os.cpu_count(), "system": platform.platform(), "device": device,
+             "gpus": [gpu.name for gpu in driver.gpus] if driver else []}  # fmt: skip
     with atomic(out) as temporary:
-        temporary.write_text(json.dumps({"machine": machine, "versions": versions, "cases": rows}, indent=1) + "\n")
+        temporary.write_text(json.dumps({"machine": where, "versions": versions, "cases": rows}, indent=1) + "\n")
 
 
 def _processor() -> str:

@@ -197,12 +197,13 @@ def _report(command: _Command) -> None:
 
 
 def _bench(command: _Command) -> None:
-    command.add_argument("--only", default="", metavar="PATTERN", help="cases with this in their names")
+    command.add_argument("--only", default="", metavar="PATTERN", help="cases with this in their names ('?' lists all)")
     command.add_argument(
-        "--threads", type=int, nargs="+", default=[1, 2], metavar="N", help="of each side in turn (default: 1 2)"
+        "--threads", type=int, nargs="+", metavar="N", help="of each side in turn (default: 1 2; on a GPU 2)"
     )
     command.add_argument("--repeats", type=int, default=7, help="runs of each side of a case (default: 7)")
     command.add_argument("--out", type=Path, default=Path("results/bench.json"), help="(default: results/bench.json)")
+    _add_device(command)
 
 
 def _doctor(command: _Command) -> None:
@@ -291,7 +292,7 @@ VERBS: dict[str, tuple[str, Callable[[_Command], None], str]] = {
         _warmup, "results/streets/van_tiny",
     ),
     "bench": (
-        "time this project beside PyTorch on this machine",
-        _bench, "--only van_tiny --threads 2",
+        "time this project beside PyTorch on this machine's CPU or GPU, each with cases of its own",
+        _bench, "--device cuda --only 'criss-cross 97'",
     ),
 }  # fmt: skip

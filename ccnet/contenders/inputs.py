@@ -9,7 +9,6 @@ import numpy as np
 from ccnet.data.labels import voc_colours
 from ccnet.settings import Settings
 
-DEVICE = "cpu"
 CLASSES = 19
 PALETTE = voc_colours(CLASSES)
 BLIND = "key_conv.bias"  # softmax is blind to it: its gradient is rounding, and cannot be compared

@@ -5,7 +5,7 @@ from contextlib import closing
 from pathlib import Path
 
 from ccnet import cli, runtime, weights
-from ccnet.contenders.inputs import BLIND, CLASSES, DEVICE, PALETTE, SETTINGS, SGD, STEPS, Work, drawn, noise, targets
+from ccnet.contenders.inputs import BLIND, CLASSES, PALETTE, SETTINGS, SGD, STEPS, Work, drawn, noise, targets
 from ccnet.data.loader import Batches
 from ccnet.data.shards import ShardReader
 from ccnet.models import build, build_from_settings
@@ -20,8 +20,8 @@ class Contender:
 
     flops: int | None = None
 
-    def __init__(self, variant: str, threads: int):
-        runtime.select(DEVICE)
+    def __init__(self, variant: str, device: str, threads: int):
+        self.device = runtime.select(device)
 
     def _computed(self, *values) -> tuple:
         jt.sync_all(True)
@@ -39,16 +39,29 @@ class Contender:
         self.flops = sum(flops.count(model, shape).values()) * (3 if training else 1)
         return self._filled(model)
 
-    def matmul(self, size: int) -> Work:
-        a, b = map(jt.array, noise(2, size, size))
+    def _noise(self, precision: str, *shape: int) -> jt.Var:
+        """An input; from here on matrix products of float32 are done in TF32, if that is the precision."""
+        jt.flags.use_tensorcore = int(precision == "TF32")
+        value = jt.array(noise(*shape))
+        return value.bfloat16() if precision == "bfloat16" else value
+
+    def matmul(self, size: int, precision: str) -> Work:
+        a, b = self._noise(precision, 2, size, size)
+        self._computed(a, b)
         self.flops = 2 * size**3
         return lambda: self._computed(jt.matmul(a, b))
 
-    def attention(self, block: str, channels: int, height: int, width: int, backward: bool) -> Work:
-        module = ATTENTION[block](channels)
-        self.flops = sum(flops.count(module, (1, channels, height, width)).values()) * (3 if backward else 1)
+    def copy(self, size: int) -> Work:
+        x = self._noise("float32", size)
+        return lambda: self._computed(x.copy())
+
+    def attention(
+        self, block: str, batch: int, channels: int, height: int, width: int, backward: bool, precision: str
+    ) -> Work:
+        module, shape = ATTENTION[block](channels), (batch, channels, height, width)
+        self.flops = sum(flops.count(module, shape).values()) * (3 if backward else 1)
         self._filled(module)
-        x, dy = (jt.array(noise(1, channels, height, width)) for _ in range(2))
+        x, dy = self._computed(*(self._noise(precision, *shape) for _ in range(2)))
 
         def forward():
             with jt.no_grad():
@@ -62,8 +75,8 @@ class Contender:
 
         return both if backward else forward
 
-    def inference(self, network: str, size: int) -> Work:
-        model, x = self._network(network, (1, 3, size, size), False), jt.array(noise(1, 3, size, size))
+    def inference(self, network: str, size: int, batch: int) -> Work:
+        model, x = self._network(network, (batch, 3, size, size), False), jt.array(noise(batch, 3, size, size))
 
         def forward():
             with jt.no_grad():
@@ -103,7 +116,7 @@ class Contender:
 
         def command():
             out = f"{folder}/ccnet/{next(numbers)}"
-            if cli.main(["segment", f"{folder}/photos", "--weights", str(file), "--out", out, "--device", DEVICE]):
+            if cli.main(["segment", f"{folder}/photos", "--weights", str(file), "--out", out, "--device", self.device]):
                 raise SystemExit(1)
             return [Path(out)]
 

@@ -1,6 +1,7 @@
 """PyTorch's side: every case as one would write it who wants PyTorch to be fast."""
 
 import itertools
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -8,73 +9,113 @@ import torch
 from PIL import Image, ImageOps
 from torch.utils.data import DataLoader, Dataset
 
-from ccnet import pytorch
-from ccnet.contenders.inputs import BLIND, CLASSES, DEVICE, PALETTE, SETTINGS, SGD, STEPS, Work, drawn, noise, targets
+from ccnet import InputError, pytorch
+from ccnet.contenders.inputs import BLIND, CLASSES, PALETTE, SETTINGS, SGD, STEPS, Work, drawn, noise, targets
 from ccnet.data import labels
 from ccnet.data.augment import augment
 from ccnet.data.shards import ShardReader
 
 # as in `ccnet.ops.normalise`, which loads Jittor
-MEAN, STD = (torch.tensor(v, device=DEVICE).view(3, 1, 1) for v in ([123.675, 116.28, 103.53], [58.395, 57.12, 57.375]))
+MEAN, STD = (torch.tensor(v).view(3, 1, 1) for v in ([123.675, 116.28, 103.53], [58.395, 57.12, 57.375]))
 
 
 class Contender:
-    """PyTorch, with the same weights; `variant` "channels_last", or "files" of a loader that has no shards."""
+    """PyTorch, with the same weights.
+
+    `variant` has words such as "channels_last", "compile" (torch.compile), "autocast" (networks in bfloat16), or is
+    "files": a loader that has no shards. Raises InputError where PyTorch has no CUDA to compute on.
+    """
 
     flops: int | None = None
 
-    def __init__(self, variant: str, threads: int):
+    def __init__(self, variant: str, device: str, threads: int):
+        if device == "cuda" and not torch.cuda.is_available():
+            raise InputError(f"PyTorch {torch.__version__} finds no CUDA here; install one that was built for it")
         torch.set_num_threads(threads)
-        self.variant = variant
-        self.layout = torch.channels_last if variant == "channels_last" else torch.contiguous_format
+        torch.backends.cudnn.benchmark = True  # Jittor too tries which algorithm of cuDNN is the fastest
+        self.variant, self.device = variant, device
+        self.layout = torch.channels_last if "channels_last" in variant else torch.contiguous_format
 
     def _tensor(self, array: np.ndarray):
-        return torch.from_numpy(array).to(DEVICE, memory_format=self.layout)
+        layout = self.layout if array.ndim == 4 else torch.contiguous_format
+        return torch.from_numpy(array).to(self.device, memory_format=layout)
+
+    def _noise(self, precision: str, *shape: int):
+        """An input; from here on TF32 is allowed if that is the precision, and else forbidden."""
+        torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = precision == "TF32"
+        return self._tensor(noise(*shape)).to(torch.bfloat16 if precision == "bfloat16" else torch.float32)
 
     def _filled(self, module):
         own = {n: tuple(v.shape) for n, v in module.state_dict().items() if not n.endswith("num_batches_tracked")}
         module.load_state_dict({n: torch.from_numpy(drawn(n, s)) for n, s in own.items()}, strict=False)
-        return module.to(DEVICE, memory_format=self.layout)
+        if "compile" in self.variant:
+            module.compile()
+        return module.to(self.device, memory_format=self.layout)
+
+    def _autocast(self):
+        return torch.autocast(self.device, torch.bfloat16, enabled="autocast" in self.variant)
+
+    def _timed(self, run: Callable[[], list]) -> Work:
+        """`run`, and all of it: a GPU is waited for."""
+
+        def work():
+            found = run()
+            if self.device == "cuda":
+                torch.cuda.synchronize()
+            return found
+
+        return work
 
     def _network(self, name: str):
         van = name in pytorch.VANS
         channels = pytorch.VANS[name][3] // 2 if van else (128 if name in ("resnet18", "resnet34") else 512)
         return pytorch.CCNet(name, CLASSES, channels, output_stride=32 if van else 8, fusion=van)
 
-    def matmul(self, size: int) -> Work:
-        a, b = map(torch.from_numpy, noise(2, size, size))
-        return torch.inference_mode()(lambda: [a @ b])
+    def matmul(self, size: int, precision: str) -> Work:
+        a, b = self._noise(precision, 2, size, size)
+        return self._timed(torch.inference_mode()(lambda: [a @ b]))
 
-    def attention(self, block: str, channels: int, height: int, width: int, backward: bool) -> Work:
-        module = self._filled(pytorch.PixelAttention(channels, block == "rcca"))
-        x, dy = (self._tensor(noise(1, channels, height, width)) for _ in range(2))
+    def copy(self, size: int) -> Work:
+        x = self._noise("float32", size)
+        return self._timed(torch.inference_mode()(lambda: [x.clone()]))
 
+    def attention(
+        self, block: str, batch: int, channels: int, height: int, width: int, backward: bool, precision: str
+    ) -> Work:
+        x, dy = (self._noise(precision, batch, channels, height, width) for _ in range(2))
+        module = self._filled(pytorch.PixelAttention(channels, block == "rcca").to(x.dtype))
         x.requires_grad_(backward)
         wanted = [x, *(value for name, value in sorted(module.named_parameters()) if name != BLIND)]
 
         def both():
             y = module(x)
-            return [y.detach(), *torch.autograd.grad((y * dy).sum(), wanted)]
+            return [y.detach(), *torch.autograd.grad(y, wanted, dy)]
 
-        return both if backward else torch.inference_mode()(lambda: [module(x)])
+        return self._timed(both if backward else torch.inference_mode()(lambda: [module(x)]))
 
-    def inference(self, network: str, size: int) -> Work:
-        model, x = self._filled(self._network(network)).eval(), self._tensor(noise(1, 3, size, size))
-        return torch.inference_mode()(lambda: [model(x)[0]])
+    def inference(self, network: str, size: int, batch: int) -> Work:
+        model, x = self._filled(self._network(network)).eval(), self._tensor(noise(batch, 3, size, size))
+
+        def forward():
+            with torch.inference_mode(), self._autocast():
+                return [model(x)[0]]
+
+        return self._timed(forward)
 
     def training(self, network: str, size: int, batch: int) -> Work:
         model = self._filled(self._network(network)).train()
-        x, y = self._tensor(noise(batch, 3, size, size)), torch.from_numpy(targets(batch, size)).long().to(DEVICE)
+        x, y = self._tensor(noise(batch, 3, size, size)), self._tensor(targets(batch, size)).long()
         optimizer = torch.optim.SGD(model.parameters(), **SGD)
 
         def step():
             optimizer.zero_grad()
-            value = pytorch.loss(model, x, y)
+            with self._autocast():
+                value = pytorch.loss(model, x, y)
             value.backward()
             optimizer.step()
             return [value.detach()]
 
-        return step
+        return self._timed(step)
 
     def loader(self, workers: int, folder: str) -> Work:
         data = SETTINGS.data
@@ -95,7 +136,7 @@ class Contender:
         def loop():
             model = self._network(name).eval()
             model.load_state_dict(torch.load(saved))
-            model.to(DEVICE, memory_format=self.layout)
+            model.to(self.device, memory_format=self.layout)
             out = Path(folder, f"PyTorch {self.variant}", str(next(numbers)))
             for file in sorted(Path(folder, "photos").iterdir()):
                 self._segment(model, file, out / file.stem)
@@ -105,8 +146,8 @@ class Contender:
 
     def _segment(self, model, file: Path, out: Path) -> None:
         image = ImageOps.exif_transpose(Image.open(file)).convert("RGB")
-        x = (torch.from_numpy(np.array(image)).to(DEVICE).permute(2, 0, 1)[None] - MEAN) / STD
-        label = model(x.contiguous(memory_format=self.layout))[0].argmax(1)[0].byte().cpu().numpy()
+        x = (torch.from_numpy(np.array(image)).permute(2, 0, 1)[None] - MEAN) / STD
+        label = model(x.to(self.device).contiguous(memory_format=self.layout))[0].argmax(1)[0].byte().cpu().numpy()
         labels.save_palette_png(out.with_suffix(".png"), label, PALETTE)
         overlay = Image.blend(image, Image.fromarray(labels.colourise(label, PALETTE)), 0.5)
         overlay.save(f"{out}_overlay.jpg", "JPEG", quality=90)

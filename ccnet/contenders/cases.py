@@ -1,0 +1,106 @@
+"""What `ccnet bench` times, on a CPU and on a GPU."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+LAYOUTS = ("PyTorch", "PyTorch channels_last")
+COMPILED = (*LAYOUTS, "PyTorch channels_last compile")
+AUTOCAST = ("PyTorch channels_last autocast", "PyTorch channels_last autocast compile")
+PHOTOS, SIZE = 24, (480, 360)  # what the loader and `ccnet segment` are timed on: as large as CamVid's
+
+
+@dataclass(frozen=True)
+class Case:
+    """What is timed: a `kind` of `ccnet.contenders`, its options, who stands for PyTorch, and the ratios aimed at.
+
+    `targets`: "time" and "memory" beside PyTorch's best, "floor" as a multiple of the floor, which is the case's FLOPs
+    at the rate of the case named by `floor`; for two threads. `amount`: what a run gets done, and in which unit.
+    """
+
+    name: str
+    kind: str
+    options: Mapping[str, Any]
+    targets: Mapping[str, float] = field(default_factory=dict)
+    rivals: tuple[str, ...] = LAYOUTS
+    amount: tuple[float, str] | None = None
+    floor: str = ""
+
+
+def _product(size: int, precision: str) -> Case:
+    """The peak of the machine in this precision."""
+    name = f"matrix product {size}² {precision}"
+    options = {"size": size, "precision": precision}
+    return Case(name, "matmul", options, rivals=("PyTorch",), amount=(2e-9 * size**3, "GFLOP"), floor=name)
+
+
+PRODUCT = _product(2048, "float32")
+PRODUCTS = {precision: _product(8192, precision) for precision in ("float32", "TF32", "bfloat16")}
+
+
+def _attention(height: int, width: int, backward: bool, block: str = "rcca", **targets: float) -> Case:
+    options = {"block": block, "batch": 1, "channels": 512, "height": height, "width": width, "backward": backward,
+               "precision": "float32"}  # fmt: skip
+    title = "criss-cross" if block == "rcca" else "non-local"
+    name = f"{title} {height}×{width} {'both' if backward else 'forward'}"
+    return Case(name, "attention", options, targets, floor=PRODUCT.name)
+
+
+def _network(network: str, kind: str, size: int, batch: int, targets: Mapping[str, float], floor: Case = PRODUCT,
+             rivals: tuple[str, ...] = LAYOUTS) -> Case:  # fmt: skip
+    options = {"network": network, "size": size, "batch": batch}
+    name = f"{network} {kind} {size}²{' autocast' * (rivals is AUTOCAST)}"
+    return Case(name, kind, options, targets, rivals, amount=(batch, "images"), floor=floor.name)
+
+
+def _on_gpu(side: int, backward: bool, precision: str) -> Case:
+    """A batch of 8; TF32 is allowed on both sides or on neither."""
+    case = _attention(side, side, backward)
+    options = {**case.options, "batch": 8, "precision": precision}
+    targets = {"time": 0.5} if backward else {}
+    return Case(f"{case.name} {precision}", "attention", options, targets, COMPILED, floor=PRODUCTS[precision].name)
+
+
+CPU = [
+    PRODUCT,
+    *(_attention(*size, backward) for size in ((65, 65), (128, 128), (256, 128)) for backward in (False, True)),
+    _attention(97, 97, False, time=0.45, memory=0.8, floor=1.6),
+    _attention(97, 97, True, time=0.70, memory=0.8, floor=1.6),
+    *(_attention(side, side, False, "non_local") for side in (65, 97)),
+    *(
+        _network(network, "inference", 512, 1, targets)
+        for network, targets in {
+            "van_tiny": {"time": 0.40, "memory": 0.8}, "van_base": {"time": 0.50, "memory": 0.8},
+            "resnet50": {}, "resnet101": {"time": 0.90, "memory": 1.0},
+        }.items()
+    ),
+    *(
+        _network(network, "training", 256, 2, targets)
+        for network, targets in {
+            "van_tiny": {"time": 0.45, "memory": 0.8}, "van_base": {},
+            "resnet50": {}, "resnet101": {"time": 1.0, "memory": 1.0},
+        }.items()
+    ),
+    *(
+        Case(f"loader, workers: {workers}", "loader", {"workers": workers}, {"time": 1.0},
+             ("PyTorch", "PyTorch files"), (192, "images"))
+        for workers in (1, 2)
+    ),
+    Case("segment a folder", "segment", {}, amount=(PHOTOS, "images")),
+]  # fmt: skip
+
+# Our networks compute in what both frameworks do unasked: TF32 in convolutions, float32 in matrix products. Those named
+# autocast are the same on our side, beside PyTorch in bfloat16.
+CUDA = [
+    *PRODUCTS.values(),
+    Case("copy 512 MiB", "copy", {"size": 2**27}, rivals=("PyTorch",), amount=(2 * 2**29 / 1e9, "GB")),
+    *(_on_gpu(side, back, precision) for side in (97, 128) for back in (False, True) for precision in PRODUCTS),
+    *(
+        _network(network, kind, 512, 8, {"time": 1.1} if (network, kind) == ("resnet101", "training") else {},
+                 PRODUCTS["TF32"], rivals)
+        for network in ("resnet101", "van_base")
+        for kind in ("training", "inference")
+        for rivals in (COMPILED, AUTOCAST)
+    ),
+]  # fmt: skip
+CASES = {"cpu": CPU, "cuda": CUDA}
