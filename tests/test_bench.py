@@ -101,6 +101,10 @@ def test_what_a_gpu_is_asked():
     for network in ("resnet101", "van_base"):
         assert found[f"{network} training 512²"].options == {"network": network, "size": 512, "batch": 8}
         assert found[f"{network} inference 512²"].amount == (8, "images")
+        assert "PyTorch channels_last compile" in found[f"{network} training 512²"].rivals
+        autocast = found[f"{network} training 512² autocast"]
+        assert not autocast.targets  # it is not the same mathematics
+        assert all("autocast" in side for side in autocast.rivals)
 
 
 @pytest.mark.parametrize(

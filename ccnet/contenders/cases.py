@@ -96,10 +96,11 @@ CUDA = [
     Case("copy 512 MiB", "copy", {"size": 2**27}, rivals=("PyTorch",), amount=(2 * 2**29 / 1e9, "GB")),
     *(_on_gpu(side, back, precision) for side in (97, 128) for back in (False, True) for precision in PRODUCTS),
     *(
-        _network(network, kind, 512, 8, {"time": 1.1} if (network, kind) == ("resnet101", "training") else {},
-                 PRODUCTS["TF32"], rivals)
-        for network in ("resnet101", "van_base")
-        for kind in ("training", "inference")
+        _network(network, kind, 512, 8, targets if rivals is COMPILED else {}, PRODUCTS["TF32"], rivals)
+        for network, kind, targets in (
+            ("resnet101", "training", {"time": 1.1}), ("resnet101", "inference", {}),
+            ("van_base", "training", {}), ("van_base", "inference", {}),
+        )
         for rivals in (COMPILED, AUTOCAST)
     ),
 ]  # fmt: skip
