@@ -7,8 +7,9 @@ have every depthwise convolution dilated instead. Parameter names are those of t
 
 from ccnet.ops.batch_norm import BatchNorm
 from ccnet.ops.depthwise import DepthwiseConv
-from ccnet.ops.epilogue import NOTHING, Epilogue
+from ccnet.ops.gelu import gelu
 from ccnet.ops.pointwise import PointwiseConv
+from ccnet.ops.van_block import applies, van_block
 from ccnet.runtime import jt, nn
 
 # Guo et al., Table 2: channels and depths of the four stages
@@ -19,7 +20,6 @@ SIZES = {
     "van_large": ((64, 128, 320, 512), (3, 5, 27, 3)),
 }
 MLP_RATIOS = (8, 8, 4, 4)
-GELU = Epilogue(activation="gelu")
 
 
 class LargeKernelAttention(nn.Module):
@@ -31,7 +31,7 @@ class LargeKernelAttention(nn.Module):
         self.conv1 = PointwiseConv(channels, channels)
 
     def execute(self, x):
-        return self.conv1(self.conv_spatial(self.conv0(x)), Epilogue(residual=x, activation="gate"))
+        return x * self.conv1(self.conv_spatial(self.conv0(x)))
 
 
 class Attention(nn.Module):
@@ -43,11 +43,7 @@ class Attention(nn.Module):
         self.proj_2 = PointwiseConv(channels, channels)
 
     def execute(self, x):
-        return self.branch(x, Epilogue(residual=x))
-
-    def branch(self, x, epilogue: Epilogue):
-        """All but the shortcut, then `epilogue`."""
-        return self.proj_2(self.spatial_gating_unit(self.proj_1(x, GELU)), epilogue)
+        return x + self.proj_2(self.spatial_gating_unit(gelu(self.proj_1(x))))
 
 
 class DepthwiseStep(nn.Module):
@@ -56,20 +52,20 @@ class DepthwiseStep(nn.Module):
     def __init__(self, channels: int, dilation: int):
         self.dwconv = DepthwiseConv(channels, 3, dilation=dilation)
 
-    def execute(self, x, epilogue: Epilogue):
-        return self.dwconv(x, epilogue)
+    def execute(self, x):
+        return self.dwconv(x)
 
 
 class Mlp(nn.Module):
-    """1×1, depthwise 3×3, GELU, 1×1, with `hidden` channels in between; then `epilogue`."""
+    """1×1, depthwise 3×3, GELU, 1×1, with `hidden` channels in between."""
 
     def __init__(self, channels: int, hidden: int, dilation: int):
         self.fc1 = PointwiseConv(channels, hidden)
         self.dwconv = DepthwiseStep(hidden, dilation)
         self.fc2 = PointwiseConv(hidden, channels)
 
-    def execute(self, x, epilogue: Epilogue = NOTHING):
-        return self.fc2(self.dwconv(self.fc1(x), GELU), epilogue)
+    def execute(self, x):
+        return self.fc2(gelu(self.dwconv(self.fc1(x))))
 
 
 class DropPath(nn.Module):
@@ -99,17 +95,23 @@ class Block(nn.Module):
         self.layer_scale_2 = nn.Parameter(jt.full((channels,), 0.01))
 
     def execute(self, x):
-        if not self.is_training():
-            return self._inference(x)
+        if not self.is_training() and applies(x):
+            return van_block(x, self._constants(), self.mlp.dwconv.dwconv.dilation[0], self.norm1.eps)
         x = x + self.drop_path(_scale(self.layer_scale_1, self.attn(self.norm1(x))))
         return x + self.drop_path(_scale(self.layer_scale_2, self.mlp(self.norm2(x))))
 
-    def _inference(self, x):
-        """The same: what follows a branch's last convolution is its epilogue, with the shortcut around norm1(x) too."""
-        own, (scale, shift) = self.layer_scale_1, self.norm1.affine()
-        attended = Epilogue(scale=own, shift=own * shift, residual=x, mix=1 + own * scale)
-        x = self.attn.branch(self.norm1(x), attended)
-        return self.mlp(self.norm2(x), Epilogue(scale=self.layer_scale_2, residual=x))
+    def _constants(self) -> list:
+        attention, unit, mlp = self.attn, self.attn.spatial_gating_unit, self.mlp
+        first = [attention.proj_1, unit.conv0, unit.conv_spatial, unit.conv1, attention.proj_2]
+        second = [mlp.fc1, mlp.dwconv.dwconv, mlp.fc2]
+        return [
+            *self.norm1.constants(), *_weights(first), self.layer_scale_1,
+            *self.norm2.constants(), *_weights(second), self.layer_scale_2,
+        ]  # fmt: skip
+
+
+def _weights(convolutions: list) -> list:
+    return [value for convolution in convolutions for value in (convolution.weight, convolution.bias)]
 
 
 def _scale(scale, x):

@@ -17,63 +17,73 @@ inline void pieces(const Sizes &sizes, int64_t channel, Function f) {
             f((image * sizes.channels + channel) * sizes.pixels + first, std::min(LENGTH, sizes.pixels - first));
 }
 
-inline float sum(const float *x, int64_t length) {
-    float total = 0;
-#pragma omp simd reduction(+ : total)
-    for (int64_t i = 0; i < length; i++) total += x[i];
-    return total;
-}
-
-// Σ (a - shift_a) · (b - shift_b)
-inline float product(const float *a, float shift_a, const float *b, float shift_b, int64_t length) {
-    float total = 0;
-#pragma omp simd reduction(+ : total)
-    for (int64_t i = 0; i < length; i++) total += (a[i] - shift_a) * (b[i] - shift_b);
-    return total;
-}
-
-// y, and of each channel its mean, its variance, and 1 / √(variance + epsilon)
-inline void forward(const Sizes &sizes, const float *x, const float *weight, const float *bias, double epsilon,
-                    float *y, float *means, float *variances, float *inverses) {
+// y = leaky ReLU of the normalised x + residual (or null), and of each channel its mean, its variance, and
+// 1 / √(variance + epsilon)
+inline void forward(const Sizes &sizes, const float *x, const float *weight, const float *bias, const float *residual,
+                    double epsilon, float leak, float *y, float *means, float *variances, float *inverses) {
 #pragma omp parallel for
     for (int64_t c = 0; c < sizes.channels; c++) {
         double total = 0, squares = 0;
-        pieces(sizes, c, [&](int64_t first, int64_t length) { total += sum(x + first, length); });
+        pieces(sizes, c, [&](int64_t first, int64_t length) {
+            float sum = 0;
+#pragma omp simd reduction(+ : sum)
+            for (int64_t i = first; i < first + length; i++) sum += x[i];
+            total += sum;
+        });
         const float mean = total / sizes.count();
-        pieces(sizes, c,
-               [&](int64_t first, int64_t length) { squares += product(x + first, mean, x + first, mean, length); });
+        pieces(sizes, c, [&](int64_t first, int64_t length) {
+            float sum = 0;
+#pragma omp simd reduction(+ : sum)
+            for (int64_t i = first; i < first + length; i++) sum += (x[i] - mean) * (x[i] - mean);
+            squares += sum;
+        });
         means[c] = mean;
         variances[c] = squares / sizes.count();
         inverses[c] = 1 / std::sqrt(variances[c] + epsilon);
         const float scale = weight[c] * inverses[c], shift = bias[c];
         pieces(sizes, c, [=](int64_t first, int64_t length) {
-            const float *__restrict__ from = x + first;
-            float *__restrict__ to = y + first;
 #pragma omp simd
-            for (int64_t i = 0; i < length; i++) to[i] = scale * (from[i] - mean) + shift;
+            for (int64_t i = first; i < first + length; i++) {
+                const float z = scale * (x[i] - mean) + shift + (residual ? residual[i] : 0);
+                y[i] = z > 0 ? z : z * leak;
+            }
         });
     }
 }
 
+// What leaky ReLU lets through of dy, known from its result y.
+inline float through(float dy, float y, float leak) { return y > 0 ? dy : dy * leak; }
+
+// dresidual may be null, as the residual was. With a leak of 1 any y will do.
 inline void backward(const Sizes &sizes, const float *x, const float *weight, const float *means, const float *inverses,
-                     const float *dy, float *dx, float *dweight, float *dbias) {
+                     const float *y, float leak, const float *dy, float *dx, float *dweight, float *dbias,
+                     float *dresidual) {
 #pragma omp parallel for
     for (int64_t c = 0; c < sizes.channels; c++) {
         const float mean = means[c], inverse = inverses[c];
         double total = 0, projected = 0;
         pieces(sizes, c, [&](int64_t first, int64_t length) {
-            total += sum(dy + first, length);
-            projected += product(dy + first, 0, x + first, mean, length);
+            float sum = 0, product = 0;
+#pragma omp simd reduction(+ : sum, product)
+            for (int64_t i = first; i < first + length; i++) {
+                const float gradient = through(dy[i], y[i], leak);
+                sum += gradient;
+                product += gradient * (x[i] - mean);
+            }
+            total += sum;
+            projected += product;
         });
         dbias[c] = total;
         dweight[c] = projected * inverse;
         const float scale = weight[c] * inverse, constant = total / sizes.count();
         const float slope = projected * inverse * inverse / sizes.count();
         pieces(sizes, c, [=](int64_t first, int64_t length) {
-            const float *__restrict__ from = x + first, *__restrict__ gradient = dy + first;
-            float *__restrict__ to = dx + first;
 #pragma omp simd
-            for (int64_t i = 0; i < length; i++) to[i] = scale * (gradient[i] - constant - (from[i] - mean) * slope);
+            for (int64_t i = first; i < first + length; i++) {
+                const float gradient = through(dy[i], y[i], leak);
+                dx[i] = scale * (gradient - constant - (x[i] - mean) * slope);
+                if (dresidual) dresidual[i] = gradient;
+            }
         });
     }
 }

@@ -3,31 +3,38 @@
 from ccnet.ops import kernel
 from ccnet.runtime import jt
 
-SIZES = "{in0_shape0, in0_shape1, in0_shape2 * in0_shape3}"
+SIZES = "{{in0_shape0, in0_shape1, in0_shape2 * in0_shape3}}"
 FORWARD = f"""
-    batch_norm::forward({SIZES}, in0_p, in1_p, in2_p, data["eps"], out0_p, out1_p, out2_p, out3_p);"""
+    batch_norm::forward({SIZES}, in0_p, in1_p, in2_p, {{residual}}, data["eps"], data["slope"], out0_p, out1_p, out2_p,
+                        out3_p);"""
 BACKWARD = f"""
-    batch_norm::backward({SIZES}, in0_p, in1_p, in2_p, in3_p, in4_p, out0_p, out1_p, out2_p);"""
+    batch_norm::backward({SIZES}, in0_p, in1_p, in2_p, in3_p, in4_p, data["slope"], in5_p, out0_p, out1_p, out2_p,
+                         {{residual}});"""
 
 
 class _BatchNorm(jt.Function):
-    """Normalisation by the batch; leaves its `mean` and (biased) `variance`, each (C)."""
+    """Normalisation by the batch, + residual, leaky ReLU; leaves its `mean` and (biased) `variance`, each (C)."""
 
-    def __init__(self, eps: float):
-        self.eps = eps
+    def __init__(self, eps: float, slope: float):
+        self.data = {"eps": eps, "slope": slope}
 
-    def execute(self, x: jt.Var, weight: jt.Var, bias: jt.Var) -> jt.Var:
+    def execute(self, x: jt.Var, weight: jt.Var, bias: jt.Var, residual: jt.Var | None) -> jt.Var:
+        inputs = [x, weight, bias] if residual is None else [x, weight, bias, residual]
+        call = FORWARD.format(residual="nullptr" if residual is None else "in3_p")
         shapes = [x.shape, *[weight.shape] * 3]
         y, self.mean, self.variance, inverse = kernel.launch(
-            "batch_norm", FORWARD, shapes, ["float32"] * 4, [x, weight, bias], {"eps": self.eps}
+            "batch_norm", call, shapes, ["float32"] * 4, inputs, self.data
         )
-        self.saved = x, weight, self.mean, inverse
+        decided = x if self.data["slope"] == 1 else y  # by whose sign the gradient passes
+        self.saved, self.added = (x, weight, self.mean, inverse, decided), residual is not None
         return y
 
-    def grad(self, dy: jt.Var) -> tuple[jt.Var, ...]:
+    def grad(self, dy: jt.Var) -> tuple[jt.Var | None, ...]:
         x, weight = self.saved[:2]
-        shapes = [x.shape, weight.shape, weight.shape]
-        return kernel.launch("batch_norm", BACKWARD, shapes, ["float32"] * 3, [*self.saved, dy])
+        shapes = [x.shape, weight.shape, weight.shape, *[x.shape] * self.added]
+        call = BACKWARD.format(residual="out3_p" if self.added else "nullptr")
+        gradients = kernel.launch("batch_norm", call, shapes, ["float32"] * len(shapes), [*self.saved, dy], self.data)
+        return (*gradients, *[None] * (not self.added))
 
 
 def _plain(x: jt.Var, weight: jt.Var, bias: jt.Var, eps: float) -> tuple[jt.Var, jt.Var, jt.Var]:
@@ -40,10 +47,15 @@ def _plain(x: jt.Var, weight: jt.Var, bias: jt.Var, eps: float) -> tuple[jt.Var,
     return centred * scale + bias.reshape(1, -1, 1, 1), mean.reshape(-1), variance.reshape(-1)
 
 
-class BatchNorm(jt.nn.Module):
-    """x (B, C, H, W) -> the same shape; by the batch when training, by the running statistics else.
+def _finished(z: jt.Var, residual: jt.Var | None, slope: float) -> jt.Var:
+    z = z if residual is None else z + residual
+    return z if slope == 1 else jt.nn.relu(z) if slope == 0 else jt.nn.leaky_relu(z, slope)
 
-    Parameters `weight`, `bias` (C); buffers `running_mean`, `running_var` (C), which have no gradient. As in PyTorch
+
+class BatchNorm(jt.nn.Module):
+    """x (B, C, H, W) -> leaky ReLU of x normalised + `residual`, the same shape; a `slope` of 1 is none.
+
+    Normalised by the batch when training, by the running statistics else. Parameters `weight`, `bias` (C); buffers `running_mean`, `running_var` (C), which have no gradient. As in PyTorch
     the batch is normalised with its biased variance, and the running variance is unbiased.
     """
 
@@ -55,22 +67,23 @@ class BatchNorm(jt.nn.Module):
         self.running_mean = jt.zeros(channels).stop_grad()
         self.running_var = jt.ones(channels).stop_grad()
 
-    def execute(self, x: jt.Var) -> jt.Var:
+    def execute(self, x: jt.Var, residual: jt.Var | None = None, slope: float = 1.0) -> jt.Var:
         if not self.is_training():
-            scale, shift = self.affine()
-            return x * scale.reshape(1, -1, 1, 1) + shift.reshape(1, -1, 1, 1)
+            scale = self.weight / jt.sqrt(self.running_var + self.eps)
+            shift = self.bias - self.running_mean * scale
+            return _finished(x * scale.reshape(1, -1, 1, 1) + shift.reshape(1, -1, 1, 1), residual, slope)
         if kernel.applies("batch_norm", x, self.weight):
-            function = _BatchNorm(self.eps)
-            y, mean, variance = function(x, self.weight, self.bias), function.mean, function.variance
+            function = _BatchNorm(self.eps, slope)
+            y, mean, variance = function(x, self.weight, self.bias, residual), function.mean, function.variance
         else:
             y, mean, variance = _plain(x, self.weight, self.bias, self.eps)
+            y = _finished(y, residual, slope)
         self._update(mean.stop_grad(), variance.stop_grad(), x.shape[0] * x.shape[2] * x.shape[3])
         return y
 
-    def affine(self) -> tuple[jt.Var, jt.Var]:
-        """Scale and shift, each (C), that the norm is in eval mode."""
-        scale = self.weight / jt.sqrt(self.running_var + self.eps)
-        return scale, self.bias - self.running_mean * scale
+    def constants(self) -> list[jt.Var]:
+        """Weight, bias, running mean and variance: what it is in eval mode, in the order of the C++ Norm."""
+        return [self.weight, self.bias, self.running_mean, self.running_var]
 
     def _update(self, mean: jt.Var, variance: jt.Var, count: int) -> None:
         unbiased = variance * (count / max(count - 1, 1))

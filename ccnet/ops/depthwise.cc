@@ -113,11 +113,10 @@ void convolve_plane(const float *padded, const float *weight, float bias, const 
         }
 }
 
-// x (B, C, H, W), weight (C, 1, K, K), bias (C) or null -> y (B, C, (H - 1) / stride + 1, (W - 1) / stride + 1),
-// then `epilogue`
+// x (B, C, H, W), weight (C, 1, K, K), bias (C) or null -> y (B, C, (H - 1) / stride + 1, (W - 1) / stride + 1)
 template <int K>
 void forward(const float *x, const float *weight, const float *bias, float *y, int64_t planes, int64_t channels,
-             const Padded &shape, const Epilogue &epilogue = {}) {
+             const Padded &shape) {
     const int64_t taps = shape.size * shape.size, out_pixels = shape.out_height * shape.out_width;
 #pragma omp parallel for
     for (int64_t plane = 0; plane < planes; plane++) {
@@ -125,7 +124,6 @@ void forward(const float *x, const float *weight, const float *bias, float *y, i
         float *padded = scratch<0>(shape.floats());
         pad(x + plane * shape.height * shape.width, shape.height, shape.width, 1, shape, padded);
         convolve_plane<K>(padded, weight + channel * taps, bias ? bias[channel] : 0, shape, y + plane * out_pixels);
-        finish(epilogue, channel, plane * out_pixels, y, out_pixels);
     }
 }
 

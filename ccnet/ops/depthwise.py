@@ -1,7 +1,6 @@
 """Depthwise convolution: one K × K kernel for each channel."""
 
 from ccnet.ops import kernel
-from ccnet.ops.epilogue import NOTHING, Epilogue
 from ccnet.runtime import jt
 
 UNROLLED = (1, 3, 5, 7)  # kernel sizes the C++ and CUDA are unrolled for; 0 there stands for any other
@@ -10,9 +9,8 @@ UNROLLED = (1, 3, 5, 7)  # kernel sizes the C++ and CUDA are unrolled for; 0 the
 class _Depthwise(jt.Function):
     """x float32 or bfloat16, and so are y and dx; weight and bias float32."""
 
-    def __init__(self, stride: int, dilation: int, epilogue: Epilogue = NOTHING):
-        self.epilogue = epilogue
-        self.data = {"stride": stride, "dilation": dilation, **epilogue.data()}
+    def __init__(self, stride: int, dilation: int):
+        self.data = {"stride": stride, "dilation": dilation}
 
     def _launch(self, function: str, arguments: str, image: str, outputs: list, inputs: list) -> tuple[jt.Var, ...]:
         """`outputs` are (shape, dtype)."""
@@ -30,9 +28,7 @@ class _Depthwise(jt.Function):
         inputs = [x, weight] if bias is None else [x, weight, bias]
         third = "nullptr" if bias is None else "in2_p"
         arguments = f"in0_p, in1_p, {third}, out0_p, in0_shape0 * in0_shape1, in0_shape1, shape"
-        if self.epilogue is not NOTHING:
-            arguments += f", {self.epilogue.literal(len(inputs))}"
-        return self._launch("forward", arguments, "in0", [(shape, x.dtype)], [*inputs, *self.epilogue.variables()])[0]
+        return self._launch("forward", arguments, "in0", [(shape, x.dtype)], inputs)[0]
 
     def grad(self, dy: jt.Var) -> tuple[jt.Var, jt.Var, jt.Var | None]:
         # two launches: Jittor runs only the one whose gradient is asked for
@@ -45,8 +41,7 @@ class _Depthwise(jt.Function):
 
 
 class DepthwiseConv(jt.nn.Conv):
-    """x (B, C, H, W) -> (B, C, ⌈H / stride⌉, ⌈W / stride⌉), zeros beyond the border, any odd `kernel_size`; then
-    `epilogue`.
+    """x (B, C, H, W) -> (B, C, ⌈H / stride⌉, ⌈W / stride⌉), zeros beyond the border, any odd `kernel_size`.
 
     Parameters `weight` (C, 1, K, K) and `bias` (C).
     """
@@ -57,10 +52,8 @@ class DepthwiseConv(jt.nn.Conv):
         padding = dilation * (kernel_size // 2)
         super().__init__(channels, channels, kernel_size, stride, padding, dilation, groups=channels, bias=bias)
 
-    def execute(self, x: jt.Var, epilogue: Epilogue = NOTHING) -> jt.Var:
+    def execute(self, x: jt.Var) -> jt.Var:
         if not kernel.applies("depthwise", x, self.weight):
-            return epilogue(super().execute(x))
-        inputs = x, self.weight.float32(), None if self.bias is None else self.bias.float32()
-        if jt.flags.no_grad and not kernel.on_cuda():
-            return _Depthwise(self.stride[0], self.dilation[0], epilogue).execute(*inputs)
-        return epilogue(_Depthwise(self.stride[0], self.dilation[0])(*inputs))
+            return super().execute(x)
+        bias = None if self.bias is None else self.bias.float32()
+        return _Depthwise(self.stride[0], self.dilation[0])(x, self.weight.float32(), bias)

@@ -69,31 +69,31 @@ inline T normal(T x) {
     return (z * over / under + 1) * 0.5f;
 }
 
-// What follows a convolution in inference, on results that are still in the cache: see epilogue.py. All of `scale`,
-// `shift` and `mix` are one float per channel, `residual` has the shape of the result; null is 1, 0 and 1, and none.
+// Batch normalisation in inference: of channel c, scale(c) · x + shift(c).
+struct Norm {
+    const float *weight = nullptr, *bias = nullptr, *mean = nullptr, *variance = nullptr;
+    float epsilon = 0;
+    float scale(int64_t c) const { return weight[c] / std::sqrt(variance[c] + epsilon); }
+    float shift(int64_t c) const { return bias[c] - mean[c] * scale(c); }
+};
+
+// What follows a convolution in inference, on results that are still in the cache: see epilogue.py. The residual, of
+// the shape of the result, may be null; a norm of nulls makes all of it nothing.
 struct Epilogue {
-    const float *scale = nullptr, *shift = nullptr, *residual = nullptr, *mix = nullptr;
-    int activation = 0;
+    Norm norm;
+    const float *residual = nullptr;
     float slope = 1;  // of a leaky ReLU
 };
 
-enum { LEAKY_RELU, GELU, GATE };
-
 // Applies `epilogue` to results place … place + count of `y`, which are of one channel.
 inline void finish(const Epilogue &epilogue, int64_t channel, int64_t place, float *y, int64_t count) {
-    const float scale = epilogue.scale ? epilogue.scale[channel] : 1, mix = epilogue.mix ? epilogue.mix[channel] : 1;
-    const float shift = epilogue.shift ? epilogue.shift[channel] : 0, slope = epilogue.slope;
-    const float *residual = epilogue.residual ? epilogue.residual + place : nullptr;
-    const bool gate = epilogue.activation == GATE, plain = epilogue.activation == LEAKY_RELU && slope == 1;
-    if (plain && !residual && !epilogue.scale && !epilogue.shift) return;
-    for (int64_t i = 0; i < count; i += LANES) {
-        const int64_t width = std::min(LANES, count - i);
-        float *to = y + place + i;
-        Lanes z = load(to, width) * scale + shift;
-        if (residual) z = gate ? z * load(residual + i, width) : z + mix * load(residual + i, width);
-        if (epilogue.activation == GELU) z = z * normal(z);
-        if (epilogue.activation == LEAKY_RELU && !plain) z = z > 0 ? z : z * slope;
-        store(to, z, width);
+    if (!epilogue.norm.weight) return;
+    const float scale = epilogue.norm.scale(channel), shift = epilogue.norm.shift(channel), slope = epilogue.slope;
+    for (int64_t i = place; i < place + count; i += LANES) {
+        const int64_t width = std::min(LANES, place + count - i);
+        Lanes z = load(y + i, width) * scale + shift;
+        if (epilogue.residual) z += load(epilogue.residual + i, width);
+        store(y + i, slope == 1 ? z : z > 0 ? z : z * slope, width);
     }
 }
 

@@ -6,6 +6,7 @@ statement and for the types and numbers of dimensions it is given, not for sizes
 numbers such as a stride (`data["stride"]`) when they run.
 """
 
+import re
 from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
@@ -29,7 +30,9 @@ def applies(source: str, *variables: jt.Var) -> bool:
 
 @cache
 def _text(file: str) -> str:
-    return (FOLDER / file).read_text(encoding="utf-8")
+    """A file of this folder, with those it includes in the place where it does."""
+    text = (FOLDER / file).read_text(encoding="utf-8")
+    return re.sub(r'^#include "(.+)"$', lambda include: _text(include[1]), text, flags=re.MULTILINE)
 
 
 def launch(

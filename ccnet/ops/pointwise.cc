@@ -33,23 +33,56 @@ inline void product(const Sizes &sizes, char transpose, const float *x, const fl
         }
 }
 
-// dweight (O, I) = Σ dy (O × pixels) · xᵀ (pixels × I), dbias (O) = Σ dy
-inline void weight_gradient(const Sizes &sizes, const float *x, const float *dy, float *dweight, float *dbias) {
-    const int64_t inputs = sizes.inputs, outputs = sizes.outputs, pixels = sizes.pixels;
-    for (int64_t image = 0; image < sizes.batch; image++)
-        parallel_sgemm('N', 'T', outputs, inputs, pixels, dy + image * outputs * pixels, pixels,
-                       x + image * inputs * pixels, pixels, image ? 1 : 0, dweight, inputs);
-#pragma omp parallel for
-    for (int64_t o = 0; o < outputs; o++) {
-        double total = 0;
-        for (int64_t image = 0; image < sizes.batch; image++) {
-            const float *grad = dy + (image * outputs + o) * pixels;
+// dweight (O, I) += dy (O × pixels) · xᵀ (pixels × I), dbias (O) += Σ dy, of outputs `o` … `o` + `count` and of pixels
+// `first` … `last` of all images' one after the other
+inline void add_gradient(const Sizes &sizes, const float *x, const float *dy, int64_t o, int64_t count, int64_t first,
+                         int64_t last, float *dweight, float *dbias) {
+    const int64_t pixels = sizes.pixels, inputs = sizes.inputs;
+    for (int64_t image = first / pixels; image * pixels < last; image++) {
+        const int64_t from = std::max(first - image * pixels, int64_t(0)), to = std::min(last - image * pixels, pixels);
+        const float *gradient = dy + (image * sizes.outputs + o) * pixels + from;
+        dnnl_sgemm('N', 'T', count, inputs, to - from, 1, gradient, pixels, x + image * inputs * pixels + from, pixels, 1,
+                   dweight + o * inputs, inputs);
+        for (int64_t row = 0; row < count; row++) {
             float sum = 0;
 #pragma omp simd reduction(+ : sum)
-            for (int64_t i = 0; i < pixels; i++) sum += grad[i];
-            total += sum;
+            for (int64_t i = 0; i < to - from; i++) sum += gradient[row * pixels + i];
+            dbias[o + row] += sum;
         }
-        dbias[o] = total;
+    }
+}
+
+// Each thread takes its share of the pixels, and the sums are added; or, where the weight is so large that adding would
+// take longer than it saves, its share of the outputs.
+inline void weight_gradient(const Sizes &sizes, const float *x, const float *dy, float *dweight, float *dbias) {
+    const int64_t size = sizes.outputs * sizes.inputs, all = sizes.batch * sizes.pixels;
+    const bool by_pixels = size <= 64 * all;
+    std::vector<float *> sums(omp_get_max_threads());
+#pragma omp parallel
+    {
+        const int64_t threads = omp_get_num_threads(), thread = omp_get_thread_num();
+        const int64_t total = by_pixels ? all : sizes.outputs, first = total * thread / threads;
+        const int64_t last = total * (thread + 1) / threads;
+        if (by_pixels) {
+            float *own = sums[thread] = scratch<0>(size + sizes.outputs);
+            std::fill(own, own + size + sizes.outputs, 0.f);
+            add_gradient(sizes, x, dy, 0, sizes.outputs, first, last, own, own + size);
+#pragma omp barrier
+#pragma omp for
+            for (int64_t o = 0; o < sizes.outputs; o++) {
+                float *to = dweight + o * sizes.inputs;
+                for (int64_t i = 0; i < sizes.inputs; i++) to[i] = sums[0][o * sizes.inputs + i];
+                dbias[o] = sums[0][size + o];
+                for (int64_t t = 1; t < threads; t++) {
+                    for (int64_t i = 0; i < sizes.inputs; i++) to[i] += sums[t][o * sizes.inputs + i];
+                    dbias[o] += sums[t][size + o];
+                }
+            }
+        } else {
+            std::fill(dweight + first * sizes.inputs, dweight + last * sizes.inputs, 0.f);
+            std::fill(dbias + first, dbias + last, 0.f);
+            add_gradient(sizes, x, dy, first, last - first, 0, all, dweight, dbias);
+        }
     }
 }
 

@@ -8,10 +8,11 @@ from ccnet.runtime import jt
 from tests.ops.helpers import assert_close, draw, outputs_and_gradients, torch_outputs_and_gradients
 
 
-def normalise(x, weight, bias):
+def normalise(x, weight, bias, residual=None, slope=1.0, training=True):
     module = BatchNorm(x.shape[1])
-    module.weight, module.bias = weight, bias
-    return module(x)
+    module.train() if training else module.eval()
+    module.weight, module.bias = weight, bias  # not before eval(), which stops the gradients of what is there
+    return module(x, residual, slope)
 
 
 def plainly(monkeypatch) -> None:
@@ -30,12 +31,35 @@ def test_agrees_with_torch(image):
         assert_close(our, their)
 
 
-def test_agrees_with_plain_jittor(monkeypatch):
-    inputs = draw(0, (3, 4, 9, 7), (4,), (4,))
-    fast = outputs_and_gradients(normalise, *inputs)
+@pytest.mark.parametrize("added", [True, False])
+@pytest.mark.parametrize("slope", [0.0, 0.2, 1.0])
+@pytest.mark.parametrize("training", [True, False])
+def test_residual_and_leaky_relu_agree_with_torch(added, slope, training):
+    functional = pytest.importorskip("torch", reason="PyTorch is the oracle here").nn.functional
+    image = (3, 5, 9, 11)
+    inputs = draw(7, image, image[1:2], image[1:2], *[image] * added)
+
+    def ours(x, weight, bias, residual=None):
+        return normalise(x, weight, bias, residual, slope, training)
+
+    def theirs(x, weight, bias, residual=0):
+        z = functional.batch_norm(x, *(x.new_tensor([v] * 5) for v in (0, 1)), weight, bias, training)
+        return functional.leaky_relu(z + residual, slope)
+
+    expected = torch_outputs_and_gradients(theirs, *inputs)
+    for our, their in zip(outputs_and_gradients(ours, *inputs), expected, strict=True):
+        assert_close(our, their)
+
+
+@pytest.mark.parametrize("slope", [0.0, 1.0])
+def test_agrees_with_plain_jittor(slope, monkeypatch):
+    image = (3, 4, 9, 7)
+    inputs = draw(0, image, (4,), (4,), image)
+    fast = outputs_and_gradients(lambda *values: normalise(*values, slope), *inputs)
     plainly(monkeypatch)
-    for our, plain in zip(fast, outputs_and_gradients(normalise, *inputs), strict=True):
-        assert_close(our, plain)
+    plain = outputs_and_gradients(lambda *values: normalise(*values, slope), *inputs)
+    for our, other in zip(fast, plain, strict=True):
+        assert_close(our, other)
 
 
 @pytest.mark.parametrize("fast", [True, False])

@@ -1,0 +1,207 @@
+// A block of a Visual Attention Network in inference, as one kernel: both norms and both layer scales are folded into the
+// 1 × 1 convolutions beside them, the sums with the shortcuts are what those add to, and the MLP's hidden channels are
+// made a few at a time for a strip of rows, so that they never leave the cache.
+#include "depthwise.cc"
+namespace {
+namespace van_block {
+
+struct Convolution {
+    const float *weight, *bias;
+};
+
+// In the order in which the paper's Fig. 2 and 3 apply them.
+struct Block {
+    Norm norm_1;
+    Convolution proj_1, conv0, conv_spatial, conv1, proj_2;
+    const float *layer_scale_1;
+    Norm norm_2;
+    Convolution fc1, dwconv, fc2;
+    const float *layer_scale_2;
+};
+
+struct Sizes {
+    int64_t batch, channels, hidden, height, width, dilation;
+    int64_t pixels() const { return height * width; }
+};
+
+constexpr int64_t PIECE = 1024, STRIP = 2048;  // pixels that a 1 × 1 convolution and the MLP take at a time
+constexpr int64_t CHUNK = 64;                  // hidden channels made at a time
+
+// The most units of work up to `largest`, so that each of `length` images' parts keeps a thread busy.
+inline int64_t part(int64_t batch, int64_t length, int64_t largest) {
+    const int64_t threads = omp_get_max_threads();
+    return std::max<int64_t>(1, std::min(largest, (batch * length + threads - 1) / threads));
+}
+
+// A 1 × 1 convolution with what stands beside it folded in.
+struct Folded {
+    float *weight, *bias;
+};
+
+// convolution(norm(x))
+inline void fold_before(const Norm &norm, const Convolution &convolution, int64_t inputs, int64_t outputs,
+                        const Folded &to) {
+#pragma omp for
+    for (int64_t o = 0; o < outputs; o++) {
+        float bias = convolution.bias[o];
+        for (int64_t c = 0; c < inputs; c++) {
+            const float weight = convolution.weight[o * inputs + c];
+            to.weight[o * inputs + c] = weight * norm.scale(c);
+            bias += weight * norm.shift(c);
+        }
+        to.bias[o] = bias;
+    }
+}
+
+// scale · (convolution(x) + shift)
+template <class Shift>
+inline void fold_behind(const Convolution &convolution, int64_t inputs, int64_t outputs, const float *scale,
+                        Shift shift, const Folded &to) {
+#pragma omp for
+    for (int64_t o = 0; o < outputs; o++) {
+        for (int64_t c = 0; c < inputs; c++) to.weight[o * inputs + c] = scale[o] * convolution.weight[o * inputs + c];
+        to.bias[o] = scale[o] * (convolution.bias[o] + shift(o));
+    }
+}
+
+inline void gelu(float *x, int64_t count, float bias) {
+    for (int64_t i = 0; i < count; i += LANES) {
+        const int64_t width = std::min(LANES, count - i);
+        const Lanes z = load(x + i, width) + bias;
+        store(x + i, z * normal(z), width);
+    }
+}
+
+// y = a · scale + bias, or a · (y + bias)
+inline void add_scaled(const float *a, int64_t count, float scale, float bias, float *y) {
+    for (int64_t i = 0; i < count; i++) y[i] = a[i] * scale + bias;
+}
+inline void gate(const float *a, int64_t count, float bias, float *y) {
+    for (int64_t i = 0; i < count; i++) y[i] = a[i] * (y[i] + bias);
+}
+
+// Calls f(image, first, count) for pieces of all images' pixels.
+template <class Function>
+void pieces(const Sizes &sizes, Function f) {
+    const int64_t pixels = sizes.pixels(), piece = round_up(part(sizes.batch, pixels, PIECE), LANES);
+#pragma omp for collapse(2)
+    for (int64_t image = 0; image < sizes.batch; image++)
+        for (int64_t first = 0; first < pixels; first += piece) f(image, first, std::min(piece, pixels - first));
+}
+
+// to = GELU(proj_1(x))
+inline void project(const Sizes &sizes, const Folded &proj_1, const float *x, float *to) {
+    const int64_t channels = sizes.channels, pixels = sizes.pixels();
+    pieces(sizes, [&](int64_t image, int64_t first, int64_t count) {
+        const int64_t place = image * channels * pixels + first;
+        dnnl_sgemm('N', 'N', channels, count, channels, 1, proj_1.weight, channels, x + place, pixels, 0, to + place,
+                   pixels);
+        for (int64_t c = 0; c < channels; c++) gelu(to + place + c * pixels, count, proj_1.bias[c]);
+    });
+}
+
+// to = conv_spatial(conv0(x)), plane by plane
+inline void look_around(const Sizes &sizes, const Block &block, const float *x, float *to) {
+    const int64_t height = sizes.height, width = sizes.width;
+    const depthwise::Padded near(height, width, 5, 1, sizes.dilation), far(height, width, 7, 1, 3 * sizes.dilation);
+#pragma omp for
+    for (int64_t plane = 0; plane < sizes.batch * sizes.channels; plane++) {
+        const int64_t c = plane % sizes.channels;
+        float *padded = scratch<0>(std::max(near.floats(), far.floats())), *y = to + plane * sizes.pixels();
+        depthwise::pad(x + plane * sizes.pixels(), height, width, 1, near, padded);
+        depthwise::convolve_plane<5>(padded, block.conv0.weight + 25 * c, block.conv0.bias[c], near, y);
+        depthwise::pad(y, height, width, 1, far, padded);
+        depthwise::convolve_plane<7>(padded, block.conv_spatial.weight + 49 * c, block.conv_spatial.bias[c], far, y);
+    }
+}
+
+// y = norm_1(x) + proj_2(a · conv1(y)) with the layer scale, in place of what `look_around` left in y
+inline void attend(const Sizes &sizes, const Block &block, const Folded &proj_2, const float *x, const float *a,
+                   float *y) {
+    const int64_t channels = sizes.channels, pixels = sizes.pixels();
+    pieces(sizes, [&](int64_t image, int64_t first, int64_t count) {
+        const int64_t place = image * channels * pixels + first;
+        float *gated = scratch<2>(channels * count);
+        dnnl_sgemm('N', 'N', channels, count, channels, 1, block.conv1.weight, channels, y + place, pixels, 0, gated,
+                   count);
+        for (int64_t c = 0; c < channels; c++) {
+            gate(a + place + c * pixels, count, block.conv1.bias[c], gated + c * count);
+            const float mix = 1 + block.layer_scale_1[c] * block.norm_1.scale(c);
+            add_scaled(x + place + c * pixels, count, mix, proj_2.bias[c], y + place + c * pixels);
+        }
+        dnnl_sgemm('N', 'N', channels, count, channels, 1, proj_2.weight, channels, gated, count, 1, y + place, pixels);
+    });
+}
+
+// Rows first … first + rows of the hidden planes from `chunk`, convolved and activated: to (CHUNK, rows · W). Their
+// convolution reads rows of fc1(y) that the strips above and below make too.
+inline void hide(const Sizes &sizes, const Block &block, const Folded &fc1, const float *y, int64_t chunk,
+                 int64_t count, int64_t first, int64_t rows, float *hidden, float *to) {
+    const int64_t width = sizes.width, margin = sizes.dilation, channels = sizes.channels;
+    const int64_t above = std::max<int64_t>(0, first - margin), below = std::min(sizes.height, first + rows + margin);
+    const int64_t length = (below - above) * width;
+    const depthwise::Padded shape(rows, width, 3, 1, margin);
+    float *padded = scratch<0>(shape.floats());
+    dnnl_sgemm('N', 'N', count, length, channels, 1, fc1.weight + chunk * channels, channels, y + above * width,
+               sizes.pixels(), 0, hidden, length);
+    memset(padded, 0, shape.floats() * sizeof(float));
+    for (int64_t k = 0; k < count; k++) {
+        for (int64_t row = above; row < below; row++)
+            add_scaled(hidden + k * length + (row - above) * width, width, 1, fc1.bias[chunk + k],
+                       padded + (row - first + margin) * shape.pitch + margin);
+        float *plane = to + k * rows * width;
+        depthwise::convolve_plane<3>(padded, block.dwconv.weight + 9 * (chunk + k), block.dwconv.bias[chunk + k], shape,
+                                     plane);
+        gelu(plane, rows * width, 0);
+    }
+}
+
+// to = y + fc2(GELU(dwconv(fc1(y)))) with the layer scale, strip by strip of rows
+inline void mix_channels(const Sizes &sizes, const Block &block, const Folded &fc1, const Folded &fc2, const float *y,
+                         float *to) {
+    const int64_t channels = sizes.channels, pixels = sizes.pixels(), width = sizes.width, all = sizes.hidden;
+    const int64_t strip = part(sizes.batch, sizes.height, std::max<int64_t>(4, STRIP / width));
+#pragma omp for collapse(2)
+    for (int64_t image = 0; image < sizes.batch; image++)
+        for (int64_t first = 0; first < sizes.height; first += strip) {
+            const int64_t rows = std::min(strip, sizes.height - first), count = rows * width;
+            const float *from = y + image * channels * pixels;
+            float *place = to + image * channels * pixels + first * width;
+            float *hidden = scratch<3>(CHUNK * (rows + 2 * sizes.dilation) * width), *active = scratch<4>(CHUNK * count);
+            for (int64_t c = 0; c < channels; c++)
+                add_scaled(from + c * pixels + first * width, count, 1, fc2.bias[c], place + c * pixels);
+            for (int64_t chunk = 0; chunk < all; chunk += CHUNK) {
+                const int64_t made = std::min(CHUNK, all - chunk);
+                hide(sizes, block, fc1, from, chunk, made, first, rows, hidden, active);
+                dnnl_sgemm('N', 'N', channels, count, made, 1, fc2.weight + chunk, all, active, count, 1, place, pixels);
+            }
+        }
+}
+
+// x (B, C, H, W) -> y, with `attended` of the same size as scratch
+inline void forward(const Sizes &sizes, const Block &block, const float *x, float *y, float *attended) {
+    const int64_t channels = sizes.channels, hidden = sizes.hidden;
+    float *memory = scratch<5>(2 * (channels * channels + channels) + 2 * channels * hidden + channels + hidden);
+    auto folded = [&](int64_t inputs, int64_t outputs) {
+        const Folded to = {memory, memory + inputs * outputs};
+        memory += (inputs + 1) * outputs;
+        return to;
+    };
+    const Folded proj_1 = folded(channels, channels), proj_2 = folded(channels, channels);
+    const Folded fc1 = folded(channels, hidden), fc2 = folded(hidden, channels);
+    auto shift = [&](int64_t c) { return block.norm_1.shift(c); };
+#pragma omp parallel
+    {
+        fold_before(block.norm_1, block.proj_1, channels, channels, proj_1);
+        fold_behind(block.proj_2, channels, channels, block.layer_scale_1, shift, proj_2);
+        fold_before(block.norm_2, block.fc1, channels, hidden, fc1);
+        fold_behind(block.fc2, hidden, channels, block.layer_scale_2, [](int64_t) { return 0.f; }, fc2);
+        project(sizes, proj_1, x, y);
+        look_around(sizes, block, y, attended);
+        attend(sizes, block, proj_2, x, y, attended);
+        mix_channels(sizes, block, fc1, fc2, attended, y);
+    }
+}
+
+}  // namespace van_block
+}  // namespace
