@@ -55,8 +55,9 @@ def _finished(z: jt.Var, residual: jt.Var | None, slope: float) -> jt.Var:
 class BatchNorm(jt.nn.Module):
     """x (B, C, H, W) -> leaky ReLU of x normalised + `residual`, the same shape; a `slope` of 1 is none.
 
-    Normalised by the batch when training, by the running statistics else. Parameters `weight`, `bias` (C); buffers `running_mean`, `running_var` (C), which have no gradient. As in PyTorch
-    the batch is normalised with its biased variance, and the running variance is unbiased.
+    Normalised by the batch when training, by the running statistics else. Parameters `weight`, `bias` (C); buffers
+    `running_mean`, `running_var` (C), which have no gradient. As in PyTorch the batch is normalised with its biased
+    variance, and the running variance is unbiased.
     """
 
     def __init__(self, channels: int, eps: float = 1e-5, momentum: float = 0.1):
