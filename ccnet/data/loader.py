@@ -7,15 +7,9 @@ The workers are our own. With two or more, Jittor's deliver batches in whatever 
 one reaches the trainer as a SIGINT without a reason, and its death as a quick exit that saves nothing.
 """
 
-import ctypes
 import functools
-import multiprocessing
-import os
-import signal
-import sys
 from collections.abc import Generator
-from contextlib import closing
-from multiprocessing.connection import Connection
+from contextlib import ExitStack, closing
 
 import numpy as np
 
@@ -24,8 +18,9 @@ from ccnet.data.augment import augment
 from ccnet.data.shards import ShardReader
 from ccnet.runtime import jt
 from ccnet.settings import Data
+from ccnet.workers import Channel, Worker
 
-PR_SET_PDEATHSIG = 1
+AHEAD = 2  # batches that each worker makes before they are asked for
 Batch = tuple[np.ndarray, np.ndarray]
 
 
@@ -61,58 +56,26 @@ class Batches(jt.dataset.Dataset):
                 yield self.to_jittor(batch)
 
     def _from_workers(self) -> Generator[Batch, None, None]:
-        """Worker k makes batches k, k + n, k + 2n …, each one ahead of what is asked of it."""
-        workers = [_Worker(self, range(k, len(self), self.processes)) for k in range(self.processes)]
+        """Worker k makes batches k, k + n, k + 2n …"""
+        with ExitStack() as stack:
+            makers = [stack.enter_context(Worker(self._work)) for _ in range(self.processes)]
+            asked = AHEAD * len(makers)
+            for number in range(asked + len(self)):
+                maker = makers[number % len(makers)]
+                if number < len(self):
+                    maker.send(number)
+                if number >= asked:
+                    yield self._made(maker, number - asked)
+
+    def _work(self, trainer: Channel) -> None:
+        while True:
+            trainer.send(self.batch(trainer.receive()))
+
+    def _made(self, maker: Worker, number: int) -> Batch:
         try:
-            for number in range(len(self)):
-                yield workers[number % self.processes].receive(number)
-        finally:
-            for worker in workers:
-                worker.stop()
-
-
-class _Worker:
-    """A process that makes the batches `numbers` and sends each as soon as the one before it was received."""
-
-    def __init__(self, batches: Batches, numbers: range):
-        self.batches = batches
-        self.connection, sender = multiprocessing.Pipe(duplex=False)
-        arguments = (batches, numbers, sender, os.getpid())
-        self.process = multiprocessing.get_context("fork").Process(target=_work, args=arguments, daemon=True)
-        self.process.start()
-        sender.close()
-
-    def receive(self, number: int) -> Batch:
-        try:
-            received = self.connection.recv()
-        except (EOFError, OSError):  # it died: out of memory, say, or by a SIGTERM to all processes of a job
-            if not self.connection.closed:
-                print(f"ccnet: loading process {self.process.pid} died; going on without it", file=sys.stderr)
-                self.connection.close()
-            return self.batches.batch(number)
-        if isinstance(received, Exception):
-            raise received
-        return received
-
-    def stop(self) -> None:
-        self.process.kill()
-        self.process.join()
-        self.connection.close()
-
-
-def _work(batches: Batches, numbers: range, sender: Connection, parent: int) -> None:
-    # Ctrl-C reaches the whole process group: the trainer saves and then ends its workers itself;
-    # and a worker must not outlive a trainer that was killed
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != parent:
-        return
-    try:
-        for number in numbers:
-            sender.send(batches.batch(number))
-    except Exception as error:
-        sender.send(error)
+            return maker.receive()
+        except EOFError:  # it died
+            return self.batch(number)
 
 
 @functools.lru_cache(maxsize=2)

@@ -190,7 +190,7 @@ class ShardReader:
             if index.class_names != self.class_names:
                 raise InputError(f"{path}: its classes differ from those of {self.paths[0]}: use shards of one dataset")
         self._ends = np.cumsum([len(index.names) for index in self._indices])
-        self._files: dict[int, h5py.File] = {}
+        self._data: dict[int, list[h5py.Dataset]] = {}
         self._process = os.getpid()
 
     @staticmethod
@@ -255,9 +255,9 @@ class ShardReader:
         shard, local = self._find(position)
         index = self._indices[shard]
         with _whole(self.paths[shard]):
-            file = self._open(shard)
-            image = file["images"][index.image_offsets[local] : index.image_offsets[local + 1]]
-            label = file["labels"][index.label_offsets[local] : index.label_offsets[local + 1]]
+            data, ids = self._open(shard)
+            image = data[index.image_offsets[local] : index.image_offsets[local + 1]]
+            label = ids[index.label_offsets[local] : index.label_offsets[local + 1]]
         return image.tobytes(), label.tobytes()
 
     def verify(self) -> None:
@@ -276,13 +276,14 @@ class ShardReader:
         shard = int(np.searchsorted(self._ends, position, side="right"))
         return shard, position - (int(self._ends[shard - 1]) if shard else 0)
 
-    def _open(self, shard: int) -> h5py.File:
+    def _open(self, shard: int) -> list[h5py.Dataset]:
         if self._process != os.getpid():
-            self._files, self._process = {}, os.getpid()
-        if shard not in self._files:
+            self._data, self._process = {}, os.getpid()
+        if shard not in self._data:
             # No chunk cache: records are read at random, and a chunk is a megabyte for a few kilobytes.
-            self._files[shard] = h5py.File(self.paths[shard], "r", rdcc_nbytes=0, locking=False)
-        return self._files[shard]
+            file = h5py.File(self.paths[shard], "r", rdcc_nbytes=0, locking=False)
+            self._data[shard] = [file["images"], file["labels"]]  # opening them anew takes as long as reading
+        return self._data[shard]
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_files": {}}
+        return {**self.__dict__, "_data": {}}

@@ -1,11 +1,13 @@
+import colorsys
 from dataclasses import replace
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image
 
-from ccnet.data.augment import augment, distort
+from ccnet.data.augment import HUE, augment, distort, turn_hue
 from ccnet.data.labels import IGNORE
 from ccnet.settings import Data
 
@@ -71,12 +73,21 @@ def test_crops_full_of_one_class_are_drawn_again():
 
 
 def test_distortion_changes_colours_and_nothing_else():
-    from PIL import Image
-
     picture = Image.fromarray(np.random.default_rng(1).integers(0, 256, (16, 24, 3)).astype(np.uint8))
     results = [np.asarray(distort(picture, np.random.default_rng(seed))) for seed in range(12)]
     assert all(result.shape == (16, 24, 3) for result in results)
     assert sum(not np.array_equal(result, picture) for result in results) >= 8
+
+
+@pytest.mark.parametrize("steps", [-21, -HUE, -1, 0, 5, HUE, 21])
+def test_hue_turns_as_in_hsv(steps):
+    colours = np.random.default_rng(2).integers(0, 256, (1, 600, 3)).astype(np.uint8)
+    colours[0, :27] = np.array(np.meshgrid(*[[0, 128, 255]] * 3)).reshape(3, 27).T  # greys, and the hexagon's corners
+    found = np.asarray(turn_hue(Image.fromarray(colours), steps))
+    for colour, turned in zip(colours[0] / 255, found[0], strict=True):
+        hue, saturation, value = colorsys.rgb_to_hsv(*colour)
+        expected = 255 * np.array(colorsys.hsv_to_rgb((hue + steps / 256) % 1, saturation, value))
+        assert np.abs(turned - expected).max() <= 0.51  # rounded, once
 
 
 def test_the_same_seed_gives_the_same_crop():
