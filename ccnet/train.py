@@ -19,6 +19,7 @@ from ccnet.files import atomic
 from ccnet.models import build_from_settings
 from ccnet.ops.losses import category_consistent, cross_entropy, ohem
 from ccnet.ops.normalise import normalise
+from ccnet.ops.optimizers import SGD, AdamW
 from ccnet.ops.schedule import poly
 from ccnet.progress import progress
 from ccnet.runtime import jt
@@ -155,14 +156,14 @@ def _optimizer(model, settings: Settings):
     chosen = settings.optimizer
     trainable = [value for _, value in model.named_parameters() if not value.is_stop_grad()]
     if chosen.name == "sgd":
-        return jt.optim.SGD(trainable, chosen.learning_rate, chosen.momentum, chosen.weight_decay)
+        return SGD(trainable, chosen.learning_rate, chosen.momentum, chosen.weight_decay)
     matrices = [value for value in trainable if value.ndim > 1]
     vectors = [value for value in trainable if value.ndim <= 1]  # not decayed, as in VAN's recipe
     groups = [
         {"params": matrices, "weight_decay": chosen.weight_decay},
         {"params": vectors, "weight_decay": 0.0},
     ]
-    return jt.optim.AdamW(groups, chosen.learning_rate, betas=(chosen.momentum, 0.999))
+    return AdamW(groups, chosen.learning_rate, betas=(chosen.momentum, 0.999))
 
 
 def _loop(trainer: Trainer, reader: ShardReader, store: Checkpoints, workers: int, checkpoint_every: float) -> None:

@@ -10,7 +10,7 @@ from ccnet.data.loader import Batches
 from ccnet.data.shards import ShardReader
 from ccnet.models import build, build_from_settings
 from ccnet.models.ccnet import ATTENTION
-from ccnet.ops import flops
+from ccnet.ops import flops, optimizers
 from ccnet.ops.losses import cross_entropy
 from ccnet.runtime import jt
 
@@ -87,7 +87,7 @@ class Contender:
     def training(self, network: str, size: int, batch: int) -> Work:
         model = self._network(network, (batch, 3, size, size), True)
         x, y = jt.array(noise(batch, 3, size, size)), jt.array(targets(batch, size))
-        optimizer = jt.optim.SGD([p for p in model.parameters() if not p.is_stop_grad()], **SGD)
+        optimizer = optimizers.SGD([p for p in model.parameters() if not p.is_stop_grad()], **SGD)
 
         def step():
             logits, auxiliary = model(x)
