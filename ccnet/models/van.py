@@ -5,9 +5,11 @@ of a block, layer scale and stochastic depth after it; layer norm behind each st
 have every depthwise convolution dilated instead. Parameter names are those of the published state dicts.
 """
 
+from ccnet.ops import kernel
 from ccnet.ops.batch_norm import BatchNorm
 from ccnet.ops.depthwise import DepthwiseConv
 from ccnet.ops.gelu import gelu
+from ccnet.ops.mlp import mlp
 from ccnet.ops.pointwise import PointwiseConv
 from ccnet.ops.van_block import applies, van_block
 from ccnet.runtime import jt, nn
@@ -65,7 +67,13 @@ class Mlp(nn.Module):
         self.fc2 = PointwiseConv(hidden, channels)
 
     def execute(self, x):
+        if kernel.applies("mlp", x):
+            return mlp(x, self.layers(), self.dwconv.dwconv.dilation[0])
         return self.fc2(gelu(self.dwconv(self.fc1(x))))
+
+    def layers(self) -> list:
+        """Weights and biases, in the order in which they are applied."""
+        return _weights([self.fc1, self.dwconv.dwconv, self.fc2])
 
 
 class DropPath(nn.Module):
@@ -101,12 +109,11 @@ class Block(nn.Module):
         return x + self.drop_path(_scale(self.layer_scale_2, self.mlp(self.norm2(x))))
 
     def _constants(self) -> list:
-        attention, unit, mlp = self.attn, self.attn.spatial_gating_unit, self.mlp
+        attention, unit = self.attn, self.attn.spatial_gating_unit
         first = [attention.proj_1, unit.conv0, unit.conv_spatial, unit.conv1, attention.proj_2]
-        second = [mlp.fc1, mlp.dwconv.dwconv, mlp.fc2]
         return [
             *self.norm1.constants(), *_weights(first), self.layer_scale_1,
-            *self.norm2.constants(), *_weights(second), self.layer_scale_2,
+            *self.norm2.constants(), *self.mlp.layers(), self.layer_scale_2,
         ]  # fmt: skip
 
 

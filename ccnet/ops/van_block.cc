@@ -1,7 +1,6 @@
 // A block of a Visual Attention Network in inference, as one kernel: both norms and both layer scales are folded into the
-// 1 × 1 convolutions beside them, the sums with the shortcuts are what those add to, and the MLP's hidden channels are
-// made a few at a time for a strip of rows, so that they never leave the cache.
-#include "depthwise.cc"
+// 1 × 1 convolutions beside them, and the sums with the shortcuts are what those add to.
+#include "mlp.cc"
 namespace {
 namespace van_block {
 
@@ -19,19 +18,9 @@ struct Block {
     const float *layer_scale_2;
 };
 
-struct Sizes {
-    int64_t batch, channels, hidden, height, width, dilation;
-    int64_t pixels() const { return height * width; }
-};
+using mlp::Sizes;
 
-constexpr int64_t PIECE = 1024, STRIP = 2048;  // pixels that a 1 × 1 convolution and the MLP take at a time
-constexpr int64_t CHUNK = 64;                  // hidden channels made at a time
-
-// The most units of work up to `largest`, so that each of `length` images' parts keeps a thread busy.
-inline int64_t part(int64_t batch, int64_t length, int64_t largest) {
-    const int64_t threads = omp_get_max_threads();
-    return std::max<int64_t>(1, std::min(largest, (batch * length + threads - 1) / threads));
-}
+constexpr int64_t PIECE = 1024;  // pixels that a 1 × 1 convolution takes at a time
 
 // A 1 × 1 convolution with what stands beside it folded in.
 struct Folded {
@@ -80,10 +69,11 @@ inline void gate(const float *a, int64_t count, float bias, float *y) {
     for (int64_t i = 0; i < count; i++) y[i] = a[i] * (y[i] + bias);
 }
 
-// Calls f(image, first, count) for pieces of all images' pixels.
+// Calls f(image, first, count) for pieces of all images' pixels that keep all threads busy.
 template <class Function>
 void pieces(const Sizes &sizes, Function f) {
-    const int64_t pixels = sizes.pixels(), piece = round_up(part(sizes.batch, pixels, PIECE), LANES);
+    const int64_t pixels = sizes.pixels(), threads = omp_get_num_threads();
+    const int64_t share = (sizes.batch * pixels + threads - 1) / threads, piece = std::min(PIECE, round_up(share, LANES));
 #pragma omp for collapse(2)
     for (int64_t image = 0; image < sizes.batch; image++)
         for (int64_t first = 0; first < pixels; first += piece) f(image, first, std::min(piece, pixels - first));
@@ -133,51 +123,6 @@ inline void attend(const Sizes &sizes, const Block &block, const Folded &proj_2,
     });
 }
 
-// Rows first … first + rows of the hidden planes from `chunk`, convolved and activated: to (CHUNK, rows · W). Their
-// convolution reads rows of fc1(y) that the strips above and below make too.
-inline void hide(const Sizes &sizes, const Block &block, const Folded &fc1, const float *y, int64_t chunk,
-                 int64_t count, int64_t first, int64_t rows, float *hidden, float *to) {
-    const int64_t width = sizes.width, margin = sizes.dilation, channels = sizes.channels;
-    const int64_t above = std::max<int64_t>(0, first - margin), below = std::min(sizes.height, first + rows + margin);
-    const int64_t length = (below - above) * width;
-    const depthwise::Padded shape(rows, width, 3, 1, margin);
-    float *padded = scratch<0>(shape.floats());
-    dnnl_sgemm('N', 'N', count, length, channels, 1, fc1.weight + chunk * channels, channels, y + above * width,
-               sizes.pixels(), 0, hidden, length);
-    memset(padded, 0, shape.floats() * sizeof(float));
-    for (int64_t k = 0; k < count; k++) {
-        for (int64_t row = above; row < below; row++)
-            add_scaled(hidden + k * length + (row - above) * width, width, 1, fc1.bias[chunk + k],
-                       padded + (row - first + margin) * shape.pitch + margin);
-        float *plane = to + k * rows * width;
-        depthwise::convolve_plane<3>(padded, block.dwconv.weight + 9 * (chunk + k), block.dwconv.bias[chunk + k], shape,
-                                     plane);
-        gelu(plane, rows * width, 0);
-    }
-}
-
-// to = y + fc2(GELU(dwconv(fc1(y)))) with the layer scale, strip by strip of rows
-inline void mix_channels(const Sizes &sizes, const Block &block, const Folded &fc1, const Folded &fc2, const float *y,
-                         float *to) {
-    const int64_t channels = sizes.channels, pixels = sizes.pixels(), width = sizes.width, all = sizes.hidden;
-    const int64_t strip = part(sizes.batch, sizes.height, std::max<int64_t>(4, STRIP / width));
-#pragma omp for collapse(2)
-    for (int64_t image = 0; image < sizes.batch; image++)
-        for (int64_t first = 0; first < sizes.height; first += strip) {
-            const int64_t rows = std::min(strip, sizes.height - first), count = rows * width;
-            const float *from = y + image * channels * pixels;
-            float *place = to + image * channels * pixels + first * width;
-            float *hidden = scratch<3>(CHUNK * (rows + 2 * sizes.dilation) * width), *active = scratch<4>(CHUNK * count);
-            for (int64_t c = 0; c < channels; c++)
-                add_scaled(from + c * pixels + first * width, count, 1, fc2.bias[c], place + c * pixels);
-            for (int64_t chunk = 0; chunk < all; chunk += CHUNK) {
-                const int64_t made = std::min(CHUNK, all - chunk);
-                hide(sizes, block, fc1, from, chunk, made, first, rows, hidden, active);
-                dnnl_sgemm('N', 'N', channels, count, made, 1, fc2.weight + chunk, all, active, count, 1, place, pixels);
-            }
-        }
-}
-
 // x (B, C, H, W) -> y, with `attended` of the same size as scratch
 inline void forward(const Sizes &sizes, const Block &block, const float *x, float *y, float *attended) {
     const int64_t channels = sizes.channels, hidden = sizes.hidden;
@@ -189,6 +134,8 @@ inline void forward(const Sizes &sizes, const Block &block, const float *x, floa
     };
     const Folded proj_1 = folded(channels, channels), proj_2 = folded(channels, channels);
     const Folded fc1 = folded(channels, hidden), fc2 = folded(hidden, channels);
+    const mlp::Layers<const float> layers = {fc1.weight, fc1.bias, block.dwconv.weight, block.dwconv.bias, fc2.weight,
+                                             fc2.bias};
     auto shift = [&](int64_t c) { return block.norm_1.shift(c); };
 #pragma omp parallel
     {
@@ -199,7 +146,7 @@ inline void forward(const Sizes &sizes, const Block &block, const float *x, floa
         project(sizes, proj_1, x, y);
         look_around(sizes, block, y, attended);
         attend(sizes, block, proj_2, x, y, attended);
-        mix_channels(sizes, block, fc1, fc2, attended, y);
+        mlp::forward(sizes, layers, attended, attended, y);
     }
 }
 

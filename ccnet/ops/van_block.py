@@ -7,8 +7,8 @@ from ccnet.runtime import jt
 
 NORM_2, FC1 = 16, 20  # the inputs at which the second norm and the weight of fc1 begin
 CALL = """
-    const van_block::Sizes sizes = {{in0_shape0, in0_shape1, in{fc1}_shape0, in0_shape2, in0_shape3,
-                                    (int64_t)data["dilation"]}};
+    const mlp::Sizes sizes = {{in0_shape0, in0_shape1, in{fc1}_shape0, in0_shape2, in0_shape3,
+                              (int64_t)data["dilation"]}};
     van_block::forward(sizes, {{{block}}}, in0_p, out0_p, out1_p);"""
 
 

@@ -15,6 +15,14 @@ def test_applies_where_there_is_a_source_for_the_type(monkeypatch):
     assert not kernel.applies("resize", x)
 
 
+def test_plainly_no_kernel_applies():
+    x = jt.ones(3)
+    with pytest.raises(ZeroDivisionError), kernel.plainly():
+        assert not kernel.applies("resize", x)
+        raise ZeroDivisionError
+    assert kernel.applies("resize", x)
+
+
 def test_launch_passes_sizes_and_numbers():
     x = jt.array(np.arange(6, dtype=np.float32).reshape(2, 3))
     call = 'for (int64_t i = 0; i < in0_shape0 * in0_shape1; i++) out0_p[i] = data["factor"] * in0_p[i];'
