@@ -17,9 +17,8 @@ def test_applies_where_there_is_a_source_for_the_type(monkeypatch):
 
 def test_plainly_no_kernel_applies():
     x = jt.ones(3)
-    with pytest.raises(ZeroDivisionError), kernel.plainly():
+    with kernel.plainly():
         assert not kernel.applies("resize", x)
-        raise ZeroDivisionError
     assert kernel.applies("resize", x)
 
 
