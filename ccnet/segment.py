@@ -1,8 +1,12 @@
 """The verb `segment`: a folder of images -> a palette PNG and an overlay for each, and index.csv."""
 
 import csv
+import itertools
+import select
 import sys
 import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TextIO
 
@@ -17,12 +21,19 @@ from ccnet.predictor import Predictor
 from ccnet.progress import progress
 from ccnet.protocol import Protocol
 from ccnet.results import stems
+from ccnet.workers import Channel, Worker
 
 COLUMNS = ["file", "status", "reason", "width", "height", "seconds"]
 # The most that is segmented whole, where memory grows with the image: pixels, and scores of all its pixels (2 GiB).
 LARGEST, MOST_SCORES = 24_000_000, 2**29
 WINDOW = 768  # side of the sliding windows over larger images
 OPACITY = 0.5  # of the colours over the image
+# Processes that read and write: while the network sees to one's image, the other writes its last and reads its next.
+# Threads would not do, since Jittor keeps Python's lock while it computes. On the CPU the network has all cores, and
+# what reads and writes beside it delays it by as much as it saves.
+WORKERS = {"cuda": 2, "cpu": 0}
+Job = tuple[Path, Path]  # an image, and what its results are called but for their endings
+Label = Callable[[np.ndarray], tuple[np.ndarray, float]]  # what the network makes of an image, and in how many seconds
 
 
 def run(*, folder: Path, weights_file: Path, out: Path, device: str = "auto") -> None:
@@ -33,11 +44,12 @@ def run(*, folder: Path, weights_file: Path, out: Path, device: str = "auto") ->
     """
     files = _find(folder, out)
     out.mkdir(parents=True, exist_ok=True)
-    runtime.select(device)
+    workers = WORKERS[runtime.select(device)]
     trained = weights.load(weights_file)
     segmenter = _Segmenter(trained, sha256(weights_file), folder, out)
-    pairs = zip(files, stems([file.relative_to(folder) for file in files]), strict=True)
-    rows = [segmenter.row(*pair) for pair in progress(pairs, total=len(files), desc="segment", unit="image")]
+    jobs = list(zip(files, stems([file.relative_to(folder) for file in files]), strict=True))
+    found = dict(progress(_rows(segmenter, jobs, workers), total=len(jobs), desc="segment", unit="image"))
+    rows = [found[job] for job in jobs]
     with atomic(out / "index.csv") as temporary, _open_csv(temporary) as file:
         writer = csv.DictWriter(file, COLUMNS, lineterminator="\n", restval="")
         writer.writeheader()
@@ -69,6 +81,33 @@ def _find(folder: Path, out: Path) -> list[Path]:
     return found
 
 
+def _rows(segmenter: "_Segmenter", jobs: list[Job], workers: int) -> Iterator[tuple[Job, dict]]:
+    """Each job and its row of index.csv, as they are finished. What a worker died of is done here."""
+    left = iter(jobs)
+    with ExitStack() as stack:
+        busy: dict[Worker, Job] = {}
+        for job in itertools.islice(left, workers):
+            worker = stack.enter_context(Worker(segmenter.work))
+            worker.send(job)
+            busy[worker] = job
+        while busy:
+            for worker in select.select(busy, [], [])[0]:
+                try:
+                    row = segmenter.serve(worker)
+                except EOFError:
+                    job = busy.pop(worker)
+                    yield job, segmenter.row(job, segmenter.label)
+                    continue
+                if row is None:
+                    continue
+                yield busy.pop(worker), row
+                if following := next(left, None):
+                    worker.send(following)
+                    busy[worker] = following
+    for job in left:
+        yield job, segmenter.row(job, segmenter.label)
+
+
 class _Segmenter:
     def __init__(self, trained: weights.Weights, stamp: str, folder: Path, out: Path):
         self.predictor = Predictor(trained.model)
@@ -76,8 +115,37 @@ class _Segmenter:
         self.largest = min(LARGEST, MOST_SCORES // len(trained.class_names))
         self.palette, self.stamp, self.folder, self.out = trained.palette, stamp, folder, out
 
-    def row(self, file: Path, stem: Path) -> dict:
+    def work(self, master: Channel) -> None:
+        """In a worker: do the jobs that come, and have `serve` do the network's part."""
+
+        def label(image: np.ndarray) -> tuple[np.ndarray, float]:
+            master.send(image)
+            del image  # it may be large, and the other side has it now
+            return master.receive()
+
+        while True:
+            master.send(self.row(master.receive(), label))
+
+    def serve(self, worker: Worker) -> dict | None:
+        """Answer what a worker asks; or its row, if that is what it says. Raises EOFError if it died."""
+        said = worker.receive()
+        if isinstance(said, dict):
+            return said
+        try:
+            worker.send(self.label(said))
+        except (RuntimeError, MemoryError) as error:  # of a network out of memory
+            worker.send(error)
+        return None
+
+    def label(self, image: np.ndarray) -> tuple[np.ndarray, float]:
+        """The label map of an image, by the network, and the seconds it took."""
+        start = time.perf_counter()
+        large = image.shape[0] * image.shape[1] > self.largest
+        return (self.windows if large else self.predictor)(image), time.perf_counter() - start
+
+    def row(self, job: Job, label: Label) -> dict:
         """Segment one file into `<stem>.png` and `<stem>_overlay.jpg`; its row of index.csv."""
+        file, stem = job
         row: dict[str, object] = {"file": str(file.relative_to(self.folder)), "status": "ok"}
         mask, overlay = (self.out / f"{stem}{ending}" for ending in (".png", "_overlay.jpg"))
         start = time.perf_counter()
@@ -87,13 +155,14 @@ class _Segmenter:
                 reason = "already segmented with these weights"
                 return row | {"status": "skipped", "reason": reason, "width": size[0], "height": size[1]}
             image = _read(file)
-            large = image.width * image.height > self.largest
-            label = (self.windows if large else self.predictor)(np.asarray(image))
+            asked = time.perf_counter()
+            ids, seconds = label(np.asarray(image))
+            start += time.perf_counter() - asked - seconds  # while the network was busy with another
         except (InputError, OSError, RuntimeError, MemoryError) as error:  # the last two of a network out of memory
             return row | {"status": "failed", "reason": str(error).removeprefix(f"{file}: ")}
-        _write_overlay(overlay, image, colourise(label, self.palette))
-        save_palette_png(mask, label, self.palette, comment=stamp)  # last: it says that both are whole
-        if large:
+        _write_overlay(overlay, image, colourise(ids, self.palette))
+        save_palette_png(mask, ids, self.palette, comment=stamp)  # last: it says that both are whole
+        if image.width * image.height > self.largest:
             row["reason"] = f"over {self.largest / 1e6:.1f} megapixels: in windows of {WINDOW} pixels"
         return row | {"width": image.width, "height": image.height, "seconds": f"{time.perf_counter() - start:.3f}"}
 

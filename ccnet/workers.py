@@ -43,11 +43,24 @@ class Channel:
                 send_handle(self.connection, memory.fileno(), None)
 
     def receive(self) -> Any:
-        """The next item that was sent. Raises EOFError or OSError where the other side is gone."""
-        head, sizes = self.connection.recv()
-        memory = _mapped(recv_handle(self.connection), sum(sizes)) if any(sizes) else memoryview(b"")
+        """The next item that was sent; an exception is raised. Raises EOFError where the other side is gone."""
+        item = self._next()
+        if isinstance(item, Exception):
+            raise item
+        return item
+
+    def _next(self) -> Any:
+        try:
+            head, sizes = self.connection.recv()
+            memory = _mapped(recv_handle(self.connection), sum(sizes)) if any(sizes) else memoryview(b"")
+        except OSError:
+            raise EOFError from None
         ends = zip(accumulate(sizes), sizes, strict=True)
         return pickle.loads(head, buffers=[memory[end - size : end] for end, size in ends])
+
+    def fileno(self) -> int:
+        """For `select`, which waits until something was sent."""
+        return self.connection.fileno()
 
 
 def _mapped(file: int, size: int) -> memoryview:
@@ -89,21 +102,14 @@ class Worker(Channel):
         with suppress(OSError):
             super().send(item)
 
-    def receive(self) -> Any:
-        """The next item that the worker sends.
-
-        Raises EOFError, and says so once, if it died: killed for its memory, say.
-        """
+    def _next(self) -> Any:
         try:
-            received = super().receive()
-        except (EOFError, OSError):
+            return super()._next()
+        except EOFError:  # killed for its memory, say
             if not self.connection.closed:
-                print(f"ccnet: loading process {self.process.pid} died; going on without it", file=sys.stderr)
+                print(f"ccnet: worker process {self.process.pid} died; going on without it", file=sys.stderr)
                 self.connection.close()
-            raise EOFError from None
-        if isinstance(received, Exception):
-            raise received
-        return received
+            raise
 
 
 def _run(work: Callable[[Channel], None], channel: Channel, parent: int) -> None:

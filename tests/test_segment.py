@@ -1,6 +1,7 @@
 import csv
 import io
 import os
+import signal
 import subprocess
 import sys
 import zlib
@@ -85,6 +86,13 @@ def out(folder, trained):
     """The folder's results, made inside it."""
     segment.run(folder=folder, weights_file=trained.weights, out=folder / "results")
     return folder / "results"
+
+
+@pytest.fixture(params=[0, 2], ids=["here", "workers"])
+def ways(request, monkeypatch):
+    """Without processes of their own for reading and writing, and with them, as on a GPU."""
+    monkeypatch.setattr(segment, "WORKERS", dict.fromkeys(("cpu", "cuda"), request.param))
+    return request.param
 
 
 @pytest.fixture
@@ -177,21 +185,55 @@ def test_what_changed_is_done_again(few, trained, tmp_path):
     assert {row["status"] for row in table(out).values()} == {"ok"}
 
 
-def test_an_interrupted_run_is_continued(few, trained, tmp_path, monkeypatch):
+def test_workers_change_nothing(trained, tmp_path, monkeypatch):
+    fill(tmp_path / "in")
+    before = set(tiny.children(os.getpid()))
+    made, rows = [], []
+    for workers in (0, 2):
+        out = tmp_path / str(workers)
+        monkeypatch.setattr(segment, "WORKERS", dict.fromkeys(("cpu", "cuda"), workers))
+        segment.run(folder=tmp_path / "in", weights_file=trained.weights, out=out)
+        made.append({path.relative_to(out): path.read_bytes() for path in out.rglob("*.*g")})
+        rows.append([{**row, "seconds": ""} for row in table(out).values()])
+    assert made[0] == made[1]
+    assert rows[0] == rows[1]
+    assert set(tiny.children(os.getpid())) <= before
+
+
+@pytest.mark.parametrize("killed", [1, 2])
+def test_a_killed_worker_costs_no_image(few, trained, tmp_path, monkeypatch, capfd, killed):
+    before = set(tiny.children(os.getpid()))
+    real = Predictor.__call__
+
+    def predict(*arguments):
+        for worker in sorted(set(tiny.children(os.getpid())) - before)[:killed]:
+            os.kill(worker, signal.SIGKILL)
+        return real(*arguments)
+
+    monkeypatch.setattr(segment, "WORKERS", dict.fromkeys(("cpu", "cuda"), 2))
+    monkeypatch.setattr(Predictor, "__call__", predict)
+    assert statuses(few, trained, tmp_path / "out") == ["ok", "ok", "ok"]
+    assert capfd.readouterr().err.count("died; going on without it") == killed
+
+
+def test_an_interrupted_run_is_continued(few, trained, tmp_path, monkeypatch, ways):
     made = []
-    real = segment._write_overlay
-    monkeypatch.setattr(
-        segment, "_write_overlay", lambda *a: made.append(a) or (real(*a) if len(made) < 3 else interrupt())
-    )
+    real = Predictor.__call__
 
-    def interrupt():
-        raise KeyboardInterrupt
+    def predict(*arguments):
+        if len(made) == 2:
+            raise KeyboardInterrupt
+        made.append(1)
+        return real(*arguments)
 
+    monkeypatch.setattr(Predictor, "__call__", predict)
+    before = set(tiny.children(os.getpid()))
     with pytest.raises(KeyboardInterrupt):
         segment.run(folder=few, weights_file=trained.weights, out=tmp_path / "out")
-    assert not (tmp_path / "out/index.csv").exists()
+    assert not [path for path in (tmp_path / "out").iterdir() if path.suffix == ".csv" or path.name.startswith(".")]
+    assert set(tiny.children(os.getpid())) <= before
     monkeypatch.undo()
-    assert statuses(few, trained, tmp_path / "out") == ["skipped", "skipped", "ok"]
+    assert sorted(statuses(few, trained, tmp_path / "out")) == ["ok", "skipped", "skipped"]
 
 
 def test_names_need_not_be_utf8(few, trained, tmp_path):
@@ -234,7 +276,7 @@ def test_an_unwritable_place_is_one_line_before_any_work(few, trained, tmp_path,
         segment.run(folder=few, weights_file=trained.weights, out=tmp_path / "file/below")
 
 
-def test_a_full_disk_ends_the_run(few, trained, tmp_path, monkeypatch):
+def test_a_full_disk_ends_the_run(few, trained, tmp_path, monkeypatch, ways):
     monkeypatch.setattr("os.fsync", lambda _: (_ for _ in ()).throw(OSError(28, "No space left on device")))
     with pytest.raises(OSError, match="No space left"):
         segment.run(folder=few, weights_file=trained.weights, out=tmp_path / "out")
@@ -277,15 +319,15 @@ def test_many_classes_lower_what_is_segmented_whole(few, trained):
     assert segment._Segmenter(many, "", few, few).largest == 2**29 // 150
 
 
-def test_a_network_out_of_memory_costs_one_image(tmp_path):
-    Image.new("RGB", (50, 40)).save(tmp_path / "one.png")
-    segmenter = segment._Segmenter.__new__(segment._Segmenter)
-    segmenter.folder, segmenter.out, segmenter.stamp = tmp_path, tmp_path / "out", "w"
-    segmenter.largest = 50 * 40
+def test_a_network_out_of_memory_costs_one_image(few, trained, tmp_path, monkeypatch, ways):
+    Image.new("RGB", (50, 40)).save(few / "1.png")
+    real = Predictor.__call__
 
-    def predictor(_image):
-        raise RuntimeError("out of memory")
+    def predict(self, image):
+        if image.shape == (40, 50, 3):
+            raise RuntimeError("out of memory")
+        return real(self, image)
 
-    segmenter.predictor = predictor
-    row = segmenter.row(tmp_path / "one.png", Path("one"))
-    assert (row["status"], row["reason"]) == ("failed", "out of memory")
+    monkeypatch.setattr(Predictor, "__call__", predict)
+    assert statuses(few, trained, tmp_path / "out") == ["ok", "failed", "ok"]
+    assert table(tmp_path / "out")["1.png"]["reason"] == "out of memory"

@@ -95,7 +95,7 @@ def _counts(label: np.ndarray) -> np.ndarray:
 
 def colourise(label: np.ndarray, palette: Palette) -> np.ndarray:
     """Train ids uint8 `(H, W)` in their colours: uint8 `(H, W, 3)` RGB; no class is void-coloured."""
-    return _full_palette(palette)[label]
+    return np.take(_full_palette(palette), label, axis=0)
 
 
 def save_palette_png(path: str | os.PathLike, label: np.ndarray, palette: Palette, comment: str = "") -> None:
