@@ -89,8 +89,8 @@ os.environ.setdefault("log_silent", "1")
 # OpenMP's threads spin while they wait, and so starve whatever shares the cores with them, a loading process or another
 # training: a step took 2 to 5 s instead of 0.4 s on two busy cores
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-# They look for work a thousand times, some 15 µs, before they sleep: a step of many small operators takes 15 % less time
-# with the cores to itself, and no more (±3 %) when two trainings share them
+# They look for work a thousand times, some 15 µs, before they sleep: with the cores to itself a step of many small
+# operators takes 15 % less time, and where two trainings share them no more (± 3 %)
 os.environ.setdefault("GOMP_SPINCOUNT", "1000")
 # Jittor keys its cache on the git branch around its folder: another branch would mean another compilation
 os.environ.setdefault("cache_name", "default")
