@@ -205,11 +205,16 @@ def test_a_loss_that_is_no_number_ends_the_training(value, monkeypatch):
         one.step(*batch())
 
 
-def test_weights_that_diverge_are_not_saved():
-    """Jittor's ReLU makes 0 of NaN: the loss stays a number while the weights no longer are."""
-    one = trainer(**{**SGD, "learning_rate": 1e4, "warmup_steps": 0})
-    with pytest.raises(InputError, match=r" is (not finite|nan|inf) at step \d+: lower learning_rate \(now "):
-        train_whole(one).checkpoint()
+@pytest.mark.parametrize("value", [math.nan, -math.inf])
+def test_weights_that_are_no_numbers_are_not_saved(value):
+    """Jittor's ReLU makes 0 of NaN: the loss may stay a number while the weights no longer are."""
+    one = trainer()
+    one.step(*batch())
+    one.checkpoint()
+    weight = one.model.backbone.norm2.weight
+    weight.assign(jt.full(weight.shape, value))
+    with pytest.raises(InputError, match=r"^backbone\.norm2\.weight is not finite at step 1: lower learning_rate \(now "):
+        one.checkpoint()
 
 
 @pytest.mark.parametrize(
