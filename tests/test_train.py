@@ -213,7 +213,9 @@ def test_weights_that_are_no_numbers_are_not_saved(value):
     one.checkpoint()
     weight = one.model.backbone.norm2.weight
     weight.assign(jt.full(weight.shape, value))
-    with pytest.raises(InputError, match=r"^backbone\.norm2\.weight is not finite at step 1: lower learning_rate \(now "):
+    with pytest.raises(
+        InputError, match=r"^backbone\.norm2\.weight is not finite at step 1: lower learning_rate \(now "
+    ):
         one.checkpoint()
 
 
