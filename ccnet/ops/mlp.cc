@@ -56,6 +56,15 @@ inline void widen(const Sizes &sizes, const Layers<const float> &layers, const f
                sizes.channels, x + rows.first * sizes.width, sizes.pixels(), 0, hidden, rows.count() * sizes.width);
 }
 
+// x = GELU(x + bias)
+inline void gelu(float *x, int64_t count, float bias) {
+    for (int64_t i = 0; i < count; i += LANES) {
+        const int64_t width = std::min(LANES, count - i);
+        const Lanes z = load(x + i, width) + bias;
+        store(x + i, z * normal(z), width);
+    }
+}
+
 // y = shortcut (or nothing, where it is null) + the MLP of x; called by all threads of a parallel region
 inline void forward(const Sizes &sizes, const Layers<const float> &layers, const float *x, const float *shortcut,
                     float *y) {
@@ -79,11 +88,7 @@ inline void forward(const Sizes &sizes, const Layers<const float> &layers, const
                 pad_rows(hidden + k * length, around, layers.bias1[chunk + k], rows.first, margin, shape, padded);
                 depthwise::convolve_plane<3>(padded, layers.dwconv + 9 * (chunk + k), layers.bias_dw[chunk + k], shape,
                                              plane);
-                for (int64_t i = 0; i < count; i += LANES) {
-                    const int64_t lanes = std::min(LANES, count - i);
-                    const Lanes z = load(plane + i, lanes);
-                    store(plane + i, z * normal(z), lanes);
-                }
+                gelu(plane, count, 0);
             }
             dnnl_sgemm('N', 'N', channels, count, made, 1, layers.fc2 + chunk, sizes.hidden, active, count, 1, y + place,
                        pixels);

@@ -14,16 +14,26 @@ ADAMW_CALL = """
                       data["spread"], data["decay"]);"""
 
 
-def _gradients(optimizer, loss: jt.Var) -> dict[int, jt.Var]:
-    """By the identity of their parameter, computed; nothing that reads the old weights is left to be done."""
+def _gradients(optimizer, loss: jt.Var) -> list[jt.Var]:
+    """Of all parameters, computed; nothing that reads the old weights is left to be done."""
     parameters = [value for group in optimizer.param_groups for value in group["params"]]
     gradients = jt.grad(loss, parameters, retain_graph=False)
     jt.sync_all()
-    return dict(zip(map(id, parameters), gradients, strict=True))
+    return gradients
 
 
-def _in_place(call: str, inputs: list[jt.Var], data: dict[str, float]) -> jt.Var:
-    return kernel.launch("optimizers", call, [(1,)], ["float32"], inputs, data)[0]
+def _applies(optimizer) -> bool:
+    return kernel.applies("optimizers", *(value for group in optimizer.param_groups for value in group["params"]))
+
+
+def _in_place(optimizer, gradients: list[jt.Var], call: str, state: tuple[str, ...], data: dict[str, float]) -> None:
+    """Run `call` on each parameter, its gradient and its `state`; `data`'s "decay" is times the group's own."""
+    left, done = iter(gradients), list[jt.Var]()
+    for group in optimizer.param_groups:
+        own = data | {"decay": data["decay"] * group.get("weight_decay", optimizer.weight_decay)}
+        for p, *values in zip(group["params"], *(group[name] for name in state), strict=True):
+            done += kernel.launch("optimizers", call, [(1,)], ["float32"], [p, next(left), *values], own)
+    jt.sync(done)
 
 
 class SGD(jt.optim.SGD):
@@ -31,15 +41,12 @@ class SGD(jt.optim.SGD):
 
     def step(self, loss: jt.Var) -> None:
         """One step down the gradient of `loss`."""
-        if not kernel.applies("optimizers", *(p for group in self.param_groups for p in group["params"])):
+        if not _applies(self):
             return super().step(loss)
-        gradients, done = _gradients(self, loss), []
+        gradients = _gradients(self, loss)
         self.n_step += 1
-        for group in self.param_groups:
-            data = {"rate": self.lr, "momentum": self.momentum, "decay": group.get("weight_decay", self.weight_decay)}
-            for p, v in zip(group["params"], group["values"], strict=True):
-                done.append(_in_place(SGD_CALL, [p, gradients.pop(id(p)), v], data))
-        jt.sync(done)
+        data = {"rate": self.lr, "momentum": self.momentum, "decay": 1.0}
+        _in_place(self, gradients, SGD_CALL, ("values",), data)
 
 
 class AdamW(jt.optim.AdamW):
@@ -47,15 +54,11 @@ class AdamW(jt.optim.AdamW):
 
     def step(self, loss: jt.Var) -> None:
         """One step down the gradient of `loss`."""
-        if not kernel.applies("optimizers", *(p for group in self.param_groups for p in group["params"])):
+        if not _applies(self):
             return super().step(loss)
-        gradients, done = _gradients(self, loss), []
+        gradients = _gradients(self, loss)
         self.n_step += 1
         first, second = self.betas
         data = {"first": first, "second": second, "eps": self.eps, "step": self.lr / (1 - first**self.n_step),
-                "spread": (1 - second**self.n_step) ** 0.5}  # fmt: skip
-        for group in self.param_groups:
-            data["decay"] = self.lr * group.get("weight_decay", self.weight_decay)
-            for p, m, v in zip(group["params"], group["m"], group["values"], strict=True):
-                done.append(_in_place(ADAMW_CALL, [p, gradients.pop(id(p)), m, v], data))
-        jt.sync(done)
+                "spread": (1 - second**self.n_step) ** 0.5, "decay": self.lr}  # fmt: skip
+        _in_place(self, gradients, ADAMW_CALL, ("m", "values"), data)

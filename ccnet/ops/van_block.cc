@@ -53,14 +53,6 @@ inline void fold_behind(const Convolution &convolution, int64_t inputs, int64_t 
     }
 }
 
-inline void gelu(float *x, int64_t count, float bias) {
-    for (int64_t i = 0; i < count; i += LANES) {
-        const int64_t width = std::min(LANES, count - i);
-        const Lanes z = load(x + i, width) + bias;
-        store(x + i, z * normal(z), width);
-    }
-}
-
 // y = a · scale + bias, or a · (y + bias)
 inline void add_scaled(const float *a, int64_t count, float scale, float bias, float *y) {
     for (int64_t i = 0; i < count; i++) y[i] = a[i] * scale + bias;
@@ -86,7 +78,7 @@ inline void project(const Sizes &sizes, const Folded &proj_1, const float *x, fl
         const int64_t place = image * channels * pixels + first;
         dnnl_sgemm('N', 'N', channels, count, channels, 1, proj_1.weight, channels, x + place, pixels, 0, to + place,
                    pixels);
-        for (int64_t c = 0; c < channels; c++) gelu(to + place + c * pixels, count, proj_1.bias[c]);
+        for (int64_t c = 0; c < channels; c++) mlp::gelu(to + place + c * pixels, count, proj_1.bias[c]);
     });
 }
 
