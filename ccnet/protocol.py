@@ -7,6 +7,7 @@ in training (Pillow's bilinear, antialiased when shrinking), and windows weigh l
 
 import json
 import math
+from collections.abc import Sequence
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, TypeAdapter, ValidationError
@@ -18,6 +19,11 @@ Side = Annotated[int, Field(ge=32, le=16384)]
 Scale = Annotated[float, Field(gt=0, le=8)]
 Size = tuple[int, ...]  # (height, width): what a slice of an array's shape is to mypy
 SCORED = {"original": "the labels' own size", "resized": "labels resized alike (nearest)"}
+
+
+def fit_factor(size: Size, sides: Sequence[int]) -> float:
+    """The factor by which an image of `size` (height, width) just fits within `sides`: its longer and its shorter one."""
+    return min(max(sides) / max(size), min(sides) / min(size))
 
 
 @frozen
@@ -65,9 +71,7 @@ class Protocol:
         height, width = before
         down = across = scale
         if self.keep_ratio:
-            down = across = scale * min(
-                max(self.keep_ratio) / max(height, width), min(self.keep_ratio) / min(height, width)
-            )
+            down = across = scale * fit_factor(before, self.keep_ratio)
         if self.fixed:
             down, across = scale * self.fixed[0] / height, scale * self.fixed[1] / width
         return max(1, int(height * down + 0.5)), max(1, int(width * across + 0.5))

@@ -82,13 +82,17 @@ class Data:
 
     batch_size: Annotated[int, about("images per step", ge=1)]
     crop_size: Annotated[int, about("side of the square crop, pixels", ge=32)]
+    resize: Annotated[
+        Annotated[list[Annotated[int, Field(ge=32, le=16384)]], Field(min_length=2, max_length=2)] | None,
+        about("long and short side images are fitted to, ratio kept, before the random scale; null: their own size"),
+    ]
     scale: Annotated[
         Annotated[list[Annotated[float, Field(gt=0, le=16)]], Field(min_length=2, max_length=2)],
-        about("smallest and largest random scale"),
+        about("smallest and largest random scale, drawn uniformly"),
     ]
     flip: Annotated[bool, about("mirror every second image left to right")]
     photometric: Annotated[bool, about("random brightness, contrast, saturation and hue")]
-    max_class_share: Annotated[Share, about("crops with more of one class are drawn again, ten times at most")]
+    max_class_share: Annotated[Share, about("crops of one class alone, or with this share of one, are redrawn, ten times at most; 1: no crop is")]
 
 
 @frozen
@@ -96,6 +100,8 @@ class Loss:
     """What is minimised."""
 
     name: Annotated[Literal["cross_entropy", "ohem"], about("the main loss; ohem keeps the hard pixels only")]
+    ohem_threshold: Annotated[Share, about("ohem: pixels count whose label has at most this probability")]
+    ohem_keep: Annotated[int, about("ohem: pixels per image that count in any case, the worst first", ge=1)]
     auxiliary_weight: Annotated[float, about("weight of the auxiliary loss", ge=0, le=10)]
     category_consistency: Annotated[float, about("weight of the category consistent loss; 0: off", ge=0, le=10)]
 

@@ -4,8 +4,8 @@ import csv
 import signal
 import sys
 import time
-from collections.abc import Callable
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -26,7 +26,6 @@ from ccnet.runtime import jt
 from ccnet.settings import Settings
 
 LOG_EVERY = 10  # steps between two rows of history.csv
-LOSSES: dict[str, Callable] = {"cross_entropy": cross_entropy, "ohem": ohem}
 
 
 def run(*, settings: Path, shards: list[Path], checkpoints: Path, out: Path, history: Path, device: str = "auto",
@@ -59,7 +58,8 @@ class Trainer:
         self.model.train()
         jt.sync_all()  # Jittor draws lazily: without this, the weights would be drawn under the first step's seed
         self.optimizer = _optimizer(self.model, settings)
-        self.loss = LOSSES[settings.loss.name]
+        chosen = settings.loss
+        self.loss = partial(ohem, threshold=chosen.ohem_threshold, keep=chosen.ohem_keep) if chosen.name == "ohem" else cross_entropy
         self.done, self.history = 0, []  # type: int, list[dict]
 
     def step(self, images, labels) -> float:

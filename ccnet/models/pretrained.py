@@ -139,7 +139,7 @@ CCNET: dict[str, Any] = {
     "head": "rcca", "recurrence": 2, "output_stride": 8, "fusion": False, "deep_stem": True, "multi_grid": False,
     "head_channels": None, "dropout": 0.1, "drop_path": 0.0, "optimizer": "sgd", "learning_rate": 0.01,
     "momentum": 0.9, "weight_decay": 5e-4, "warmup_steps": 0, "power": 0.9, "flip": True, "loss": "cross_entropy",
-    "auxiliary_weight": 0.4, "category_consistency": 0.0, "seed": 0,
+    "ohem_threshold": 0.6, "ohem_keep": 100_000, "auxiliary_weight": 0.4, "category_consistency": 0.0, "seed": 0,
 }  # fmt: skip
 
 RESNET = {r"((conv|bn|layer)\d\.)": r"backbone.\1"}
@@ -158,7 +158,7 @@ ORIGINS = (
         },
         CCNET | {
             "contract_dilation": False, "align_corners": True, "negative_slope": 0.01, "steps": 60000,
-            "final_learning_rate": 0.0, "batch_size": 8, "crop_size": 769, "scale": [0.7, 2.1], "photometric": False,
+            "final_learning_rate": 0.0, "batch_size": 8, "crop_size": 769, "resize": None, "scale": [0.7, 2.1], "photometric": False,
             "max_class_share": 1.0,
         },
         _from_official,
@@ -182,7 +182,7 @@ ORIGINS = (
         },
         CCNET | {
             "contract_dilation": True, "align_corners": False, "negative_slope": 0.0, "steps": 80000,
-            "final_learning_rate": 1e-4, "batch_size": 16, "crop_size": 512, "scale": [0.5, 2.0], "photometric": True,
+            "final_learning_rate": 1e-4, "batch_size": 16, "crop_size": 512, "resize": [2048, 512], "scale": [0.5, 2.0], "photometric": True,
             "max_class_share": 0.75,
         },
     ),

@@ -63,17 +63,17 @@ def cross_entropy(logits: jt.Var, labels: jt.Var, ignore: int = 255) -> jt.Var:
     return _pixel_losses(logits, labels, ignore).sum() / max(counted, 1)
 
 
-def ohem(logits: jt.Var, labels: jt.Var, threshold: float = 0.7, keep: int = 100_000, ignore: int = 255) -> jt.Var:
+def ohem(logits: jt.Var, labels: jt.Var, threshold: float, keep: int, ignore: int = 255) -> jt.Var:
     """Cross entropy over the hard pixels only: online hard example mining, as (B, C, H, W), (B, H, W).
 
-    Hard are the pixels whose label has a probability of at most `threshold`, and in any case the `keep` worst of
+    Hard are the pixels whose label has a probability of at most `threshold`, and in any case the B · `keep` worst of
     the batch. Raises InputError for a label out of range.
     """
     values = check_labels(labels, logits, ignore)
     with jt.no_grad():
         probability = np.exp(-_pixel_losses(logits, labels, ignore).numpy())
     counted = values != ignore
-    worst = min(keep, np.count_nonzero(counted))
+    worst = min(keep * len(values), np.count_nonzero(counted))
     if worst:
         threshold = max(threshold, np.partition(probability[counted], worst - 1)[worst - 1])
     hard = counted & ~(probability > threshold)  # so written, NaN stays in and is seen
