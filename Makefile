@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 CORES ?= $(shell nproc)
 
-.PHONY: demo test check bench lock
+.PHONY: demo test check bench schema lock
 .DELETE_ON_ERROR:
 
 demo: .venv/run  ## the whole pipeline on the embedded dataset
@@ -21,6 +21,9 @@ check: .venv/dev  ## what a pull request must pass besides the tests
 
 bench: .venv/dev  ## this project beside PyTorch on this machine; about half an hour
 	$(BIN)/ccnet bench
+
+schema: .venv/dev  ## write the hyperparameters of ccnet/settings.py to the config's schema
+	$(BIN)/python workflow/schemas/generate.py
 
 lock:  ## pin every version that a fresh environment with the newest allowed ones has
 	$(PYTHON) -m venv --clear .venv/lock

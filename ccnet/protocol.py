@@ -30,16 +30,20 @@ def fit_factor(size: Size, sides: Sequence[int]) -> float:
 class Protocol:
     """An evaluation protocol; all defaults: the whole image at its own size, one scale, not mirrored."""
 
-    keep_ratio: Annotated[tuple[Side, Side] | None, about("long and short side an image is scaled to fit, pixels")] = (
-        None
-    )
+    keep_ratio: Annotated[
+        tuple[Side, Side] | None, about("long and short side an image is scaled to fit, pixels, ratio kept")
+    ] = None
     fixed: Annotated[tuple[Side, Side] | None, about("height and width an image is squashed to, pixels")] = None
     window: Annotated[Side | None, about("side of the sliding windows over the resized image; null: whole")] = None
     stride: Annotated[int | None, about("pixels between windows; null: two thirds of the window", ge=1)] = None
-    scales: Annotated[tuple[Scale, ...], about("factors on the resized image", min_length=1, max_length=16)] = (1.0,)
+    scales: Annotated[
+        tuple[Scale, ...],
+        about("factors on the resized image; softmax probabilities are averaged", min_length=1, max_length=16),
+    ] = (1.0,)
     flip: Annotated[bool, about("average with the mirrored image")] = False
     score_at: Annotated[
-        Literal["original", "resized"], about("the labels' own size, or labels resized like the image, nearest")
+        Literal["original", "resized"],
+        about("score at the labels' own size, or on labels resized like the image, nearest"),
     ] = "original"
 
     @classmethod

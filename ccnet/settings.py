@@ -36,17 +36,24 @@ class Model:
     """The network, and what its weights begin with."""
 
     backbone: Annotated[Backbone, about("the network below the head")]
-    head: Annotated[Literal["rcca", "non_local"], about("context head: criss-cross attention, or the non-local block")]
+    head: Annotated[
+        Literal["rcca", "non_local"], about("context head: recurrent criss-cross attention, or the non-local block")
+    ]
     recurrence: Annotated[int, about("loops R of criss-cross attention; 0 leaves it out", ge=0, le=5)]
-    output_stride: Annotated[Literal[8, 16, 32] | None, about("input pixels per feature; null: the family's own")]
-    fusion: Annotated[bool | None, about("levels 2 to 4 fused at stride 8; null: the family's own")]
+    output_stride: Annotated[
+        Literal[8, 16, 32] | None,
+        about("input pixels per position of the last stage, dilated below 32; null: the family's own"),
+    ]
+    fusion: Annotated[
+        bool | None, about("a VAN's levels 2 to 4 fused at stride 8 before the head; null: the family's own")
+    ]
     deep_stem: Annotated[bool, about("ResNet stem of three 3×3 convolutions, else one 7×7")]
     multi_grid: Annotated[bool, about("dilations of the last ResNet stage multiplied by 1, 2, 4")]
     contract_dilation: Annotated[bool, about("a dilated ResNet stage's first block keeps the dilation before it")]
     head_channels: Annotated[int | None, about("channels inside the head; null: the family's own", ge=8)]
-    align_corners: Annotated[bool, about("resizing lays corner pixels' centres, not edges, on each other")]
+    align_corners: Annotated[bool, about("resizing aligns the centres of corner pixels, not their edges")]
     negative_slope: Annotated[Share, about("slope of the heads' ReLUs below 0; 0.01 in the official CCNet")]
-    dropout: Annotated[BelowOne, about("dropout before the classifier")]
+    dropout: Annotated[BelowOne, about("share of the channels dropped before the classifier")]
     drop_path: Annotated[BelowOne, about("stochastic depth of the last VAN block, rising to it from 0")]
     pretrained: Annotated[
         str | None,
@@ -60,8 +67,8 @@ class Model:
 class Optimizer:
     """What makes a step of a gradient."""
 
-    name: Annotated[Literal["sgd", "adamw"], about("the optimiser")]
-    learning_rate: Annotated[float, about("at the end of the warm-up", gt=0, le=10)]
+    name: Annotated[Literal["sgd", "adamw"], about("SGD with momentum, or AdamW")]
+    learning_rate: Annotated[float, about("its highest value, after the warm-up", gt=0, le=10)]
     momentum: Annotated[BelowOne, about("momentum of SGD, first beta of AdamW")]
     weight_decay: Annotated[Share, about("decay per step; norms, biases and scales have none with AdamW")]
 
@@ -71,8 +78,8 @@ class Schedule:
     """The learning rate by step."""
 
     steps: Annotated[int, about("optimiser steps", ge=1)]
-    warmup_steps: Annotated[int, about("steps of linear rise from 0", ge=0)]
-    power: Annotated[float, about("exponent of the poly schedule", ge=0, le=10)]
+    warmup_steps: Annotated[int, about("steps of the learning rate's linear rise from 0", ge=0)]
+    power: Annotated[float, about("exponent of the poly schedule, (1 - step / steps) ** power", ge=0, le=10)]
     final_learning_rate: Annotated[float, about("learning rate at the last step", ge=0)]
 
 
@@ -90,7 +97,7 @@ class Data:
         Annotated[list[Annotated[float, Field(gt=0, le=16)]], Field(min_length=2, max_length=2)],
         about("smallest and largest random scale, drawn uniformly"),
     ]
-    flip: Annotated[bool, about("mirror every second image left to right")]
+    flip: Annotated[bool, about("mirror half of the crops left to right")]
     photometric: Annotated[bool, about("random brightness, contrast, saturation and hue")]
     max_class_share: Annotated[
         Share,
@@ -102,10 +109,13 @@ class Data:
 class Loss:
     """What is minimised."""
 
-    name: Annotated[Literal["cross_entropy", "ohem"], about("the main loss; ohem keeps the hard pixels only")]
+    name: Annotated[
+        Literal["cross_entropy", "ohem"],
+        about("cross entropy over all pixels, or over the hard ones only (online hard example mining)"),
+    ]
     ohem_threshold: Annotated[Share, about("ohem: pixels count whose label has at most this probability")]
     ohem_keep: Annotated[int, about("ohem: pixels per image that count in any case, the worst first", ge=1)]
-    auxiliary_weight: Annotated[float, about("weight of the auxiliary loss", ge=0, le=10)]
+    auxiliary_weight: Annotated[float, about("weight of the auxiliary classifier's loss; 0: off", ge=0, le=10)]
     category_consistency: Annotated[float, about("weight of the category consistent loss; 0: off", ge=0, le=10)]
 
 
@@ -118,7 +128,7 @@ class Settings:
     schedule: Schedule
     data: Data
     loss: Loss
-    seed: Annotated[int, about("seed of weights, order and augmentation", ge=0, lt=2**31)]
+    seed: Annotated[int, about("seed of the weights, the order of the images and their augmentation", ge=0, lt=2**31)]
 
     def as_dict(self) -> dict:
         return asdict(self)  # type: ignore[call-overload]

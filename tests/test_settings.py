@@ -1,4 +1,6 @@
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import jsonschema
@@ -89,51 +91,30 @@ def test_fingerprint_depends_on_values_alone(key, turn):
     assert Settings.from_flat({**FLAT, "seed": 1}).fingerprint() != Settings.from_flat(FLAT).fingerprint()
 
 
-SCHEMA = yaml.safe_load((Path(__file__).parent.parent / "workflow/schemas/config.schema.yaml").read_text())
+WORKFLOW = Path(__file__).parents[1] / "workflow"
+SCHEMA = yaml.safe_load((WORKFLOW / "schemas/config.schema.yaml").read_text())
 PROBES = [
-    -1,
-    0,
-    1,
-    2,
-    5,
-    6,
-    8,
-    10,
-    16,
-    31,
-    32,
-    64,
-    2**31,
-    0.5,
-    1.5,
-    10.5,
-    -0.5,
-    "x",
-    "",
-    True,
-    None,
-    [0.5, 2.0],
-    [1.0],
-    [512, 2048],
-    [2048, 16],
-    "0" * 64,
-]
+    -1, 0, 1, 2, 5, 6, 8, 10, 16, 31, 32, 64, 2**31, 0.5, 1.5, 10.5, -0.5, "x", "", True, None,
+    [0.5, 2.0], [1.0], [512, 2048], [2048, 16], "0" * 64,
+]  # fmt: skip
 
 
-# the backbone may be the run's name; of pretrained weights the config says where, the settings what
-@pytest.mark.parametrize("key", sorted(hyperparameters().keys() - {"backbone", "pretrained"}))
-def test_the_configs_schema_allows_exactly_what_settings_allow(key):
-    declared = SCHEMA["$defs"]["hyperparameters"]["properties"][key]
-    validator = jsonschema.Draft202012Validator(declared | {"$defs": SCHEMA["$defs"]})
-    choices = hyperparameters()[key].get("enum", [])
-    for probe in [*PROBES, *choices]:
-        try:
-            Settings.from_flat({**FLAT, key: probe})
-            allowed = True
-        except InputError:
-            allowed = False
-        assert validator.is_valid(probe) == allowed, f"{key}: {probe!r}"
+def test_the_configs_schema_is_the_generated_one(tmp_path):
+    committed, written = WORKFLOW / "schemas/config.schema.yaml", tmp_path / "config.schema.yaml"
+    written.write_text(committed.read_text())
+    subprocess.run([sys.executable, WORKFLOW / "schemas/generate.py", written], check=True)
+    assert written.read_text() == committed.read_text(), "run `make schema`"
 
 
-def test_the_configs_schema_lists_every_hyperparameter():
-    assert {*SCHEMA["$defs"]["hyperparameters"]["properties"], "backbone"} == set(hyperparameters())
+def test_the_configs_schema_allows_exactly_what_settings_allow():
+    declared = SCHEMA["$defs"]["hyperparameters"]["properties"]
+    assert {*declared, "backbone"} == set(hyperparameters())
+    for key in set(declared) - {"pretrained"}:  # of pretrained weights the config says where, the settings what
+        validator = jsonschema.Draft202012Validator(declared[key])
+        for probe in [*PROBES, *hyperparameters()[key].get("enum", [])]:
+            try:
+                Settings.from_flat({**FLAT, key: probe})
+                allowed = True
+            except InputError:
+                allowed = False
+            assert validator.is_valid(probe) == allowed, f"{key}: {probe!r}"
