@@ -25,7 +25,7 @@ Batch = tuple[np.ndarray, np.ndarray]
 
 
 class Batches(jt.dataset.Dataset):
-    """Iterates over batches `first_step` … `steps` - 1: images `(B, S, S, 3)` uint8, labels `(B, S, S)` uint8.
+    """Iterates over batches `first_step` … `steps` - 1: images `(B, 3, S, S)` uint8, labels `(B, S, S)` uint8.
 
     Workers live as long as an iteration: close one that is left early (`contextlib.closing`). Raises InputError for
     a record that cannot be read, as it is met.
