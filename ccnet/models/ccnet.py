@@ -89,7 +89,8 @@ class CCNet(nn.Module):
     def __init__(self, backbone, head_channels: int, num_classes: int, *, head: str, recurrence: int, fusion: bool,
                  dropout: float, align_corners: bool, negative_slope: float, embedding: int):  # fmt: skip
         channels = backbone.channels
-        self.mean, self.std = MEAN, STD
+        self.mean: tuple[float, ...] = MEAN
+        self.std: tuple[float, ...] = STD
         self.backbone = backbone
         self.fusion = fusion
         self.align_corners = align_corners
