@@ -41,6 +41,7 @@ def run(*, source: str, backbone: str, out: Path, sha256: str | None = None, cla
         settings = Settings.from_flat(origin.settings | {"backbone": backbone, "pretrained": digest})
         names, palette = _classes(found, origin, classes, path)
         model = build_from_settings(settings, len(names))
+        model.mean, model.std = origin.mean, origin.std
         weights.put_tensors(model, _filled(path, origin, found, model, "", skip or []), str(path))
         weights.save(out, model, settings, names, palette)
     print(f"{out}: {origin.part} of {backbone}, from SHA-256 {digest}")

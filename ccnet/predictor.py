@@ -69,7 +69,8 @@ class Predictor:
         height, width = image.shape[:2]
         margin = [(0, max(0, SMALLEST - side)) for side in (height, width)]
         padded = np.pad(image, (*margin, (0, 0)), mode="edge")
-        return self.model(normalise(jt.array(padded[None])))[0, :, :height, :width]
+        pixels = jt.array(np.ascontiguousarray(padded.transpose(2, 0, 1)[None]))
+        return self.model(normalise(pixels, self.model.mean, self.model.std))[0, :, :height, :width]
 
 
 class _View:
@@ -104,7 +105,18 @@ def _classes(views: list[_View], first: int, last: int) -> np.ndarray:
     """Train ids `(last - first, W)` uint8 of the label map's rows: the largest logit, or mean probability of views."""
     strips = [view.strip(first, last) for view in views]
     scores = strips[0] if len(strips) == 1 else sum(nn.softmax(strip, dim=0) for strip in strips)
-    return scores.argmax(dim=0)[0].uint8().numpy()
+    return _largest(scores).numpy()
+
+
+def _largest(scores: jt.Var) -> jt.Var:
+    """Which of scores `(C, H, W)` is the largest, the first of equals: `(H, W)` uint8.
+
+    On CUDA Jittor's argmax along any axis but the last would copy them to the host to transpose them.
+    """
+    scores.sync()  # else they might be computed twice, in two ways, and be equal to no maximum
+    last = scores.shape[0] - 1
+    numbers = jt.arange(last + 1).reshape(-1, 1, 1)
+    return jt.ternary(scores == scores.max(dim=0, keepdims=True), numbers, last).min(dim=0).uint8()
 
 
 def _taken(canvas: np.ndarray, count: int) -> Iterator[jt.Var]:

@@ -74,7 +74,7 @@ class Trainer:
             self.done, steps=schedule.steps, base=settings.optimizer.learning_rate, power=schedule.power,
             warmup=schedule.warmup_steps, final=schedule.final_learning_rate,
         )  # fmt: skip
-        loss = self._loss(normalise(images), labels)
+        loss = self._loss(normalise(images, self.model.mean, self.model.std), labels)
         self.optimizer.step(loss)
         # Jittor is lazy: what is left for later would be fused, and so rounded, otherwise after saving a checkpoint
         jt.sync_all()

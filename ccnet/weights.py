@@ -15,9 +15,11 @@ from safetensors.numpy import save as encode
 from ccnet import InputError
 from ccnet.files import atomic
 from ccnet.models import build_from_settings
-from ccnet.ops.normalise import MEAN, STD
 from ccnet.runtime import jt, nn
 from ccnet.settings import Settings
+
+OF_NETWORK = ("settings", "class_names", "palette", "mean", "std")
+LARGEST = 1e6  # of what images are normalised by, far above the 255 that is a pixel's
 
 
 class Weights(NamedTuple):
@@ -52,8 +54,8 @@ def save(path: Path, model, settings: Settings, class_names: list[str], palette:
         "settings": settings.as_dict(),
         "class_names": class_names,
         "palette": palette,
-        "mean": MEAN,
-        "std": STD,
+        "mean": model.mean,
+        "std": model.std,
     }
     with atomic(path) as temporary:
         temporary.write_bytes(encode(tensors_of(model), {key: json.dumps(value) for key, value in metadata.items()}))
@@ -63,16 +65,27 @@ def load(path: Path) -> Weights:
     """A network in eval mode from its weights file. Raises InputError for a file that is not ours, or damaged."""
     metadata, tensors = _read(path)
     try:
-        settings, class_names, palette = (metadata[key] for key in ("settings", "class_names", "palette"))
+        settings, class_names, palette, mean, std = (metadata[key] for key in OF_NETWORK)
     except KeyError as error:
         raise InputError(f"{path}: no {error} in its header: not the weights of a whole network") from error
-    if [metadata.get("mean"), metadata.get("std")] != [MEAN, STD]:
-        raise InputError(f"{path}: made for images normalised otherwise: it would score wrongly here")
     settings = Settings.from_dict(settings, where=f"{path}: settings")
     model = build_from_settings(settings, len(class_names))
+    model.mean, model.std = _normalisation(mean, std, str(path))
     put_tensors(model, tensors, str(path))
     model.eval()
     return Weights(model, settings, class_names, palette)
+
+
+def _normalisation(mean, std, where: str) -> list[tuple[float, ...]]:
+    """The input's mean and std, of R, G, B each. Raises InputError for what images cannot be normalised by."""
+    try:
+        values = np.array([mean, std], float)
+    except (ValueError, TypeError, OverflowError):
+        values = np.empty(0)
+    if values.shape != (2, 3) or not (abs(values) < LARGEST).all() or not (values[1] > 1 / LARGEST).all():
+        raise InputError(f"{where}: its mean {json.dumps(mean)} and std {json.dumps(std)} are not three numbers each,"
+                         " std above 0; get the file again")  # fmt: skip
+    return [tuple(row) for row in values.tolist()]
 
 
 def save_backbone(path: Path, tensors: dict[str, np.ndarray], backbone: str, deep_stem: bool | None,

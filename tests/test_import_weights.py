@@ -11,10 +11,13 @@ from safetensors.numpy import load_file
 
 from ccnet import InputError, cli, import_weights, segment, train, weights
 from ccnet.checkpoints import Checkpoint
+from ccnet.contenders.inputs import drawn
 from ccnet.data.labels import voc_colours
+from ccnet.predictor import Predictor
 from ccnet.runtime import jt
 from tests import tiny
 from tests.models import naming
+from tests.ops.helpers import assert_close
 from tests.serving import serving
 
 
@@ -79,8 +82,8 @@ def test_a_whole_ccnet_is_ready_to_segment(tmp_path, kind, stream):
         scale = official and name.endswith(
             (*(f"bn{i}.weight" for i in (1, 2, 3)), "norm.weight", "downsample.1.weight")
         )
-        if not official or name not in ("backbone.conv1.weight", "backbone.bn1.running_mean"):
-            np.testing.assert_array_equal(arrived[name], np.abs(values) + 1e-5 if scale else values, err_msg=name)
+        turned = values[:, ::-1] if official and name == "backbone.conv1.weight" else values
+        np.testing.assert_array_equal(arrived[name], np.abs(turned) + 1e-5 if scale else turned, err_msg=name)
     loaded = weights.load(out)
     model = loaded.settings.model
     assert loaded.class_names == ["road", "sky", "car", "tree", "pole"]
@@ -92,6 +95,38 @@ def test_a_whole_ccnet_is_ready_to_segment(tmp_path, kind, stream):
     tiny_image(tmp_path / "photos")
     segment.run(folder=tmp_path / "photos", weights_file=out, out=tmp_path / "segmented", device="cpu")
     assert ",ok," in (tmp_path / "segmented" / "index.csv").read_text()
+
+
+def official_logits(state: dict[str, np.ndarray], image: np.ndarray) -> np.ndarray:
+    """Logits `(C, H, W)` of the official network: of B, G, R minus their mean, in norms that scale by |weight| + 1e-5.
+
+    `state` has our names, but the official values.
+    """
+    import torch
+
+    from ccnet.pytorch import CCNet
+
+    network = CCNet("resnet18", naming.CLASSES, 128, align_corners=True, negative_slope=0.01, deep_stem=True,
+                    contract_dilation=False).eval()  # fmt: skip
+    norms = {name.removesuffix(".running_var") + ".weight" for name in state if name.endswith("running_var")}
+    scaled = {name: np.abs(values) + 1e-5 if name in norms else values for name, values in state.items()}
+    network.load_state_dict({name: torch.tensor(values) for name, values in scaled.items()}, strict=False)
+    pixels = image[:, :, ::-1] - np.array([104.00698793, 116.66876762, 122.67891434], np.float32)
+    return network(torch.tensor(pixels.transpose(2, 0, 1)[None].astype(np.float32)))[0][0].detach().numpy()
+
+
+def test_the_official_network_computes_the_same_up_to_the_border(tmp_path):
+    """Its convolutions pad with zeros what its own mean was taken from."""
+    backbone, shapes, _ = naming.published("official")
+    state = {name: drawn(name, values.shape) for name, values in shapes.items()}
+    state["backbone.conv1.weight"] /= 60  # of 0 … 255, not of unit variance
+    state["head.before.norm.weight"] *= -1
+    theirs = {naming.renamed(name, naming.OFFICIAL): values for name, values in state.items()}
+    source, out = save_torch(tmp_path / "w.pth", theirs), tmp_path / "out.safetensors"
+    import_weights.run(source=str(source), backbone=backbone, out=out)
+    image = np.random.default_rng(0).integers(0, 256, (49, 65, 3), np.uint8)
+    expected = official_logits(state, image)
+    assert_close(Predictor(weights.load(out).model)._logits(image).numpy(), expected, 1e-3)
 
 
 def tiny_image(folder: Path) -> None:
@@ -230,7 +265,7 @@ def test_a_training_begins_with_the_imported_backbone(imported):
     begun = weights.tensors_of(trainer.model)
     for name, values in ours.items():
         np.testing.assert_array_equal(begun[name], values, err_msg=name)
-    assert np.isfinite(trainer.step(jt.zeros((2, 32, 32, 3), "uint8"), jt.zeros((2, 32, 32), "uint8")))
+    assert np.isfinite(trainer.step(jt.zeros((2, 3, 32, 32), "uint8"), jt.zeros((2, 32, 32), "uint8")))
 
 
 def test_a_continued_training_keeps_what_it_has_learnt(imported):

@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ccnet import predictor, weights
-from ccnet.ops.normalise import normalise
+from ccnet.ops.normalise import MEAN, STD, normalise
 from ccnet.ops.resize import resize
 from ccnet.ops.sliding_window import starts
 from ccnet.predictor import Predictor, resized
@@ -16,6 +16,11 @@ from tests import tiny
 @pytest.fixture(scope="module")
 def model(trained):
     return weights.load(trained.weights).model
+
+
+def channels_first(image: np.ndarray) -> jt.Var:
+    """An image `(H, W, 3)` uint8 as a network takes it."""
+    return normalise(jt.array(np.ascontiguousarray(image.transpose(2, 0, 1)[None])))
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 70), (33, 2), (32, 32), (45, 61)])
@@ -30,7 +35,7 @@ def test_a_map_of_the_images_size(model, size):
 def test_each_pixel_has_the_class_of_its_largest_logit(model):
     image, _ = tiny.draw(2, 50, 37)
     model.eval()
-    logits = model(normalise(jt.array(image[None]))).numpy()[0]
+    logits = model(channels_first(image)).numpy()[0]
     np.testing.assert_array_equal(Predictor(model)(image), logits.argmax(axis=0))
 
 
@@ -55,6 +60,8 @@ def test_views_are_fine(model):
 
 class Net:
     """Logits of 5 classes that depend on a pixel, its place in the input and all the input: what windows change."""
+
+    mean, std = MEAN, STD
 
     def __init__(self, align_corners: bool = False):
         self.align_corners = align_corners
@@ -81,7 +88,7 @@ def one_view(net: Net, image: np.ndarray, protocol: Protocol) -> np.ndarray:
     for top in starts(height, protocol.window or height, protocol.step or height):
         for left in starts(width, protocol.window or width, protocol.step or width):
             part = image[top : top + down, left : left + across]
-            total[:, top : top + down, left : left + across] += net(normalise(jt.array(part[None])))[0].numpy() * weight
+            total[:, top : top + down, left : left + across] += net(channels_first(part))[0].numpy() * weight
             weights_[top : top + down, left : left + across] += weight
     return (total / weights_).astype(np.float32)
 
@@ -184,3 +191,20 @@ def test_no_array_has_the_label_maps_resolution_and_all_classes(monkeypatch):
     Predictor(Net(), Protocol.checked(window=40))(image, (1600, 100))
     assert max(largest) < 10
     assert len(largest) == 1600 * 100 // 500
+
+
+@pytest.mark.parametrize("shape", [(1, 3, 4), (19, 33, 70), (255, 2, 3)])
+def test_the_class_is_the_first_of_the_largest_scores(shape):
+    rng = np.random.default_rng(0)
+    for scores in (rng.normal(size=shape), rng.integers(-2, 2, shape), np.full(shape, -np.inf)):
+        scores = scores.astype(np.float32)
+        found = predictor._largest(jt.array(scores))
+        assert found.dtype == "uint8"
+        if np.isfinite(scores).all():
+            np.testing.assert_array_equal(found.numpy(), scores.argmax(axis=0))
+        assert found.numpy().max() < shape[0]
+
+
+def test_scores_that_are_none_give_a_class_all_the_same():
+    found = predictor._largest(jt.array(np.full((4, 5, 6), np.nan, np.float32))).numpy()
+    assert found.max() < 4

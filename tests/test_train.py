@@ -52,8 +52,8 @@ def same_weights(one: Path, other: Path) -> bool:
 
 
 def batch(seed: int = 0):
-    pairs = [tiny.draw(seed + i, 32, 32) for i in range(2)]
-    return tuple(jt.array(np.stack(arrays)) for arrays in zip(*pairs, strict=True))
+    images, labels = (np.stack(arrays) for arrays in zip(*(tiny.draw(seed + i, 32, 32) for i in range(2)), strict=True))
+    return jt.array(images.transpose(0, 3, 1, 2).copy()), jt.array(labels)
 
 
 def trainer(**changes) -> train.Trainer:

@@ -10,6 +10,7 @@ from safetensors.numpy import load_file, save_file
 
 from ccnet import InputError, weights
 from ccnet.ops.normalise import normalise
+from ccnet.predictor import Predictor
 from ccnet.runtime import jt
 from tests import tiny
 
@@ -29,7 +30,7 @@ def test_weights_come_back_as_they_were(loaded, trained, tmp_path):
     assert (loaded.class_names, loaded.palette) == (tiny.CLASSES, tiny.PALETTE)
     weights.save(tmp_path / "again.safetensors", loaded.model, loaded.settings, loaded.class_names, loaded.palette)
     again = weights.load(tmp_path / "again.safetensors")
-    image = normalise(jt.array(tiny.draw(9)[0][None]))
+    image = normalise(jt.array(tiny.draw(9)[0].transpose(2, 0, 1)[None].copy()))
     np.testing.assert_array_equal(again.model(image).numpy(), loaded.model(image).numpy())
     assert header(tmp_path / "again.safetensors") == header(trained.weights)
 
@@ -107,6 +108,7 @@ def one_more(tensors):
     ("changed", "words"),
     [
         ({"class_names": None}, "no 'class_names' in its header"),
+        ({"mean": None}, "no 'mean' in its header"),
         ({"format": "pt"}, "safetensors of another program"),
         ({"change": without_gamma}, "does not fit the network its settings describe: head.attention.gamma"),
         ({"change": other_shape}, "classifier.conv.bias"),
@@ -139,8 +141,22 @@ def test_a_failed_save_leaves_the_old_file(loaded, tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_another_input_normalisation_is_refused(trained, tmp_path):
-    own = header(trained.weights)
-    save_file(load_file(trained.weights), tmp_path / "w.safetensors", {**own, "mean": "[0, 0, 0]"})
-    with pytest.raises(InputError, match="normalised otherwise"):
-        weights.load(tmp_path / "w.safetensors")
+def test_images_are_normalised_as_the_file_says(loaded, trained, tmp_path):
+    """ImageNet's mean and std where they were trained with it; the same network with half the contrast, else."""
+    assert (loaded.model.mean, loaded.model.std) == ((123.675, 116.28, 103.53), (58.395, 57.12, 57.375))
+    path = rewrite(tmp_path / "w.safetensors", trained, mean="[1, 2.5, -3]", std="[60, 70, 80.5]")
+    other = weights.load(path)
+    assert (other.model.mean, other.model.std) == ((1, 2.5, -3), (60, 70, 80.5))
+    image = tiny.draw(9)[0]
+    pixels = (image.astype(np.float32) - (1, 2.5, -3)) / (60, 70, 80.5)
+    expected = loaded.model(jt.array(pixels.transpose(2, 0, 1)[None].astype(np.float32))).numpy()[0].argmax(0)
+    np.testing.assert_array_equal(Predictor(other.model)(image), expected)
+    weights.save(tmp_path / "again.safetensors", *other)
+    assert header(tmp_path / "again.safetensors")["std"] == "[60.0, 70.0, 80.5]"
+
+
+@pytest.mark.parametrize("std", ["[1, 1]", "[1, 1, 0]", "[1, 1, NaN]", "[1, 1, 1e300]", "5", '["a", 1, 1]', "null"])
+def test_a_normalisation_that_is_none_is_refused(std, trained, tmp_path):
+    path = rewrite(tmp_path / "w.safetensors", trained, std=std)
+    with pytest.raises(InputError, match=r"w\.safetensors: its mean .* and std .* are not three numbers each"):
+        weights.load(path)

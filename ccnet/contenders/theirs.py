@@ -122,8 +122,8 @@ class Contender:
         dataset = _Crops(folder, files=self.variant == "files", count=STEPS * data.batch_size)
 
         def epoch():
-            for batch in DataLoader(dataset, data.batch_size, num_workers=workers):
-                last = batch
+            for images, truth in DataLoader(dataset, data.batch_size, num_workers=workers):
+                last = [images.permute(0, 3, 1, 2), truth]
             return last
 
         return epoch
@@ -167,7 +167,8 @@ class _Crops(Dataset):
         epoch, place = divmod(position, len(self.reader))
         number = int(np.random.default_rng((0, epoch, 0x5EED)).permutation(len(self.reader))[place])
         pair = self._decoded(self.reader.names[number]) if self.files else self.reader[number]
-        return augment(*pair, SETTINGS.data, np.random.default_rng((0, position)))
+        image, label = augment(*pair, SETTINGS.data, np.random.default_rng((0, position)))
+        return np.asarray(image), np.asarray(label)
 
     def _decoded(self, name: str) -> tuple[np.ndarray, np.ndarray]:
         files = self.folder / "photos" / f"{name}.jpg", self.folder / "labels" / f"{name}.png"

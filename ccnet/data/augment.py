@@ -17,8 +17,8 @@ BRIGHTNESS, FACTORS, HUE = 32, (0.5, 1.5), 18
 
 def augment(
     image: np.ndarray, label: np.ndarray, data: Data, rng: np.random.Generator
-) -> tuple[np.ndarray, np.ndarray]:
-    """`(H, W, 3)` and `(H, W)` uint8 of any size -> a crop of `data.crop_size` squared of both, uint8.
+) -> tuple[Image.Image, Image.Image]:
+    """`(H, W, 3)` and `(H, W)` uint8 of any size -> a crop of `data.crop_size` squared of both: "RGB" and "L".
 
     Where the scaled image is smaller than the crop, the image is padded with the mean colour and the label with 255.
     """
@@ -33,7 +33,7 @@ def augment(
     for part, padding in ((picture, PADDING), (target, IGNORE)):
         crop = Image.new(part.mode, (data.crop_size, data.crop_size), padding)
         crop.paste(part)
-        crops.append(np.asarray(crop.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if flip else crop))
+        crops.append(crop.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if flip else crop)
     return crops[0], crops[1]
 
 

@@ -25,7 +25,7 @@ Batch = tuple[np.ndarray, np.ndarray]
 
 
 class Batches(jt.dataset.Dataset):
-    """Iterates over batches `first_step` … `steps` - 1: images `(B, S, S, 3)` uint8, labels `(B, S, S)` uint8.
+    """Iterates over batches `first_step` … `steps` - 1: images `(B, 3, S, S)` uint8, labels `(B, S, S)` uint8.
 
     Workers live as long as an iteration: close one that is left early (`contextlib.closing`). Raises InputError for
     a record that cannot be read, as it is met.
@@ -39,15 +39,20 @@ class Batches(jt.dataset.Dataset):
         self.first = first_step * data.batch_size
         self.total_len = (steps - first_step) * data.batch_size
 
-    def __getitem__(self, index: int) -> Batch:
+    def __getitem__(self, index: int) -> tuple[list[np.ndarray], np.ndarray]:
+        """The planes R, G, B of a crop, and its label, each `(S, S)` uint8."""
         position = self.first + index
         epoch, place = divmod(position, len(self.reader))
         image, label = self.reader[_order(self.seed, epoch, len(self.reader))[place]]
-        return augment(image, label, self.data, np.random.default_rng((self.seed, position)))
+        crop, target = augment(image, label, self.data, np.random.default_rng((self.seed, position)))
+        return [np.asarray(plane) for plane in crop.split()], np.asarray(target)
 
     def batch(self, number: int) -> Batch:
         size = self.batch_size
-        return self.collate_batch([self[index] for index in range(number * size, (number + 1) * size)])
+        crops, labels = zip(*(self[index] for index in range(number * size, (number + 1) * size)), strict=True)
+        # channels first from here on: on CUDA Jittor's transpose would run on the host
+        planes = np.stack([plane for crop in crops for plane in crop])
+        return planes.reshape(size, 3, *planes.shape[1:]), np.stack(labels)
 
     def __iter__(self) -> Generator[list[jt.Var], None, None]:
         here = (self.batch(number) for number in range(len(self)))

@@ -11,6 +11,7 @@ from ccnet.ops.batch_norm import BatchNorm
 from ccnet.ops.criss_cross import CrissCrossAttention
 from ccnet.ops.epilogue import normed
 from ccnet.ops.non_local import NonLocal
+from ccnet.ops.normalise import MEAN, STD
 from ccnet.ops.pointwise import PointwiseConv
 from ccnet.ops.resize import resize
 from ccnet.ops.winograd import Conv3x3
@@ -80,11 +81,16 @@ class CCNet(nn.Module):
     Input `(B, 3, H, W)` float32, normalised, H and W at least 32. In eval mode returns logits `(B, num_classes, H, W)`;
     in train mode `(logits, auxiliary logits)`, both at that size, and with `embedding` channels also the features
     `(B, embedding, h, w)` that the category consistent loss takes. Raises InputError for a smaller image.
+
+    `mean` and `std` are what its images are normalised by, see `ccnet.ops.normalise`: ImageNet's, unless its weights
+    were trained with others.
     """
 
     def __init__(self, backbone, head_channels: int, num_classes: int, *, head: str, recurrence: int, fusion: bool,
                  dropout: float, align_corners: bool, negative_slope: float, embedding: int):  # fmt: skip
         channels = backbone.channels
+        self.mean: tuple[float, ...] = MEAN
+        self.std: tuple[float, ...] = STD
         self.backbone = backbone
         self.fusion = fusion
         self.align_corners = align_corners

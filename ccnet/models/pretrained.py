@@ -20,7 +20,10 @@ Arrays = dict[str, np.ndarray]
 
 @dataclass(frozen=True)
 class Origin:
-    """`part` is "backbone" or "network"; `settings`, by their flat names, are what it must be; `adapt` the values."""
+    """`part` is "backbone" or "network"; `settings`, by their flat names, are what it must be; `adapt` the values.
+
+    `mean` and `std` are what its images were normalised by: of R, G, B, on the scale 0 … 255.
+    """
 
     description: str
     mark: str
@@ -29,6 +32,8 @@ class Origin:
     names: dict[str, str]
     settings: dict[str, Any] = field(default_factory=dict)
     adapt: Callable[[Arrays], Arrays] = lambda arrays: arrays
+    mean: tuple[float, float, float] = MEAN
+    std: tuple[float, float, float] = STD
 
     def rename(self, name: str) -> str | None:
         """Our name for theirs; None for what has no place here."""
@@ -118,18 +123,13 @@ def _widen(name: str, values: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
 
 
 def _from_official(arrays: Arrays) -> Arrays:
-    """The official CCNet takes B, G, R minus their mean, and norms whose scale is |weight| + eps (InPlace-ABN)."""
+    """The official CCNet takes B, G, R, and norms whose scale is |weight| + eps (InPlace-ABN)."""
     arrays = {
         name: np.abs(values) + 1e-5 if re.search(r"(bn\d|norm|downsample\.1)\.weight$", name) else values
         for name, values in arrays.items()
     }
-    kernel, mean = arrays.get("backbone.conv1.weight"), arrays.get("backbone.bn1.running_mean")
-    if kernel is None or mean is None:
-        return arrays
-    kernel = kernel[:, ::-1]  # (64, R G B, 3, 3)
-    offset = np.array(MEAN) - np.array((104.00698793, 116.66876762, 122.67891434))[::-1]  # evaluate.py: IMG_MEAN
-    arrays["backbone.conv1.weight"] = kernel * np.array(STD, np.float32)[:, None, None]
-    arrays["backbone.bn1.running_mean"] = mean - (kernel.sum((2, 3)) @ offset).astype(np.float32)
+    if "backbone.conv1.weight" in arrays:
+        arrays["backbone.conv1.weight"] = arrays["backbone.conv1.weight"][:, ::-1].copy()  # (64, R G B, 3, 3)
     return arrays
 
 
@@ -162,6 +162,8 @@ ORIGINS = (
             "scale": [0.7, 2.1], "photometric": False, "max_class_share": 1.0,
         },
         _from_official,
+        mean=(122.67891434, 116.66876762, 104.00698793),  # evaluate.py: IMG_MEAN, there of B, G, R; nothing is divided
+        std=(1.0, 1.0, 1.0),
     ),
     Origin(  # github.com/open-mmlab/mmsegmentation, configs/ccnet; heads cc_head.py and fcn_head.py
         "mmsegmentation's CCNet", "decode_head.cca.query_conv.weight", "resnet", "network",

@@ -59,25 +59,30 @@ def criss_cross_reference(
     batch, channels, height, width = x.shape
 
     def columns(t: jt.Var) -> jt.Var:  # (B, C, H, W) -> (B·W, H, C)
-        return t.permute(0, 3, 2, 1).reshape(batch * width, height, -1)
+        return _permuted(t, 0, 3, 2, 1).reshape(batch * width, height, -1)
 
     def rows(t: jt.Var) -> jt.Var:  # (B, C, H, W) -> (B·H, W, C)
-        return t.permute(0, 2, 3, 1).reshape(batch * height, width, -1)
+        return _permuted(t, 0, 2, 3, 1).reshape(batch * height, width, -1)
 
     query, key, value = query_conv(x), key_conv(x), value_conv(x)
     # the pixel itself stands in its row; in its column it is masked, so that it counts once
     itself = jt.array([[-1e30 if i == j else 0.0 for j in range(height)] for i in range(height)])
-    of_columns = jt.matmul(columns(query), columns(key).transpose(0, 2, 1)) + itself
-    of_rows = jt.matmul(rows(query), rows(key).transpose(0, 2, 1))
+    of_columns = jt.matmul(columns(query), _permuted(columns(key), 0, 2, 1)) + itself
+    of_rows = jt.matmul(rows(query), _permuted(rows(key), 0, 2, 1))
     of_columns = of_columns.reshape(batch, width, height, height).permute(0, 2, 1, 3)
     affinity = jt.concat([of_columns, of_rows.reshape(batch, height, width, width)], dim=3)
 
     attention = jt.nn.softmax(affinity, dim=3)  # (B, H, W, H + W)
     to_columns = attention[:, :, :, :height].permute(0, 2, 1, 3).reshape(batch * width, height, height)
     to_rows = attention[:, :, :, height:].reshape(batch * height, width, width)
-    from_columns = jt.matmul(to_columns, columns(value)).reshape(batch, width, height, channels).permute(0, 3, 2, 1)
-    from_rows = jt.matmul(to_rows, rows(value)).reshape(batch, height, width, channels).permute(0, 3, 1, 2)
-    return gamma * (from_columns + from_rows) + x
+    from_columns = jt.matmul(to_columns, columns(value)).reshape(batch, width, height, channels)
+    from_rows = jt.matmul(to_rows, rows(value)).reshape(batch, height, width, channels)
+    return gamma * (_permuted(from_columns, 0, 3, 2, 1) + _permuted(from_rows, 0, 3, 1, 2)) + x
+
+
+def _permuted(x: jt.Var, *axes: int) -> jt.Var:
+    """`x.permute(*axes)`, which would run on the host on CUDA where the last axis moves."""
+    return x.reindex([x.shape[axis] for axis in axes], [f"i{axes.index(axis)}" for axis in range(len(axes))])
 
 
 class CrissCrossAttention(jt.nn.Module):

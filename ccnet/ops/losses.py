@@ -99,17 +99,19 @@ def category_consistent(
     channels, height, width = features.shape[1:]
     values = labels.numpy()
     rows, columns = (np.arange(n) * m // n for n, m in zip((height, width), values.shape[1:], strict=True))
-    values = values[:, rows][:, :, columns].reshape(-1)
+    values = values[:, rows][:, :, columns]
     classes = np.setdiff1d(values, [ignore])
     if classes.size == 0:
         return (features * 0).sum()
-    counted = np.flatnonzero(values != ignore)
-    member = (values[counted, None] == classes).astype(np.float32)  # (N, K): pixel n is of class k
-    share = jt.array(member / member.sum(axis=0))
-    pixels = features.permute(0, 2, 3, 1).reshape(-1, channels)[jt.array(counted)]
-    means = jt.matmul(share.transpose(), pixels)  # (K, C)
+    counted = np.nonzero(values != ignore)
+    member = (values[counted][:, None] == classes).astype(np.float32)  # (N, K): pixel n is of class k
+    share = jt.array((member / member.sum(axis=0)).T.copy())
+    places = [jt.array(axis.astype(np.int32)) for axis in counted]
+    # (N, C); not by a transpose, which would run on the host on CUDA
+    pixels = features.reindex([member.shape[0], channels], ["@e0(i0)", "i1", "@e1(i0)", "@e2(i0)"], extras=places)
+    means = jt.matmul(share, pixels)  # (K, C)
     distances = _norm(pixels - jt.matmul(jt.array(member), means))
-    l_var = (_pull(distances, delta_v, delta_d).unsqueeze(1) * share).sum() / classes.size
+    l_var = (_pull(distances, delta_v, delta_d) * share).sum() / classes.size
     l_reg = _norm(means).mean()
     l_dis = _push(means, delta_d)
     return alpha * l_var + beta * l_dis + gamma * l_reg

@@ -26,6 +26,9 @@ class NonLocal(nn.Module):
         query = self.query_conv(x).reshape(-1, positions)
         key = self.key_conv(x).reshape(-1, positions)
         value = self.value_conv(x).reshape(channels, positions)
-        attention = nn.softmax(jt.matmul(query.transpose(1, 0), key), dim=1)
-        context = jt.matmul(value, attention.transpose(1, 0)).reshape(x.shape)
+        # QᵀK and VAᵀ, written as Jittor recognises products whose factors are transposed: a transpose of its own would
+        # run on the host on CUDA
+        pairs = [query.shape[0], positions, positions]
+        scores = (query.broadcast(pairs, [2]) * key.broadcast(pairs, [1])).sum(0)
+        context = nn.matmul_transpose(value, nn.softmax(scores, dim=1)).reshape(x.shape)
         return self.gamma * context + x

@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from ccnet.data.augment import augment, distort, shift_hsv
+from ccnet.data import augment as tested
+from ccnet.data.augment import distort, shift_hsv
 from ccnet.data.labels import IGNORE
 from ccnet.protocol import Protocol
 from ccnet.settings import Data
@@ -15,6 +16,12 @@ from ccnet.settings import Data
 PLAIN = Data(
     batch_size=1, crop_size=64, resize=None, scale=[1.0, 1.0], flip=False, photometric=False, max_class_share=1.0
 )
+
+
+def augment(*arguments) -> tuple[np.ndarray, np.ndarray]:
+    """The crops as arrays, `(S, S, 3)` and `(S, S)`."""
+    image, label = tested.augment(*arguments)
+    return np.asarray(image), np.asarray(label)
 
 
 def scene(height: int, width: int) -> tuple[np.ndarray, np.ndarray]:

@@ -34,7 +34,7 @@ def fail(batch) -> None:
 
 def test_shapes_and_types(reader):
     images, labels = next(iter(batches(reader)))
-    assert (images.shape, images.dtype) == ((4, 32, 32, 3), "uint8")
+    assert (images.shape, images.dtype) == ((4, 3, 32, 32), "uint8")
     assert (labels.shape, labels.dtype) == ((4, 32, 32), "uint8")
 
 

@@ -57,7 +57,7 @@ def published(kind: str) -> tuple[str, dict[str, np.ndarray], dict[str, np.ndarr
         for name, shape in shapes.items()
         if kind in NETWORKS or name.startswith("backbone.")
     }
-    theirs = {_renamed(name, table): value for name, value in ours.items()}
+    theirs = {renamed(name, table): value for name, value in ours.items()}
     if kind == "mmsegmentation":
         theirs["decode_head.cca.gamma.scale"] = theirs["decode_head.cca.gamma.scale"].reshape(())
     theirs |= {name: np.ones(shape, np.float32) for name, shape in besides.items()}
@@ -65,7 +65,7 @@ def published(kind: str) -> tuple[str, dict[str, np.ndarray], dict[str, np.ndarr
     return backbone, ours, theirs | {name: np.array(3, np.int64) for name in counted}
 
 
-def _renamed(name: str, table: list[tuple[str, str]]) -> str:
+def renamed(name: str, table: list[tuple[str, str]]) -> str:
     for ours, theirs in table:
         if name.startswith(ours):
             return theirs + name.removeprefix(ours)

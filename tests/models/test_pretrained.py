@@ -93,7 +93,7 @@ def convolved(torch, x, state, name, **options):
 
 
 def test_the_official_input_and_norms_are_ours_in_effect(torch):
-    """BGR minus a mean and |weight| + 1e-5 there, normalised RGB and plain norms here: the same features."""
+    """BGR minus a mean and |weight| + 1e-5 there, RGB minus the mean and plain norms here: the same features."""
     generator = np.random.default_rng(0)
     theirs = {"conv1.weight": generator.standard_normal((64, 3, 3, 3), np.float32) / 100}
     theirs |= {f"bn1.{part}": generator.standard_normal(64, np.float32) for part in ("weight", "bias", "running_mean")}
@@ -104,11 +104,13 @@ def test_the_official_input_and_norms_are_ours_in_effect(torch):
     ours = pretrained.convert(origin, filled, wanted)
 
     image = generator.integers(0, 256, (1, 3, 9, 9)).astype(np.float32)  # RGB
-    mean, std = (np.array(values, np.float32)[:, None, None] for values in (pretrained.MEAN, pretrained.STD))
+    mean, std = (np.array(values, np.float32)[:, None, None] for values in (origin.mean, origin.std))
     bgr = image[:, ::-1] - np.array([104.00698793, 116.66876762, 122.67891434], np.float32)[:, None, None]
     inplace_abn = theirs | {"bn1.weight": np.abs(theirs["bn1.weight"]) + 1e-5}
-    expected = normed(torch, convolved(torch, torch.from_numpy(bgr.copy()), theirs, "conv1"), inplace_abn, "bn1")
-    actual = convolved(torch, torch.from_numpy((image - mean) / std), ours, "backbone.conv1")
+    padded = {"padding": 1}  # with zeros, after the mean is taken away
+    bgr = convolved(torch, torch.from_numpy(bgr.copy()), theirs, "conv1", **padded)
+    expected = normed(torch, bgr, inplace_abn, "bn1")
+    actual = convolved(torch, torch.from_numpy((image - mean) / std), ours, "backbone.conv1", **padded)
     actual = normed(torch, actual, ours, "backbone.bn1")
     np.testing.assert_allclose(actual, expected, rtol=1e-4, atol=1e-4)
 

@@ -13,7 +13,7 @@ from tests import tiny
 
 def batch() -> tuple[jt.Var, jt.Var]:
     images, labels = zip(*(tiny.draw(seed, 64, 64) for seed in range(4)), strict=True)
-    return jt.array(np.stack(images)), jt.array(np.stack(labels).astype(np.int32))
+    return jt.array(np.stack(images).transpose(0, 3, 1, 2).copy()), jt.array(np.stack(labels).astype(np.int32))
 
 
 @pytest.mark.parametrize("changes", [{"category_consistency": 1.0}, {"loss": "ohem"}], ids=str)

@@ -1,15 +1,17 @@
 import numpy as np
+import pytest
 
 from ccnet.ops.normalise import MEAN, STD, normalise
 from ccnet.runtime import jt
 
 
-def test_channels_come_first_and_each_has_its_own_mean():
-    image = np.random.default_rng(0).integers(0, 256, (2, 5, 7, 3), np.uint8)
-    found = normalise(jt.array(image))
+@pytest.mark.parametrize("given", [(), ((1.5, 2, 3), (4, 5, 6))])
+def test_each_channel_has_its_own_mean_and_std(given):
+    images = np.random.default_rng(0).integers(0, 256, (2, 3, 5, 7), np.uint8)
+    found = normalise(jt.array(images), *given)
     assert (found.shape, found.dtype) == ((2, 3, 5, 7), "float32")
-    expected = (image.astype(float) - MEAN) / STD
-    np.testing.assert_allclose(found.numpy(), expected.transpose(0, 3, 1, 2), rtol=1e-5, atol=1e-6)
+    mean, std = (np.reshape(values, (3, 1, 1)) for values in given or (MEAN, STD))
+    np.testing.assert_allclose(found.numpy(), (images.astype(float) - mean) / std, rtol=1e-5, atol=1e-6)
 
 
 def test_agrees_with_torchvisions_numbers():
