@@ -176,6 +176,7 @@ def _loop(trainer: Trainer, reader: ShardReader, store: Checkpoints, workers: in
     with _Interruption() as interruption, bar, closing(iter(batches)) as loaded:
         for images, labels in loaded:
             log.add(trainer.step(images, labels))
+            interruption.done = True
             if time.monotonic() - saved >= checkpoint_every or interruption.asked or trainer.done == steps:
                 store.save(trainer.checkpoint())
                 saved = time.monotonic()
@@ -208,24 +209,28 @@ class _Log:
 class _Interruption:
     """While active, SIGINT or SIGTERM only sets `asked`, so that the step in hand can be finished and saved.
 
-    A second one raises KeyboardInterrupt there and then.
+    A second SIGINT raises KeyboardInterrupt there and then; so does any while nothing is `done` that could be saved.
+    (Schedulers may send SIGTERM twice; they end with SIGKILL.)
+    What the signal made of the step in hand (a compiler of Jittor's is in the process group too) is no error.
     """
 
-    asked = False
+    asked = done = False
 
     def __enter__(self):
         self._before = {number: signal.signal(number, self._ask) for number in (signal.SIGINT, signal.SIGTERM)}
         return self
 
-    def _ask(self, *_) -> None:
-        if self.asked:
+    def _ask(self, number: int, _) -> None:
+        if not self.done or (self.asked and number == signal.SIGINT):
             raise KeyboardInterrupt
         self.asked = True
-        print("\nccnet: interrupted; finishing the step in hand and saving (again: stop at once)", file=sys.stderr)
+        print("\nccnet: interrupted; finishing the step in hand and saving (Ctrl-C: stop at once)", file=sys.stderr)
 
-    def __exit__(self, *_) -> None:
+    def __exit__(self, kind, error, trace) -> None:
         for number, handler in self._before.items():
             signal.signal(number, handler)
+        if self.asked and isinstance(error, RuntimeError):
+            raise KeyboardInterrupt from error
 
 
 def _write_history(path: Path, history: list[dict]) -> None:
