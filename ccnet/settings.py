@@ -80,7 +80,8 @@ class Schedule:
 class Data:
     """What a batch is, and how its images are changed."""
 
-    batch_size: Annotated[int, about("images per step", ge=1)]
+    batch_size: Annotated[int, about("images that are in memory at once", ge=1)]
+    accumulate: Annotated[int, about("batches per optimiser step, as if one; norms and ohem see each alone", ge=1)]
     crop_size: Annotated[int, about("side of the square crop, pixels", ge=32)]
     resize: Annotated[
         Annotated[list[Annotated[int, Field(ge=32, le=16384)]], Field(min_length=2, max_length=2)] | None,
@@ -93,6 +94,10 @@ class Data:
     flip: Annotated[bool, about("mirror every second image left to right")]
     photometric: Annotated[bool, about("random brightness, contrast, saturation and hue")]
     max_class_share: Annotated[Share, about("crops of one class alone, or with this share of one, are redrawn, ten times at most; 1: no crop is")]
+
+    @property
+    def images_per_step(self) -> int:
+        return self.batch_size * self.accumulate
 
 
 @frozen

@@ -5,8 +5,9 @@ import pytest
 
 from ccnet import InputError
 from ccnet.models import BACKBONES, build
-from ccnet.models.van import VAN, DropPath
+from ccnet.models.van import VAN
 from ccnet.ops.batch_norm import BatchNorm
+from ccnet.ops.drop import DropPath
 from ccnet.ops.losses import cross_entropy
 from ccnet.runtime import jt
 from tests.models.networks import CLASSES, SMALLEST, difference, images, network, torch_twin
