@@ -21,6 +21,9 @@ from ccnet import InputError, cuda
 from ccnet.progress import progress
 from ccnet.toolkit import cache_home, find_toolkit, read_toolkit
 
+# Share of the card that cuDNN may try algorithms with; Jittor keeps what the search took. A twentieth is 0.5 GB of 11
+# and 4 GB of 80, the limit that TensorFlow sets; Jittor's own is a quarter, which the activations then lack
+WORKSPACE = 0.05
 OBJECT_FILES = 150  # about what a CPU build of Jittor 1.3.11 compiles
 
 
@@ -83,7 +86,7 @@ def _end_compilers() -> None:
 
 
 def _leave(*_) -> None:
-    """End at once: Jittor, while imported, swallows KeyboardInterrupt, and waits at exit for compilers that are gone."""
+    """End at once: Jittor, while imported, swallows KeyboardInterrupt and waits at exit for compilers that are gone."""
     if os.getpid() == _process:  # and not one of its compilers
         print("ccnet: interrupted while Jittor was loaded", file=sys.stderr, flush=True)
     os._exit(130)
@@ -133,6 +136,8 @@ def select(device: str) -> str:
         raise InputError(f"device: 'cuda' is not possible here: {PROBLEM}; use 'auto' or 'cpu'")
     jt.flags.use_cuda = int(bool(jt.has_cuda) and device != "cpu")
     chosen = "cuda" if jt.flags.use_cuda else "cpu"
+    if chosen == "cuda" and jt.cudnn:
+        jt.cudnn.set_max_workspace_ratio(WORKSPACE)
     reason = f" ({PROBLEM})" if chosen == "cpu" and device == "auto" else ""
     print(f"ccnet: computing on {chosen}{reason}", file=sys.stderr, flush=True)
     return chosen
