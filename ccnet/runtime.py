@@ -21,6 +21,9 @@ from ccnet import InputError, cuda
 from ccnet.progress import progress
 from ccnet.toolkit import cache_home, find_toolkit, read_toolkit
 
+# Share of the card that cuDNN may try algorithms with; Jittor keeps what the search took. A twentieth is 0.5 GB of 11
+# and 4 GB of 80, the limit that TensorFlow sets; Jittor's own is a quarter, which the activations then lack
+WORKSPACE = 0.05
 OBJECT_FILES = 150  # about what a CPU build of Jittor 1.3.11 compiles
 
 
@@ -82,6 +85,13 @@ def _end_compilers() -> None:
         jittor_utils.pool_size = 0  # the next need makes new ones
 
 
+def _leave(*_) -> None:
+    """End at once: Jittor, while imported, swallows KeyboardInterrupt and waits at exit for compilers that are gone."""
+    if os.getpid() == _process:  # and not one of its compilers
+        print("ccnet: interrupted while Jittor was loaded", file=sys.stderr, flush=True)
+    os._exit(130)
+
+
 PROBLEM = cuda_problem()
 if PROBLEM:
     os.environ["nvcc_path"] = ""
@@ -98,7 +108,12 @@ if shutil.which("g++") is None and "cc_path" not in os.environ:
     raise InputError("no C++ compiler: Jittor needs g++ (apt install g++, or set cc_path)")
 if not (Path(sysconfig.get_path("include")) / "Python.h").exists():
     raise InputError("no Python headers (Python.h): Jittor compiles against them (apt install python3-dev)")
-_handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGCHLD)}
+_process = os.getpid()
+_handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGCHLD)}
+_is_main = threading.current_thread() is threading.main_thread()  # where alone Python lets handlers be set
+for _number in (signal.SIGINT, signal.SIGTERM):
+    if _is_main and _handlers[_number] is not signal.SIG_IGN:
+        signal.signal(_number, _leave)
 with _announced():
     import jittor as jt
     import jittor_utils
@@ -107,7 +122,7 @@ _end_compilers()
 if not PROBLEM and not jt.has_cuda:
     PROBLEM = "Jittor did not accept this machine's CUDA"
 # Jittor ends the process at once on Ctrl-C, and when a child was killed: nothing could be saved or explained
-if threading.current_thread() is threading.main_thread():  # where alone Python lets handlers be set
+if _is_main:
     for _number, _handler in _handlers.items():
         signal.signal(_number, _handler)
 
@@ -121,6 +136,8 @@ def select(device: str) -> str:
         raise InputError(f"device: 'cuda' is not possible here: {PROBLEM}; use 'auto' or 'cpu'")
     jt.flags.use_cuda = int(bool(jt.has_cuda) and device != "cpu")
     chosen = "cuda" if jt.flags.use_cuda else "cpu"
+    if chosen == "cuda" and jt.cudnn:
+        jt.cudnn.set_max_workspace_ratio(WORKSPACE)
     reason = f" ({PROBLEM})" if chosen == "cpu" and device == "auto" else ""
     print(f"ccnet: computing on {chosen}{reason}", file=sys.stderr, flush=True)
     return chosen

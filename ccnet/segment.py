@@ -16,6 +16,7 @@ from PIL import Image, ImageOps
 from ccnet import InputError, runtime, weights
 from ccnet.data import images
 from ccnet.data.labels import colourise, save_palette_png
+from ccnet.failures import explain
 from ccnet.files import atomic, sha256
 from ccnet.predictor import Predictor
 from ccnet.progress import progress
@@ -27,6 +28,7 @@ COLUMNS = ["file", "status", "reason", "width", "height", "seconds"]
 # The most that is segmented whole, where memory grows with the image: pixels, and scores of all its pixels (2 GiB).
 LARGEST, MOST_SCORES = 24_000_000, 2**29
 WINDOW = 768  # side of the sliding windows over larger images
+SMALLER = "scale the image down, or use --device cpu"  # where the network is out of memory
 OPACITY = 0.5  # of the colours over the image
 # Processes that read and write: while the network sees to one's image, the other writes its last and reads its next.
 # Threads would not do, since Jittor keeps Python's lock while it computes. On the CPU the network has all cores, and
@@ -159,7 +161,7 @@ class _Segmenter:
             ids, seconds = label(np.asarray(image))
             start += time.perf_counter() - asked - seconds  # while the network was busy with another
         except (InputError, OSError, RuntimeError, MemoryError) as error:  # the last two of a network out of memory
-            return row | {"status": "failed", "reason": str(error).removeprefix(f"{file}: ")}
+            return row | {"status": "failed", "reason": explain(error, SMALLER).removeprefix(f"{file}: ")}
         _write_overlay(overlay, image, colourise(ids, self.palette))
         save_palette_png(mask, ids, self.palette, comment=stamp)  # last: it says that both are whole
         if image.width * image.height > self.largest:

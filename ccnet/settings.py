@@ -87,7 +87,8 @@ class Schedule:
 class Data:
     """What a batch is, and how its images are changed."""
 
-    batch_size: Annotated[int, about("images per step", ge=1)]
+    batch_size: Annotated[int, about("images that are in memory at once", ge=1)]
+    accumulate: Annotated[int, about("batches per optimiser step, as if one; norms and ohem see each alone", ge=1)]
     crop_size: Annotated[int, about("side of the square crop, pixels", ge=32)]
     resize: Annotated[
         Annotated[list[Annotated[int, Field(ge=32, le=16384)]], Field(min_length=2, max_length=2)] | None,
@@ -103,6 +104,10 @@ class Data:
         Share,
         about("crops of one class, or with this share of one, are drawn again, ten times at most; 1: never"),
     ]
+
+    @property
+    def images_per_step(self) -> int:
+        return self.batch_size * self.accumulate
 
 
 @frozen

@@ -4,7 +4,7 @@ import csv
 import signal
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from functools import partial
 from pathlib import Path
@@ -14,10 +14,12 @@ from tqdm import tqdm
 
 from ccnet import InputError, runtime, weights
 from ccnet.checkpoints import Checkpoint, Checkpoints
+from ccnet.data.labels import IGNORE
 from ccnet.data.loader import Batches
 from ccnet.data.shards import ShardReader
 from ccnet.files import atomic
 from ccnet.models import build_from_settings
+from ccnet.ops.drop import Drop
 from ccnet.ops.losses import category_consistent, cross_entropy, ohem
 from ccnet.ops.normalise import normalise
 from ccnet.ops.optimizers import SGD, AdamW
@@ -57,32 +59,45 @@ class Trainer:
         self.settings = settings
         self.model = build_from_settings(settings, num_classes)
         self.model.train()
-        jt.sync_all()  # Jittor draws lazily: without this, the weights would be drawn under the first step's seed
+        jt.sync_all()  # Jittor draws lazily: these are drawn now, whatever follows
+        self.drops = [part for part in self.model.modules() if isinstance(part, Drop)]
         self.optimizer = _optimizer(self.model, settings)
         self.loss = _main_loss(settings)
         self.done, self.history = 0, []  # type: int, list[dict]
 
     def step(self, images, labels) -> float:
-        """One optimiser step on a batch of uint8 images and labels; returns its loss.
+        """One optimiser step on a batch of uint8 images and labels, in `accumulate` parts; returns its loss.
 
         Raises InputError when the loss is no finite number.
         """
         settings, schedule = self.settings, self.settings.schedule
-        # seeded by step, so that a continued run draws the dropout the uninterrupted one would have drawn
-        runtime.seed((settings.seed * 1_000_003 + self.done) % 2**31)
         self.optimizer.lr = poly(
             self.done, steps=schedule.steps, base=settings.optimizer.learning_rate, power=schedule.power,
             warmup=schedule.warmup_steps, final=schedule.final_learning_rate,
         )  # fmt: skip
-        loss = self._loss(normalise(images, self.model.mean, self.model.std), labels)
-        self.optimizer.step(loss)
+        value = 0.0
+        for number, part in enumerate(_parts(images, labels, settings.data.accumulate)):
+            value += self._backward(number, *part)
+        self.optimizer.step()
         # Jittor is lazy: what is left for later would be fused, and so rounded, otherwise after saving a checkpoint
         jt.sync_all()
-        value = float(loss.item())
         self.done += 1
         if not np.isfinite(value):
             raise self._diverged(f"the loss is {value}")
         return value
+
+    def _backward(self, number: int, images, labels, share: float) -> float:
+        """Add the gradients of a part of a batch, which has this share of its counted pixels; returns its loss."""
+        # by step, so that a continued run drops what the uninterrupted one would have; the last number sets this
+        # apart from the loader's generators
+        generator = np.random.default_rng((self.settings.seed, self.done, number, 0xD409))
+        for drop in self.drops:
+            drop.generator = generator
+        loss = self._loss(normalise(images, self.model.mean, self.model.std), labels)
+        if share != 1:
+            loss = loss * share
+        self.optimizer.backward(loss)
+        return float(loss.item())
 
     def _diverged(self, what: str) -> InputError:
         rate = self.optimizer.lr
@@ -159,6 +174,21 @@ def _main_loss(settings: Settings) -> Callable[[jt.Var, jt.Var], jt.Var]:
     return cross_entropy
 
 
+def _parts(images, labels, count: int) -> Iterator[tuple[jt.Var, jt.Var, float]]:
+    """A batch in `count` parts of one size, each with its share of the pixels that count.
+
+    The batch's loss is their mean, and a part's own is the mean over its own: with their shares, these add up to it.
+    """
+    if count == 1:
+        yield images, labels, 1.0
+        return
+    size = len(images) // count
+    counted = (labels.numpy() != IGNORE).reshape(count, -1).sum(axis=1)
+    for number, pixels in enumerate(counted):
+        part = slice(number * size, (number + 1) * size)
+        yield images[part], labels[part], float(pixels / max(counted.sum(), 1))
+
+
 def _optimizer(model, settings: Settings):
     chosen = settings.optimizer
     trainable = [value for _, value in model.named_parameters() if not value.is_stop_grad()]
@@ -183,6 +213,7 @@ def _loop(trainer: Trainer, reader: ShardReader, store: Checkpoints, workers: in
     with _Interruption() as interruption, bar, closing(iter(batches)) as loaded:
         for images, labels in loaded:
             log.add(trainer.step(images, labels))
+            interruption.done = True
             if time.monotonic() - saved >= checkpoint_every or interruption.asked or trainer.done == steps:
                 store.save(trainer.checkpoint())
                 saved = time.monotonic()
@@ -205,7 +236,7 @@ class _Log:
         done, settings = self.trainer.done, self.trainer.settings
         if done % LOG_EVERY and done != settings.schedule.steps:
             return
-        speed = len(self.losses) * settings.data.batch_size / (time.monotonic() - self.since)
+        speed = len(self.losses) * settings.data.images_per_step / (time.monotonic() - self.since)
         mean, rate = sum(self.losses) / len(self.losses), self.trainer.optimizer.lr
         self.trainer.history.append({"step": done, "learning_rate": rate, "loss": mean, "images_per_second": speed})
         self.bar.set_postfix_str(f"loss {mean:.3f}, lr {rate:.2e}, {speed:.1f} images/s")
@@ -215,24 +246,28 @@ class _Log:
 class _Interruption:
     """While active, SIGINT or SIGTERM only sets `asked`, so that the step in hand can be finished and saved.
 
-    A second one raises KeyboardInterrupt there and then.
+    A second SIGINT raises KeyboardInterrupt there and then; so does any while nothing is `done` that could be saved.
+    (Schedulers may send SIGTERM twice; they end with SIGKILL.)
+    What the signal made of the step in hand (a compiler of Jittor's is in the process group too) is no error.
     """
 
-    asked = False
+    asked = done = False
 
     def __enter__(self):
         self._before = {number: signal.signal(number, self._ask) for number in (signal.SIGINT, signal.SIGTERM)}
         return self
 
-    def _ask(self, *_) -> None:
-        if self.asked:
+    def _ask(self, number: int, _) -> None:
+        if not self.done or (self.asked and number == signal.SIGINT):
             raise KeyboardInterrupt
         self.asked = True
-        print("\nccnet: interrupted; finishing the step in hand and saving (again: stop at once)", file=sys.stderr)
+        print("\nccnet: interrupted; finishing the step in hand and saving (Ctrl-C: stop at once)", file=sys.stderr)
 
-    def __exit__(self, *_) -> None:
+    def __exit__(self, kind, error, trace) -> None:
         for number, handler in self._before.items():
             signal.signal(number, handler)
+        if self.asked and isinstance(error, RuntimeError):
+            raise KeyboardInterrupt from error
 
 
 def _write_history(path: Path, history: list[dict]) -> None:

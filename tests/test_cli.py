@@ -58,6 +58,10 @@ def test_usage_errors_exit_with_2(capsys):
         (ccnet.InputError("config.yaml: steps: -1"), "config.yaml: steps: -1"),
         (OSError(28, "No space left on device", "w.safetensors"), "No space left on device: 'w.safetensors'"),
         (RuntimeError("two\nlines"), "two lines"),
+        (
+            RuntimeError("x" * 500 + "\n[Reason]: no such\nkernel"),
+            "RuntimeError: no such kernel; this is a fault of ccnet",
+        ),
     ],
 )
 def test_errors_are_one_line_and_exit_1(error, said, monkeypatch, capsys):
@@ -67,6 +71,14 @@ def test_errors_are_one_line_and_exit_1(error, said, monkeypatch, capsys):
     assert captured.startswith("ccnet settings: error: ")
     assert said in captured
     assert captured.count("\n") == 1
+
+
+@pytest.mark.parametrize(("verb", "said"), [("train", ["batch_size", "crop_size"]), ("evaluate", ["--window"])])
+def test_out_of_memory_names_what_needs_less(verb, said):
+    error = RuntimeError("x" * 500 + "\n[Reason]: Unable to alloc cuda device memory for size 8")
+    line = cli._explain(verb, error)
+    assert line.startswith("out of memory (Unable to alloc cuda device memory for size 8): ")
+    assert all(name in line for name in said)
 
 
 def test_debug_shows_the_traceback(monkeypatch):

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -88,6 +89,16 @@ def test_cuda_without_cuda_is_refused(monkeypatch):
         InputError, match=r"^device: 'cuda' is not possible here: no NVIDIA driver; use 'auto' or 'cpu'$"
     ):
         runtime.select("cuda")
+
+
+def test_cudnns_search_is_bounded(monkeypatch):
+    bounds: list[float] = []
+    cudnn = SimpleNamespace(set_max_workspace_ratio=bounds.append)
+    for has_cuda in (0, 1):
+        fake = SimpleNamespace(has_cuda=has_cuda, flags=SimpleNamespace(use_cuda=0), cudnn=cudnn if has_cuda else None)
+        monkeypatch.setattr(runtime, "jt", fake)
+        assert runtime.select("auto") == ("cuda" if has_cuda else "cpu")
+        assert bounds == [0.05] * has_cuda
 
 
 def test_a_seed_seeds_all_three():

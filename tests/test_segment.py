@@ -325,9 +325,11 @@ def test_a_network_out_of_memory_costs_one_image(few, trained, tmp_path, monkeyp
 
     def predict(self, image):
         if image.shape == (40, 50, 3):
-            raise RuntimeError("out of memory")
+            raise RuntimeError(f"{'x' * 500}\n[Reason]: Unable to alloc cuda device memory for size 9")
         return real(self, image)
 
     monkeypatch.setattr(Predictor, "__call__", predict)
     assert statuses(few, trained, tmp_path / "out") == ["ok", "failed", "ok"]
-    assert table(tmp_path / "out")["1.png"]["reason"] == "out of memory"
+    assert table(tmp_path / "out")["1.png"]["reason"].startswith(
+        "out of memory (Unable to alloc cuda device memory for size 9): scale the image"
+    )

@@ -19,7 +19,7 @@ FLAT = {
     "optimizer": "sgd", "learning_rate": 0.01, "momentum": 0.9, "weight_decay": 5e-4, "steps": 4, "warmup_steps": 1,
     "power": 0.9, "final_learning_rate": 0.0, "batch_size": 2, "crop_size": 64, "resize": None, "scale": [0.5, 2.0],
     "flip": True, "photometric": True, "max_class_share": 0.75, "loss": "cross_entropy", "ohem_threshold": 0.6,
-    "ohem_keep": 100, "auxiliary_weight": 0.4, "category_consistency": 0, "seed": 0,
+    "ohem_keep": 100, "accumulate": 1, "auxiliary_weight": 0.4, "category_consistency": 0, "seed": 0,
 }  # fmt: skip
 
 

@@ -2,7 +2,9 @@ import csv
 import json
 import math
 import os
+import shlex
 import signal
+import subprocess
 import time
 from pathlib import Path
 
@@ -12,6 +14,7 @@ from safetensors.numpy import load_file
 
 from ccnet import InputError, train
 from ccnet.checkpoints import Checkpoints
+from ccnet.ops.batch_norm import BatchNorm
 from ccnet.ops.schedule import poly
 from ccnet.runtime import jt, nn
 from ccnet.settings import Settings
@@ -127,6 +130,16 @@ def test_an_interrupted_training_saves_and_leaves_nobody_behind(trained, tmp_pat
     assert not (tmp_path / "weights.safetensors").exists()
 
 
+@pytest.mark.parametrize("reader", ["2>&1 | head -1", "2>&-"])
+def test_a_training_ends_well_that_nobody_reads(trained, tmp_path, reader):
+    command = shlex.join(trained.command(tmp_path))
+    done = subprocess.run(["bash", "-c", f"set -o pipefail; {command} {reader}"], timeout=300, stdout=subprocess.PIPE)
+    assert done.returncode == 0
+    assert max(saved_steps(tmp_path / "checkpoints")) == 24
+    assert same_weights(tmp_path / "weights.safetensors", trained.weights)
+    assert [int(row["step"]) for row in rows(tmp_path / "history.csv")] == [10, 20, 24]
+
+
 def test_a_full_disk_is_one_line_and_leaves_the_last_checkpoint(trained, tmp_path):
     """A limit on the size of files stands in for the disk: the second training's checkpoints are larger."""
     import resource
@@ -236,6 +249,53 @@ def test_shards_without_images_are_refused(trained, tmp_path):
     with pytest.raises(InputError, match=r"empty\.h5: no images"):
         train.run(settings=trained.settings, shards=[empty], checkpoints=tmp_path / "c", out=tmp_path / "w",
                   history=tmp_path / "h")  # fmt: skip
+
+
+def labelled(share: float, seed: int):
+    """A batch of four, the last two of which have this share of their pixels labelled."""
+    pairs = [tiny.draw(seed + i, 32, 32) for i in range(4)]
+    images, labels = (np.stack(arrays) for arrays in zip(*pairs, strict=True))
+    labels[2:, int(32 * share) :] = 255
+    return jt.array(images), jt.array(labels)
+
+
+def frozen(norm, x, residual=None, slope=1.0):
+    scale, shift = (value.reshape(1, -1, 1, 1) for value in (norm.weight, norm.bias))
+    x = x * scale + shift if residual is None else x * scale + shift + residual
+    return x if slope == 1 else nn.leaky_relu(x, slope)
+
+
+@pytest.mark.parametrize("share", [1.0, 0.3, 0.0])
+@pytest.mark.parametrize("changes", [{}, SGD | {"backbone": "resnet18"}], ids=["adamw", "sgd"])
+def test_accumulated_batches_are_one_large_one(changes, share, monkeypatch):
+    """Once batch norm, which sees each alone, is frozen; two parts of unlike weight."""
+    monkeypatch.setattr(BatchNorm, "execute", frozen)
+    whole, parts = (trainer(**changes, dropout=0.0, batch_size=4 // n, accumulate=n) for n in (1, 2))
+    before = weights_of(whole)
+    for step in range(3):
+        losses = [one.step(*labelled(share, step)) for one in (whole, parts)]
+        assert losses[0] == pytest.approx(losses[1], rel=1e-4)
+    ours, theirs = weights_of(parts), weights_of(whole)
+    for name, value in theirs.items():
+        change = np.linalg.norm(value - before[name])
+        assert np.linalg.norm(ours[name] - value) <= 2e-2 * change + 1e-7, name
+
+
+def test_what_is_dropped_depends_on_seed_step_and_part_alone(monkeypatch):
+    drawn: list[float] = []
+
+    def loss(one: train.Trainer):
+        return lambda *_: drawn.append(one.drops[0].generator.random()) or one.model.head.attention.gamma.sum()
+
+    for done in (0, 1):  # from the start, and continued behind the first step
+        one = trainer(batch_size=1, accumulate=2)
+        monkeypatch.setattr(one, "_loss", loss(one))
+        one.done = done
+        jt.rand(1 + done).sync()  # Jittor's own generator moves on
+        for _ in range(done, 2):
+            one.step(*batch())
+    assert len(set(drawn[:4])) == 4
+    assert drawn[4:] == drawn[2:4]
 
 
 class Pair(nn.Module):

@@ -19,9 +19,9 @@ SETTINGS = Settings.from_flat({
     "multi_grid": False, "contract_dilation": True, "head_channels": None, "align_corners": False,
     "negative_slope": 0.0, "dropout": 0.0, "drop_path": 0.0, "pretrained": None, "optimizer": "sgd",
     "learning_rate": 1e-3, "momentum": 0.9, "weight_decay": 1e-4, "steps": STEPS, "warmup_steps": 0, "power": 0.9,
-    "final_learning_rate": 0.0, "batch_size": 8, "crop_size": 256, "scale": [0.5, 2.0], "flip": True,
-    "photometric": True, "max_class_share": 0.75, "loss": "cross_entropy", "auxiliary_weight": 0.4,
-    "category_consistency": 0.0, "seed": 0,
+    "final_learning_rate": 0.0, "batch_size": 8, "accumulate": 1, "crop_size": 256, "resize": None, "scale": [0.5, 2.0],
+    "flip": True, "photometric": True, "max_class_share": 0.75, "loss": "cross_entropy", "ohem_threshold": 0.6,
+    "ohem_keep": 100_000, "auxiliary_weight": 0.4, "category_consistency": 0.0, "seed": 0,
 })  # fmt: skip
 Work = Callable[[], Iterable[Any]]  # a run of a case; what it computed, ready
 

@@ -27,6 +27,8 @@ Batch = tuple[np.ndarray, np.ndarray]
 class Batches(jt.dataset.Dataset):
     """Iterates over batches `first_step` … `steps` - 1: images `(B, 3, S, S)` uint8, labels `(B, S, S)` uint8.
 
+    A batch is an optimiser step's: B = batch_size · accumulate.
+
     Workers live as long as an iteration: close one that is left early (`contextlib.closing`). Raises InputError for
     a record that cannot be read, as it is met.
     """
@@ -34,10 +36,10 @@ class Batches(jt.dataset.Dataset):
     def __init__(self, reader: ShardReader, data: Data, *, seed: int, first_step: int, steps: int, workers: int):
         if workers < 0:
             raise InputError(f"workers: {workers}: must be 0 (load in the training process) or more")
-        super().__init__(data.batch_size)
+        super().__init__(data.images_per_step)
         self.reader, self.data, self.seed, self.processes = reader, data, seed, workers
-        self.first = first_step * data.batch_size
-        self.total_len = (steps - first_step) * data.batch_size
+        self.first = first_step * self.batch_size
+        self.total_len = (steps - first_step) * self.batch_size
 
     def __getitem__(self, index: int) -> tuple[list[np.ndarray], np.ndarray]:
         """The planes R, G, B of a crop, and its label, each `(S, S)` uint8."""

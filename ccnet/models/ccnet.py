@@ -9,6 +9,7 @@ to see, so its levels 2 to 4 are fused at stride 8 first.
 from ccnet import InputError
 from ccnet.ops.batch_norm import BatchNorm
 from ccnet.ops.criss_cross import CrissCrossAttention
+from ccnet.ops.drop import Dropout2d
 from ccnet.ops.epilogue import normed
 from ccnet.ops.non_local import NonLocal
 from ccnet.ops.normalise import MEAN, STD
@@ -57,7 +58,7 @@ class Classifier(nn.Module):
     """Dropout and a 1×1 convolution: features `(B, C, h, w)` -> logits `(B, num_classes, h, w)`."""
 
     def __init__(self, channels: int, num_classes: int, dropout: float):
-        self.dropout = nn.Dropout2d(dropout)
+        self.dropout = Dropout2d(dropout)
         self.conv = PointwiseConv(channels, num_classes)
 
     def execute(self, x):

@@ -138,8 +138,9 @@ def _from_official(arrays: Arrays) -> Arrays:
 CCNET: dict[str, Any] = {
     "head": "rcca", "recurrence": 2, "output_stride": 8, "fusion": False, "deep_stem": True, "multi_grid": False,
     "head_channels": None, "dropout": 0.1, "drop_path": 0.0, "optimizer": "sgd", "learning_rate": 0.01,
-    "momentum": 0.9, "weight_decay": 5e-4, "warmup_steps": 0, "power": 0.9, "flip": True, "loss": "cross_entropy",
-    "ohem_threshold": 0.6, "ohem_keep": 100_000, "auxiliary_weight": 0.4, "category_consistency": 0.0, "seed": 0,
+    "momentum": 0.9, "weight_decay": 5e-4, "warmup_steps": 0, "power": 0.9, "accumulate": 1, "flip": True,
+    "loss": "cross_entropy", "ohem_threshold": 0.6, "ohem_keep": 100_000, "auxiliary_weight": 0.4,
+    "category_consistency": 0.0, "seed": 0,
 }  # fmt: skip
 
 RESNET = {r"((conv|bn|layer)\d\.)": r"backbone.\1"}

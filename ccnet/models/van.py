@@ -8,6 +8,7 @@ have every depthwise convolution dilated instead. Parameter names are those of t
 from ccnet.ops import kernel
 from ccnet.ops.batch_norm import BatchNorm
 from ccnet.ops.depthwise import DepthwiseConv
+from ccnet.ops.drop import DropPath
 from ccnet.ops.gelu import gelu
 from ccnet.ops.mlp import mlp
 from ccnet.ops.pointwise import PointwiseConv
@@ -74,19 +75,6 @@ class Mlp(nn.Module):
     def layers(self) -> list:
         """Weights and biases, in the order in which they are applied."""
         return _weights([self.fc1, self.dwconv.dwconv, self.fc2])
-
-
-class DropPath(nn.Module):
-    """Stochastic depth: while training, drops a sample's whole branch with probability `rate` and scales the rest."""
-
-    def __init__(self, rate: float):
-        self.rate = rate
-
-    def execute(self, x):
-        if not self.is_training() or self.rate == 0:
-            return x
-        keep = (jt.rand(x.shape[0], 1, 1, 1) >= self.rate).float32()
-        return x * (keep / (1 - self.rate)).broadcast(x.shape)
 
 
 class Block(nn.Module):

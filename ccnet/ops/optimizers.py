@@ -4,6 +4,8 @@ Jittor's own make new weights and new moments at every step: each moves to other
 activations could use, and it takes one thread. State and formulas are Jittor's, which are PyTorch's.
 """
 
+from collections.abc import Sequence
+
 from ccnet.ops import kernel
 from ccnet.runtime import jt
 
@@ -14,11 +16,25 @@ ADAMW_CALL = """
                       data["spread"], data["decay"]);"""
 
 
-def _gradients(optimizer, loss: jt.Var) -> list[jt.Var]:
-    """Of all parameters, computed; nothing that reads the old weights is left to be done."""
+def _add_gradients(optimizer, loss: jt.Var) -> None:
+    """Those of all parameters, computed: nothing that reads the old weights, or holds memory, is left to be done."""
     parameters = [value for group in optimizer.param_groups for value in group["params"]]
     gradients = jt.grad(loss, parameters, retain_graph=False)
+    if optimizer.gradients:
+        gradients = [sofar + new for sofar, new in zip(optimizer.gradients, gradients, strict=True)]
+    optimizer.gradients = gradients
     jt.sync_all()
+
+
+def _taken(optimizer, loss: jt.Var | None) -> list[jt.Var]:
+    """All gradients of this step, counted as one; for Jittor's own step they stand where it looks for them."""
+    if loss is not None:
+        optimizer.backward(loss)
+    gradients, optimizer.gradients = optimizer.gradients, []
+    left = iter(gradients)
+    for group in optimizer.param_groups:
+        group["grads"] = [next(left) for _ in group["params"]]
+    optimizer.n_step += 1
     return gradients
 
 
@@ -39,12 +55,14 @@ def _in_place(optimizer, gradients: list[jt.Var], call: str, state: tuple[str, .
 class SGD(jt.optim.SGD):
     """Stochastic gradient descent with momentum and weight decay; its state is "values" of each group."""
 
-    def step(self, loss: jt.Var) -> None:
-        """One step down the gradient of `loss`."""
+    gradients: Sequence[jt.Var] = ()
+    backward = _add_gradients
+
+    def step(self, loss: jt.Var | None = None) -> None:
+        """One step down the gradients that `backward` has added up, and that of `loss`."""
+        gradients = _taken(self, loss)
         if not _applies(self):
-            return super().step(loss)
-        gradients = _gradients(self, loss)
-        self.n_step += 1
+            return super().step()
         data = {"rate": self.lr, "momentum": self.momentum, "decay": 1.0}
         _in_place(self, gradients, SGD_CALL, ("values",), data)
 
@@ -52,12 +70,14 @@ class SGD(jt.optim.SGD):
 class AdamW(jt.optim.AdamW):
     """Adam with decoupled weight decay; its state is "m" and "values", the moments, of each group."""
 
-    def step(self, loss: jt.Var) -> None:
-        """One step down the gradient of `loss`."""
+    gradients: Sequence[jt.Var] = ()
+    backward = _add_gradients
+
+    def step(self, loss: jt.Var | None = None) -> None:
+        """One step down the gradients that `backward` has added up, and that of `loss`."""
+        gradients = _taken(self, loss)
         if not _applies(self):
-            return super().step(loss)
-        gradients = _gradients(self, loss)
-        self.n_step += 1
+            return super().step()
         first, second = self.betas
         data = {"first": first, "second": second, "eps": self.eps, "step": self.lr / (1 - first**self.n_step),
                 "spread": (1 - second**self.n_step) ** 0.5, "decay": self.lr}  # fmt: skip

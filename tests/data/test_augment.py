@@ -14,8 +14,9 @@ from ccnet.protocol import Protocol
 from ccnet.settings import Data
 
 PLAIN = Data(
-    batch_size=1, crop_size=64, resize=None, scale=[1.0, 1.0], flip=False, photometric=False, max_class_share=1.0
-)
+    batch_size=1, accumulate=1, crop_size=64, resize=None, scale=[1.0, 1.0], flip=False, photometric=False,
+    max_class_share=1.0,
+)  # fmt: skip
 
 
 def augment(*arguments) -> tuple[np.ndarray, np.ndarray]:

@@ -1,6 +1,7 @@
 import os
 import signal
 from contextlib import closing
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,7 +12,10 @@ from ccnet.data.shards import ShardReader, write_shard
 from ccnet.settings import Data
 from tests import tiny
 
-DATA = Data(batch_size=4, crop_size=32, resize=None, scale=[0.5, 2.0], flip=True, photometric=True, max_class_share=1.0)
+DATA = Data(
+    batch_size=4, accumulate=1, crop_size=32, resize=None, scale=[0.5, 2.0], flip=True, photometric=True,
+    max_class_share=1.0,
+)  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -48,6 +52,11 @@ def test_a_later_start_skips_batches_and_nothing_else(reader, workers):
     assert content(batches(reader, first_step=5, workers=workers)) == content(batches(reader))[5:]
 
 
+def test_accumulated_batches_are_one_large_one(reader):
+    parts = replace(DATA, batch_size=2, accumulate=2)
+    assert content(batches(reader, data=parts, first_step=5)) == content(batches(reader, first_step=5))
+
+
 def test_another_seed_gives_other_batches(reader):
     assert content(batches(reader, seed=2))[0] != content(batches(reader))[0]
 
@@ -63,10 +72,7 @@ def test_every_epoch_has_each_image_once_in_its_own_order(reader, monkeypatch):
 
 def test_an_image_differs_from_epoch_to_epoch(tmp_path):
     alone = ShardReader([tiny.shard(tmp_path / "one.h5", [0])])
-    data = Data(
-        batch_size=1, crop_size=32, resize=None, scale=[0.5, 2.0], flip=True, photometric=True, max_class_share=1.0
-    )
-    assert len(set(content(batches(alone, data=data, steps=8)))) == 8
+    assert len(set(content(batches(alone, data=replace(DATA, batch_size=1), steps=8)))) == 8
 
 
 @pytest.mark.parametrize("workers", [0, 2])

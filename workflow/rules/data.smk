@@ -9,8 +9,8 @@ rule fetch_dataset:
         source=option("--source", config["dataset"]["source"]),
         classes=option("--classes", config["dataset"]["classes"]),
     shell:
-        "ccnet fetch --dataset {wildcards.dataset} {params.source} {params.classes}"
-        " --out results/{wildcards.dataset}/source 2>&1 | tee -i {log}"
+        "trap : TERM; ccnet fetch --dataset {wildcards.dataset} {params.source} {params.classes}"
+        " --out results/{wildcards.dataset}/source 2>&1 | (trap '' INT TERM; exec tee {log})"
 
 
 rule prepare_shard:

@@ -24,8 +24,8 @@ rule evaluate_run:
         protocol=" ".join(protocol_flags("standard")),
         examples="--examples results/{dataset}/{run}/examples",
     shell:
-        "ccnet evaluate --weights {input.weights} --shards {input.shards} --out {output.metrics}"
-        " {params.protocol} {params.examples} --device {resources.device} 2>&1 | tee -i {log}"
+        "trap : TERM; ccnet evaluate --weights {input.weights} --shards {input.shards} --out {output.metrics}"
+        " {params.protocol} {params.examples} --device {resources.device} 2>&1 | (trap '' INT TERM; exec tee {log})"
 
 
 use rule evaluate_run as evaluate_protocol with:

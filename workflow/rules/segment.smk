@@ -17,5 +17,5 @@ rule segment_folder:
     params:
         folder=lambda wildcards: FOLDERS[wildcards.folder],
     shell:
-        "ccnet segment {params.folder:q} --weights {input.weights} --out $(dirname {output})"
-        " --device {resources.device} 2>&1 | tee -i {log}"
+        "trap : TERM; ccnet segment {params.folder:q} --weights {input.weights} --out $(dirname {output})"
+        " --device {resources.device} 2>&1 | (trap '' INT TERM; exec tee {log})"

@@ -26,8 +26,8 @@ rule import_weights:
     params:
         sha256=lambda wildcards, output: PRETRAINED[output[0]]["sha256"],
     shell:
-        "ccnet import-weights {resources.source:q} --for {wildcards.backbone} --sha256 {params.sha256}"
-        " --out {output} 2>&1 | tee -i {log}"
+        "trap : TERM; ccnet import-weights {resources.source:q} --for {wildcards.backbone} --sha256 {params.sha256}"
+        " --out {output} 2>&1 | (trap '' INT TERM; exec tee {log})"
 
 
 # `checkpoints` is no output: Snakemake deletes those of a failed job, and a killed training continues from it.
@@ -63,10 +63,10 @@ rule train_run:
             "--pretrained", input.pretrained or None
         ),
     shell:
-        "ccnet train --settings {input.settings} --shards {input.shards} --checkpoints {params.checkpoints}"
+        "trap : TERM; ccnet train --settings {input.settings} --shards {input.shards} --checkpoints {params.checkpoints}"
         " {params.pretrained}"
         " --out {output.weights} --history {output.history}"
-        " --device {resources.device} --workers {resources.workers} 2>&1 | tee -i {log}"
+        " --device {resources.device} --workers {resources.workers} 2>&1 | (trap '' INT TERM; exec tee {log})"
 
 
 localrules:
