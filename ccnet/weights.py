@@ -5,14 +5,14 @@ SHA-256 of the file it was imported from.
 """
 
 import json
+import sys
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
-from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save as encode
 
-from ccnet import InputError
+from ccnet import InputError, checkpoints, safetensors_io
 from ccnet.files import atomic
 from ccnet.models import build_from_settings
 from ccnet.ops.normalise import MEAN, STD
@@ -35,10 +35,12 @@ def tensors_of(model) -> dict[str, np.ndarray]:
 
 
 def put_tensors(model, tensors: dict[str, np.ndarray], where: str) -> None:
-    """Set every parameter and buffer of a model. Raises InputError unless names and shapes match exactly."""
+    """Set every parameter and buffer of a model. Raises InputError unless names, shapes and types match exactly."""
     own = model.state_dict()
     wrong = sorted(set(own) ^ set(tensors)) + [
-        name for name in sorted(set(own) & set(tensors)) if tuple(own[name].shape) != tensors[name].shape
+        name
+        for name in sorted(set(own) & set(tensors))
+        if (tuple(own[name].shape), str(own[name].dtype)) != (tensors[name].shape, str(tensors[name].dtype))
     ]
     if wrong:
         raise InputError(f"{where}: does not fit the network its settings describe: {', '.join(wrong[:5])} …")
@@ -46,8 +48,8 @@ def put_tensors(model, tensors: dict[str, np.ndarray], where: str) -> None:
         value.assign(jt.array(tensors[name]))
 
 
-def save(path: Path, model, settings: Settings, class_names: list[str], palette: list[list[int]]) -> None:
-    """Write a model's weights and what belongs to them."""
+def describe(settings: Settings, class_names: list[str], palette: list[list[int]]) -> dict[str, str]:
+    """What belongs to a network's weights, as a header's entries."""
     metadata = {
         "settings": settings.as_dict(),
         "class_names": class_names,
@@ -55,17 +57,45 @@ def save(path: Path, model, settings: Settings, class_names: list[str], palette:
         "mean": MEAN,
         "std": STD,
     }
+    return {key: json.dumps(value) for key, value in metadata.items()}
+
+
+def save(path: Path, model, settings: Settings, class_names: list[str], palette: list[list[int]]) -> None:
+    """Write a model's weights and what belongs to them."""
     with atomic(path) as temporary:
-        temporary.write_bytes(encode(tensors_of(model), {key: json.dumps(value) for key, value in metadata.items()}))
+        temporary.write_bytes(encode(tensors_of(model), describe(settings, class_names, palette)))
+
+
+def located(path: Path) -> Path:
+    """The file that `path` means: of a run's folder its weights or, before its training ends, its newest checkpoint.
+
+    Raises InputError for a folder that has neither.
+    """
+    if not path.is_dir():
+        return path
+    finished = path / "weights.safetensors"
+    found = finished if finished.exists() else checkpoints.newest(path / "checkpoints")
+    if found is None:
+        raise InputError(f"{path}: a folder without {finished.name} and without checkpoints; train the run first, or"
+                         " name a weights file")  # fmt: skip
+    return found
 
 
 def load(path: Path) -> Weights:
-    """A network in eval mode from its weights file. Raises InputError for a file that is not ours, or damaged."""
-    metadata, tensors = _read(path)
+    """A network in eval mode from its weights file, a checkpoint, or a run's folder (see `located`).
+
+    Raises InputError for a file that is not ours, or damaged.
+    """
+    path = located(Path(path))
+    metadata, tensors = safetensors_io.read(path)
+    if "step" in metadata:
+        print(f"ccnet: {path}: a checkpoint, of step {metadata['step']}", file=sys.stderr)
+        tensors = checkpoints.of_model(tensors)
     try:
         settings, class_names, palette = (metadata[key] for key in ("settings", "class_names", "palette"))
     except KeyError as error:
         raise InputError(f"{path}: no {error} in its header: not the weights of a whole network") from error
+    _check_classes(class_names, palette, str(path))
     if [metadata.get("mean"), metadata.get("std")] != [MEAN, STD]:
         raise InputError(f"{path}: made for images normalised otherwise: it would score wrongly here")
     settings = Settings.from_dict(settings, where=f"{path}: settings")
@@ -73,6 +103,19 @@ def load(path: Path) -> Weights:
     put_tensors(model, tensors, str(path))
     model.eval()
     return Weights(model, settings, class_names, palette)
+
+
+def _check_classes(class_names: Any, palette: Any, where: str) -> None:
+    named = isinstance(class_names, list) and all(isinstance(name, str) for name in class_names)
+    if not named or not 0 < len(class_names) <= 255:
+        raise InputError(f"{where}: damaged: its class_names are no list of 1 to 255 names; get the file again")
+    try:
+        colours = np.array(palette, np.uint8)
+        right = colours.shape == (len(class_names), 3) and colours.tolist() == palette
+    except (ValueError, TypeError, OverflowError):
+        right = False
+    if not right:
+        raise InputError(f"{where}: damaged: its palette is no colour for each class; get the file again")
 
 
 def save_backbone(path: Path, tensors: dict[str, np.ndarray], backbone: str, deep_stem: bool | None,
@@ -85,7 +128,7 @@ def save_backbone(path: Path, tensors: dict[str, np.ndarray], backbone: str, dee
 
 def load_backbone(path: Path, model, settings: Settings) -> None:
     """Set a model's backbone from such a file. Raises InputError unless it is the one that its settings name."""
-    metadata, tensors = _read(path)
+    metadata, tensors = safetensors_io.read(path)
     wanted: dict[str, object] = {
         "part": "backbone", "backbone": settings.model.backbone, "source_sha256": settings.model.pretrained,
     }  # fmt: skip
@@ -97,15 +140,3 @@ def load_backbone(path: Path, model, settings: Settings) -> None:
                              " change model.* to suit, or import other weights with ccnet import-weights")  # fmt: skip
     own = {name.removeprefix("backbone."): value for name, value in tensors.items()}
     put_tensors(model.backbone, own, str(path))
-
-
-def _read(path: Path) -> tuple[dict, dict[str, np.ndarray]]:
-    try:
-        with safe_open(path, framework="numpy") as file:
-            header, tensors = file.metadata() or {}, {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
-    except (SafetensorError, OSError, ValueError) as error:
-        raise InputError(f"{path}: not a readable weights file ({error})") from error
-    try:
-        return {key: json.loads(value) for key, value in header.items()}, tensors
-    except ValueError as error:
-        raise InputError(f"{path}: safetensors of another program; give weights that ccnet wrote") from error

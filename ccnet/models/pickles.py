@@ -8,7 +8,8 @@ import pickle
 import pickletools
 import struct
 from collections.abc import Callable, Mapping
-from typing import Any, BinaryIO
+from mmap import mmap
+from typing import IO, Any
 
 from ccnet import InputError
 
@@ -50,11 +51,15 @@ OPCODES = (
     " STRING BINSTRING SHORT_BINSTRING UNICODE SHORT_BINUNICODE BINUNICODE BINUNICODE8"
     " SHORT_BINBYTES BINBYTES BINBYTES8 EMPTY_TUPLE TUPLE TUPLE1 TUPLE2 TUPLE3 EMPTY_LIST LIST APPEND APPENDS"
     " SETITEM SETITEMS PUT BINPUT LONG_BINPUT MEMOIZE GET BINGET LONG_BINGET GLOBAL STACK_GLOBAL BINPERSID"
-).split()  # those that the standard library may see to; of the others, below, some are replaced
+)  # those that the standard library may see to; five others are replaced below, and the rest is refused
 
 
 class _Unpickler(pickle._Unpickler):  # the one in Python: a subclass of the one in C cannot replace opcodes
-    def __init__(self, stream: BinaryIO, where: str, calls: Mapping[str, Any], persistent: Callable | None):
+    stack: list[Any]
+    append: Callable[[Any], None]
+    pop_mark: Callable[[], list[Any]]
+
+    def __init__(self, stream: IO[bytes] | mmap, where: str, calls: Mapping[str, Any], persistent: Callable | None):
         super().__init__(stream, encoding="latin1")  # Python 2's strings, which may hold an array's bytes
         self.where, self.calls, self.persistent = where, calls, persistent
         self.memo = Table()
@@ -98,13 +103,15 @@ class _Unpickler(pickle._Unpickler):  # the one in Python: a subclass of the one
         self.append(made)
 
     dispatch = _Opcodes(
-        {getattr(pickle, name)[0]: pickle._Unpickler.dispatch[getattr(pickle, name)[0]] for name in OPCODES}
+        {getattr(pickle, name)[0]: pickle._Unpickler.dispatch[getattr(pickle, name)[0]] for name in OPCODES.split()}
         | {pickle.REDUCE[0]: load_reduce, pickle.NEWOBJ[0]: load_reduce, pickle.BUILD[0]: load_build}
         | {pickle.EMPTY_DICT[0]: load_empty_dict, pickle.DICT[0]: load_dict}
     )
 
 
-def load(stream: BinaryIO, where: str, calls: Mapping[str, Any], persistent: Callable[[Any], Any] | None = None) -> Any:
+def load(
+    stream: IO[bytes] | mmap, where: str, calls: Mapping[str, Any], persistent: Callable[[Any], Any] | None = None
+) -> Any:
     """The object that the pickle at the stream's position describes; leaves the position behind it.
 
     `calls` says what stands for each global; `persistent` makes an object of a persistent id (PyTorch's storages).

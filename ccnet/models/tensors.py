@@ -137,8 +137,8 @@ def torch_storage(identity: Any) -> tuple[Storage, str]:
     kind, storage_type, key, _, elements, *view = identity
     if kind != "storage" or any(part is not None for part in view):
         raise ValueError("an unknown kind of storage")
-    (count,) = _sizes([elements])
-    return Storage(checked(storage_type, StorageType).dtype, count), str(checked(key, str | int))  # an integer in Jittor's
+    (count,), name = _sizes([elements]), str(checked(key, str | int))  # Jittor's files have integers
+    return Storage(checked(storage_type, StorageType).dtype, count), name
 
 
 STORAGES = {
