@@ -110,8 +110,8 @@ def _check_classes(class_names: Any, palette: Any, where: str) -> None:
     if not named or not 0 < len(class_names) <= 255:
         raise InputError(f"{where}: damaged: its class_names are no list of 1 to 255 names; get the file again")
     try:
-        colours = np.array(palette, np.uint8)
-        right = colours.shape == (len(class_names), 3) and colours.tolist() == palette
+        colours = np.array(palette)
+        right = colours.shape == (len(class_names), 3) and colours.astype(np.uint8).tolist() == palette
     except (ValueError, TypeError, OverflowError):
         right = False
     if not right:

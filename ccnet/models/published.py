@@ -68,6 +68,8 @@ def _read_zip(content: mmap.mmap, where: str) -> Any:
     def storage(identity: Any) -> Storage:
         made, key = torch_storage(identity)
         made.data = members[f"{folder}data/{key}"]
+        if len(made.data) != made.elements * made.itemsize:
+            raise ValueError(f"storage {key} has another length than it should")
         return made
 
     return load(io.BytesIO(members[pickled]), where, CALLS, storage)
@@ -75,8 +77,11 @@ def _read_zip(content: mmap.mmap, where: str) -> Any:
 
 def _member(content: mmap.mmap, member: zipfile.ZipInfo) -> memoryview:
     """Where a member lies in the file. Raises ValueError for a compressed one: PyTorch's are stored as they are."""
-    name, extra = struct.unpack("<HH", content[member.header_offset + 26 : member.header_offset + 30])
+    header = content[member.header_offset : member.header_offset + 30]
+    name, extra = struct.unpack("<HH", header[26:])
     start = member.header_offset + 30 + name + extra
+    if header[:4] != b"PK\x03\x04":
+        raise ValueError(f"{member.filename} is not where it should be")
     if member.compress_type != zipfile.ZIP_STORED or start + member.file_size > len(content):
         raise ValueError(f"{member.filename} is compressed or incomplete")
     return memoryview(content)[start : start + member.file_size]
