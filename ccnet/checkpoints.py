@@ -8,10 +8,9 @@ from pathlib import Path
 from typing import NamedTuple, Self
 
 import numpy as np
-from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
-from ccnet import InputError
+from ccnet import InputError, safetensors_io
 from ccnet.files import atomic
 
 KEPT = 2
@@ -32,8 +31,9 @@ class Checkpoints:
     so that a change taken back loses nothing. Raises InputError where another process trains there.
     """
 
-    def __init__(self, folder: Path, fingerprint: str):
-        self.folder, self.fingerprint = Path(folder), fingerprint
+    def __init__(self, folder: Path, fingerprint: str, description: dict[str, str] | None = None):
+        """`description` is written into each: what it takes beside tensors to use the network in it."""
+        self.folder, self.fingerprint, self.description = Path(folder), fingerprint, description or {}
 
     def __enter__(self) -> Self:
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -57,10 +57,10 @@ class Checkpoints:
 
     def save(self, checkpoint: Checkpoint) -> None:
         """Write the checkpoint, then drop all but the newest two (one to fall back on)."""
-        metadata = {"step": str(checkpoint.step), "history": json.dumps(checkpoint.history)}
+        progress = {"step": json.dumps(checkpoint.step), "history": json.dumps(checkpoint.history)}
         path = self.folder / f"{self.fingerprint}_step_{checkpoint.step:08d}.safetensors"
         with atomic(path) as temporary:
-            temporary.write_bytes(save(checkpoint.tensors, metadata))
+            temporary.write_bytes(save(checkpoint.tensors, self.description | progress))
         for old in self._newest_first()[KEPT:]:
             old.unlink()
 
@@ -68,13 +68,32 @@ class Checkpoints:
         """The newest whole checkpoint of these settings, or None. A damaged one is named and passed over."""
         for path in self._newest_first():
             try:
-                with safe_open(path, framework="numpy") as file:
-                    metadata = file.metadata() or {}
-                    tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
-                return Checkpoint(int(metadata["step"]), tensors, json.loads(metadata["history"]))
-            except (SafetensorError, OSError, ValueError, KeyError) as error:
-                print(f"ccnet: {path} is damaged ({error}): passed over", file=sys.stderr)
+                return _read(path)
+            except InputError as error:
+                print(f"ccnet: {error}: passed over", file=sys.stderr)
         return None
 
     def _newest_first(self) -> list[Path]:
         return sorted(self.folder.glob(f"{self.fingerprint}_step_*.safetensors"), reverse=True)
+
+
+def of_model(tensors: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """A network's own among the tensors of a checkpoint, by their names in the network."""
+    return {name.removeprefix("model."): value for name, value in tensors.items() if name.startswith("model.")}
+
+
+def newest(folder: Path) -> Path | None:
+    """The file of the most steps of the training that saved last in `folder`; None where there is none."""
+    found = list(folder.glob("[!.]*_step_*.safetensors"))
+    if not found:
+        return None
+    fingerprint, _, _ = max(found, key=lambda path: path.stat().st_mtime_ns).name.partition("_step_")
+    return max(path for path in found if path.name.startswith(f"{fingerprint}_step_"))
+
+
+def _read(path: Path) -> Checkpoint:
+    metadata, tensors = safetensors_io.read(path)
+    step, history = metadata.get("step"), metadata.get("history")
+    if type(step) is not int or step < 0 or not isinstance(history, list):
+        raise InputError(f"{path}: damaged: not a checkpoint's step and history")
+    return Checkpoint(step, tensors, history)

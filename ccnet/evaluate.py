@@ -36,7 +36,8 @@ def run(
     if not len(reader):
         raise InputError(f"{shards[0]}: no images in these shards; check dataset.limit and the source")
     runtime.select(device)
-    trained = weights.load(weights_file)
+    weights_file = weights.located(weights_file)
+    trained, digest = weights.load(weights_file), sha256(weights_file)
     if trained.class_names != reader.class_names:
         raise InputError(f"{weights_file}: {_difference(trained.class_names, reader.class_names)};"
                          " evaluate it on its own dataset")  # fmt: skip
@@ -56,7 +57,7 @@ def run(
             save_palette_png(examples / f"{reader.names[index]}.png", shown_map, reader.palette)
     measured = protocol.record() | {
         "prepared": _prepared(reader.max_sizes), "absent_classes": "left out of the mean", "images": len(reader),
-        "split": "+".join(dict.fromkeys(reader.splits)), "weights_sha256": sha256(weights_file)}  # fmt: skip
+        "split": "+".join(dict.fromkeys(reader.splits)), "weights_sha256": digest}  # fmt: skip
     metrics = summary(confusion, reader.class_names) | {
         # Jittor counts running statistics as parameters, and in eval mode none of them has a gradient to tell by
         "parameters": sum(value.numel() for name, value in trained.model.named_parameters() if "running_" not in name),

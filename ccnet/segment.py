@@ -47,6 +47,7 @@ def run(*, folder: Path, weights_file: Path, out: Path, device: str = "auto") ->
     files = _find(folder, out)
     out.mkdir(parents=True, exist_ok=True)
     workers = WORKERS[runtime.select(device)]
+    weights_file = weights.located(weights_file)
     trained = weights.load(weights_file)
     segmenter = _Segmenter(trained, sha256(weights_file), folder, out)
     jobs = list(zip(files, stems([file.relative_to(folder) for file in files]), strict=True))

@@ -18,6 +18,7 @@ from pydantic.dataclasses import dataclass
 from ccnet import InputError
 from ccnet.files import atomic
 
+LONGEST = 100  # characters of a wrong value that an error shows
 frozen = dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid", strict=True))
 
 
@@ -238,5 +239,6 @@ def _parse(text: str) -> Any:
 
 def explain(error: Any) -> str:
     """One of pydantic's errors in a line: where, the wrong value, what is allowed."""
-    address = ".".join(str(part) for part in error["loc"])
-    return f"{address}: {json.dumps(error['input'])}: {error['msg'][0].lower()}{error['msg'][1:]}"
+    address, value = ".".join(str(part) for part in error["loc"]), json.dumps(error["input"])
+    value = value if len(value) <= LONGEST else f"{value[:LONGEST]} …"
+    return f"{address}: {value}: {error['msg'][0].lower()}{error['msg'][1:]}"

@@ -13,7 +13,7 @@ import numpy as np
 from tqdm import tqdm
 
 from ccnet import InputError, runtime, weights
-from ccnet.checkpoints import Checkpoint, Checkpoints
+from ccnet.checkpoints import Checkpoint, Checkpoints, of_model
 from ccnet.data.labels import IGNORE
 from ccnet.data.loader import Batches
 from ccnet.data.shards import ShardReader
@@ -43,8 +43,9 @@ def run(*, settings: Path, shards: list[Path], checkpoints: Path, out: Path, his
     if not len(reader):
         raise InputError(f"{shards[0]}: no images in these shards; check dataset.limit and the source")
     runtime.select(device)
-    with Checkpoints(checkpoints, f"{chosen.fingerprint()}-{reader.fingerprint}") as store:
-        trainer = Trainer(chosen, len(reader.class_names))
+    trainer = Trainer(chosen, len(reader.class_names))
+    description = weights.describe(trainer.model, chosen, reader.class_names, reader.palette)
+    with Checkpoints(checkpoints, f"{chosen.fingerprint()}-{reader.fingerprint}", description) as store:
         trainer.begin(store.load(), pretrained)
         _loop(trainer, reader, store, workers, checkpoint_every)
         weights.save(out, trainer.model, chosen, reader.class_names, reader.palette)
@@ -142,9 +143,8 @@ class Trainer:
 
     def restore(self, checkpoint: Checkpoint) -> None:
         """Take up where `checkpoint` left off, and say so."""
-        model = {n.removeprefix("model."): v for n, v in checkpoint.tensors.items() if n.startswith("model.")}
         try:
-            weights.put_tensors(self.model, model, "checkpoint")
+            weights.put_tensors(self.model, of_model(checkpoint.tensors), "checkpoint")
             for name, value in self._optimizer_state().items():
                 value.assign(jt.array(checkpoint.tensors[f"optimizer.{name}"]))
         except (InputError, KeyError) as error:

@@ -5,21 +5,24 @@ SHA-256 of the file it was imported from.
 """
 
 import json
+import sys
+from dataclasses import fields
 from pathlib import Path
-from typing import NamedTuple
+from typing import Annotated, Any, NamedTuple, Self
 
 import numpy as np
-from safetensors import SafetensorError, safe_open
+from pydantic import Field, TypeAdapter, ValidationError
 from safetensors.numpy import save as encode
 
-from ccnet import InputError
+from ccnet import InputError, checkpoints, safetensors_io
 from ccnet.files import atomic
 from ccnet.models import build_from_settings
 from ccnet.runtime import jt, nn
-from ccnet.settings import Settings
+from ccnet.settings import Settings, explain, frozen
 
-OF_NETWORK = ("settings", "class_names", "palette", "mean", "std")
-LARGEST = 1e6  # of what images are normalised by, far above the 255 that is a pixel's
+Value = Annotated[float, Field(gt=-1e6, lt=1e6, allow_inf_nan=False)]  # of a pixel
+Positive = Annotated[float, Field(gt=1e-6, lt=1e6, allow_inf_nan=False)]
+Byte = Annotated[int, Field(ge=0, le=255)]
 
 
 class Weights(NamedTuple):
@@ -37,10 +40,12 @@ def tensors_of(model) -> dict[str, np.ndarray]:
 
 
 def put_tensors(model, tensors: dict[str, np.ndarray], where: str) -> None:
-    """Set every parameter and buffer of a model. Raises InputError unless names and shapes match exactly."""
+    """Set every parameter and buffer of a model. Raises InputError unless names, shapes and types match exactly."""
     own = model.state_dict()
     wrong = sorted(set(own) ^ set(tensors)) + [
-        name for name in sorted(set(own) & set(tensors)) if tuple(own[name].shape) != tensors[name].shape
+        name
+        for name in sorted(set(own) & set(tensors))
+        if (tuple(own[name].shape), str(own[name].dtype)) != (tensors[name].shape, str(tensors[name].dtype))
     ]
     if wrong:
         raise InputError(f"{where}: does not fit the network its settings describe: {', '.join(wrong[:5])} …")
@@ -48,44 +53,75 @@ def put_tensors(model, tensors: dict[str, np.ndarray], where: str) -> None:
         value.assign(jt.array(tensors[name]))
 
 
+@frozen
+class Description:
+    """What belongs to a network's weights: the entries of their file's header."""
+
+    settings: Settings
+    class_names: Annotated[list[str], Field(min_length=1, max_length=255)]
+    palette: list[Annotated[list[Byte], Field(min_length=3, max_length=3)]]  # R, G, B of each class
+    mean: tuple[Value, Value, Value]  # of R, G, B, by which images are normalised
+    std: tuple[Positive, Positive, Positive]
+
+    @classmethod
+    def checked(cls, metadata: dict[str, Any], where: str) -> Self:
+        """The description in a header. Raises InputError that names what is missing or wrong."""
+        try:
+            own = {field.name: metadata[field.name] for field in fields(cls)}  # type: ignore[arg-type]
+            found = TypeAdapter(cls).validate_json(json.dumps(own))
+        except KeyError as error:
+            raise InputError(f"{where}: no {error} in its header: not the weights of a whole network") from error
+        except ValidationError as error:
+            raise InputError(f"{where}: {explain(error.errors()[0])}; get the file again") from error
+        if len(found.palette) != len(found.class_names):
+            raise InputError(f"{where}: {len(found.class_names)} class_names but {len(found.palette)} colours in its"
+                             " palette; get the file again")  # fmt: skip
+        return found
+
+
+def describe(model, settings: Settings, class_names: list[str], palette: list[list[int]]) -> dict[str, str]:
+    """The header's entries, as JSON."""
+    entries = {"settings": settings.as_dict(), "class_names": class_names, "palette": palette}
+    return {key: json.dumps(value) for key, value in (entries | {"mean": model.mean, "std": model.std}).items()}
+
+
 def save(path: Path, model, settings: Settings, class_names: list[str], palette: list[list[int]]) -> None:
     """Write a model's weights and what belongs to them."""
-    metadata = {
-        "settings": settings.as_dict(),
-        "class_names": class_names,
-        "palette": palette,
-        "mean": model.mean,
-        "std": model.std,
-    }
     with atomic(path) as temporary:
-        temporary.write_bytes(encode(tensors_of(model), {key: json.dumps(value) for key, value in metadata.items()}))
+        temporary.write_bytes(encode(tensors_of(model), describe(model, settings, class_names, palette)))
+
+
+def located(path: Path) -> Path:
+    """The file that `path` means: of a run's folder its weights or, before its training ends, its newest checkpoint.
+
+    Raises InputError for a folder that has neither.
+    """
+    if not path.is_dir():
+        return path
+    finished = path / "weights.safetensors"
+    found = finished if finished.exists() else checkpoints.newest(path / "checkpoints")
+    if found is None:
+        raise InputError(f"{path}: a folder without {finished.name} and without checkpoints; train the run first, or"
+                         " name a weights file")  # fmt: skip
+    return found
 
 
 def load(path: Path) -> Weights:
-    """A network in eval mode from its weights file. Raises InputError for a file that is not ours, or damaged."""
-    metadata, tensors = _read(path)
-    try:
-        settings, class_names, palette, mean, std = (metadata[key] for key in OF_NETWORK)
-    except KeyError as error:
-        raise InputError(f"{path}: no {error} in its header: not the weights of a whole network") from error
-    settings = Settings.from_dict(settings, where=f"{path}: settings")
-    model = build_from_settings(settings, len(class_names))
-    model.mean, model.std = _normalisation(mean, std, str(path))
+    """A network in eval mode from its weights file, a checkpoint, or a run's folder (see `located`).
+
+    Raises InputError for a file that is not ours, or damaged.
+    """
+    path = located(Path(path))
+    metadata, tensors = safetensors_io.read(path)
+    if "step" in metadata:
+        print(f"ccnet: {path}: a checkpoint, of step {metadata['step']}", file=sys.stderr)
+        tensors = checkpoints.of_model(tensors)
+    described = Description.checked(metadata, str(path))
+    model = build_from_settings(described.settings, len(described.class_names))
+    model.mean, model.std = described.mean, described.std
     put_tensors(model, tensors, str(path))
     model.eval()
-    return Weights(model, settings, class_names, palette)
-
-
-def _normalisation(mean, std, where: str) -> list[tuple[float, ...]]:
-    """The input's mean and std, of R, G, B each. Raises InputError for what images cannot be normalised by."""
-    try:
-        values = np.array([mean, std], float)
-    except (ValueError, TypeError, OverflowError):
-        values = np.empty(0)
-    if values.shape != (2, 3) or not (abs(values) < LARGEST).all() or not (values[1] > 1 / LARGEST).all():
-        raise InputError(f"{where}: its mean {json.dumps(mean)} and std {json.dumps(std)} are not three numbers each,"
-                         " std above 0; get the file again")  # fmt: skip
-    return [tuple(row) for row in values.tolist()]
+    return Weights(model, described.settings, described.class_names, described.palette)
 
 
 def save_backbone(path: Path, tensors: dict[str, np.ndarray], backbone: str, deep_stem: bool | None,
@@ -98,7 +134,7 @@ def save_backbone(path: Path, tensors: dict[str, np.ndarray], backbone: str, dee
 
 def load_backbone(path: Path, model, settings: Settings) -> None:
     """Set a model's backbone from such a file. Raises InputError unless it is the one that its settings name."""
-    metadata, tensors = _read(path)
+    metadata, tensors = safetensors_io.read(path)
     wanted: dict[str, object] = {
         "part": "backbone", "backbone": settings.model.backbone, "source_sha256": settings.model.pretrained,
     }  # fmt: skip
@@ -110,15 +146,3 @@ def load_backbone(path: Path, model, settings: Settings) -> None:
                              " change model.* to suit, or import other weights with ccnet import-weights")  # fmt: skip
     own = {name.removeprefix("backbone."): value for name, value in tensors.items()}
     put_tensors(model.backbone, own, str(path))
-
-
-def _read(path: Path) -> tuple[dict, dict[str, np.ndarray]]:
-    try:
-        with safe_open(path, framework="numpy") as file:
-            header, tensors = file.metadata() or {}, {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
-    except (SafetensorError, OSError, ValueError) as error:
-        raise InputError(f"{path}: not a readable weights file ({error})") from error
-    try:
-        return {key: json.loads(value) for key, value in header.items()}, tensors
-    except ValueError as error:
-        raise InputError(f"{path}: safetensors of another program; give weights that ccnet wrote") from error

@@ -4,6 +4,7 @@ import sys
 
 import numpy as np
 import pytest
+from safetensors.numpy import save_file
 
 from ccnet import InputError
 from ccnet.checkpoints import Checkpoint, Checkpoints
@@ -88,3 +89,20 @@ def test_the_lock_refuses_with_a_reason(tmp_path, monkeypatch):
     monkeypatch.setattr("fcntl.lockf", lambda *_: (_ for _ in ()).throw(BlockingIOError()))
     with pytest.raises(InputError, match="another training"), Checkpoints(tmp_path, "a"):
         pass
+
+
+@pytest.mark.parametrize(
+    "metadata",
+    [
+        {"step": "2"}, {"history": "[]"}, {"step": '"2"', "history": "[]"}, {"step": "-2", "history": "[]"},
+        {"step": "2", "history": "5"}, {"step": "2", "history": "[" * 100_000},
+    ],
+)  # fmt: skip
+def test_a_file_without_a_step_and_a_history_is_passed_over(tmp_path, metadata, capsys):
+    with Checkpoints(tmp_path, "a") as store:
+        store.save(checkpoint(1))
+        save_file({"model.w": np.zeros(3)}, tmp_path / "a_step_00000002.safetensors", metadata)
+        loaded = store.load()
+    assert loaded is not None
+    assert loaded.step == 1
+    assert capsys.readouterr().err.count("\n") == 1

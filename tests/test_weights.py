@@ -1,14 +1,19 @@
 import json
+import os
 import pickle
 import re
+import shutil
 import struct
 
 import numpy as np
 import pytest
+from PIL import Image
 from safetensors import safe_open
 from safetensors.numpy import load_file, save_file
 
-from ccnet import InputError, weights
+from ccnet import InputError, checkpoints, evaluate, segment, weights
+from ccnet.checkpoints import Checkpoint, Checkpoints
+from ccnet.files import sha256
 from ccnet.ops.normalise import normalise
 from ccnet.predictor import Predictor
 from ccnet.runtime import jt
@@ -73,11 +78,7 @@ def missing(path, trained):
     path.unlink(missing_ok=True)
 
 
-def folder(path, trained):
-    path.mkdir()
-
-
-@pytest.mark.parametrize("make", [garbage, empty, pickled, truncated, huge_header, missing, folder])
+@pytest.mark.parametrize("make", [garbage, empty, pickled, truncated, huge_header, missing])
 def test_what_is_not_safetensors_is_one_line(make, trained, tmp_path):
     path = tmp_path / "w.safetensors"
     make(path, trained)
@@ -100,6 +101,10 @@ def other_shape(tensors):
     return tensors | {"classifier.conv.bias": np.zeros(7, np.float32)}
 
 
+def integers(tensors):
+    return tensors | {"classifier.conv.bias": np.zeros(4, np.int32)}
+
+
 def one_more(tensors):
     return tensors | {"spare": np.zeros(1, np.float32)}
 
@@ -113,7 +118,15 @@ def one_more(tensors):
         ({"change": without_gamma}, "does not fit the network its settings describe: head.attention.gamma"),
         ({"change": other_shape}, "classifier.conv.bias"),
         ({"change": one_more}, "spare"),
-        ({"class_names": '["a", "b"]'}, "classifier.conv"),
+        ({"class_names": '["a", "b"]', "palette": "[[1, 2, 3], [4, 5, 6]]"}, "classifier.conv"),
+        ({"class_names": "5"}, "class_names: 5: input should be a valid array"),
+        ({"class_names": "[]"}, "class_names: []: list should have at least 1 item"),
+        ({"class_names": "[1, 2, 3, 4]"}, "class_names.0: 1: input should be a valid string"),
+        ({"palette": "[[1, 2, 3]]"}, "4 class_names but 1 colours"),
+        ({"palette": "[[1, 2, 300], [1, 2, 3], [1, 2, 3], [1, 2, 3]]"}, "palette.0.2: 300: input should be less than"),
+        ({"palette": '[[1, 2, "3"], [1, 2, 3], [1, 2, 3], [1, 2, 3]]'}, 'palette.0.2: "3": input should be a valid'),
+        ({"palette": "[" * 100_000}, "safetensors of another program"),
+        ({"change": integers}, "does not fit the network its settings describe: classifier.conv.bias"),
         ({"settings": '{"seed": 1}'}, "field required"),
     ],
 )
@@ -158,5 +171,75 @@ def test_images_are_normalised_as_the_file_says(loaded, trained, tmp_path):
 @pytest.mark.parametrize("std", ["[1, 1]", "[1, 1, 0]", "[1, 1, NaN]", "[1, 1, 1e300]", "5", '["a", 1, 1]', "null"])
 def test_a_normalisation_that_is_none_is_refused(std, trained, tmp_path):
     path = rewrite(tmp_path / "w.safetensors", trained, std=std)
-    with pytest.raises(InputError, match=r"w\.safetensors: its mean .* and std .* are not three numbers each"):
+    with pytest.raises(InputError, match=r"w\.safetensors: std.*: (input should|field required)"):
         weights.load(path)
+
+
+def checkpoints_in(run, made: dict[str, int]) -> None:
+    """Empty files by name, each with the time at which it was last changed."""
+    (run / "checkpoints").mkdir(parents=True)
+    for name, seconds in made.items():
+        (run / "checkpoints" / name).touch()
+        os.utime(run / "checkpoints" / name, (seconds, seconds))
+
+
+@pytest.mark.parametrize(
+    ("made", "newest"),
+    [
+        ({"a_step_00000009.safetensors": 5, "a_step_00000010.safetensors": 5}, "a_step_00000010.safetensors"),
+        ({"a_step_00000009.safetensors": 6, "a_step_00000010.safetensors": 5}, "a_step_00000010.safetensors"),
+        ({"a_step_00000900.safetensors": 5, "b_step_00000010.safetensors": 6}, "b_step_00000010.safetensors"),
+        ({"a_step_00000001.safetensors": 5, ".a_step_00000002.12ab.safetensors": 6, "lock": 7},
+         "a_step_00000001.safetensors"),
+    ],
+    ids=["most steps", "copied out of order", "of the last settings", "not what is being written"],
+)  # fmt: skip
+def test_a_run_that_is_not_finished_means_its_newest_checkpoint(tmp_path, made, newest):
+    checkpoints_in(tmp_path, made)
+    assert weights.located(tmp_path) == tmp_path / "checkpoints" / newest
+    (tmp_path / "weights.safetensors").touch()
+    assert weights.located(tmp_path) == tmp_path / "weights.safetensors"
+
+
+def test_a_folder_that_is_no_run_is_one_line(tmp_path):
+    with pytest.raises(InputError, match=rf"^{re.escape(str(tmp_path))}: a folder without weights\.safetensors and"):
+        weights.load(tmp_path)
+
+
+def test_a_checkpoint_is_as_good_as_the_weights(trained, loaded, capsys):
+    last = weights.load(checkpoints.newest(trained.weights.parent / "checkpoints"))
+    assert capsys.readouterr().err.endswith("step_00000024.safetensors: a checkpoint, of step 24\n")
+    assert last[1:] == loaded[1:]
+    for name, value in weights.tensors_of(loaded.model).items():
+        np.testing.assert_array_equal(weights.tensors_of(last.model)[name], value, err_msg=name)
+
+
+def test_a_checkpoint_without_a_description_is_one_line(tmp_path):
+    with Checkpoints(tmp_path, "a") as store:
+        store.save(Checkpoint(1, {}, []))
+    with pytest.raises(InputError, match="no 'settings' in its header"):
+        weights.load(tmp_path / "a_step_00000001.safetensors")
+
+
+@pytest.fixture(scope="module")
+def interrupted(trained, tmp_path_factory):
+    """The folder of a run that was stopped: its checkpoints, and no weights."""
+    run = tmp_path_factory.mktemp("interrupted")
+    shutil.copytree(trained.weights.parent / "checkpoints", run / "checkpoints")
+    return run
+
+
+def test_an_interrupted_run_is_evaluated_by_its_folder(trained, interrupted, tmp_path):
+    shard = tiny.shard(tmp_path / "val.h5", range(90, 92), split="val")
+    for given, out in ((interrupted, "a.json"), (trained.weights, "b.json")):
+        evaluate.run(weights_file=given, shards=[shard], out=tmp_path / out, device="cpu")
+    a, b = (json.loads((tmp_path / name).read_text()) for name in ("a.json", "b.json"))
+    assert a["confusion"] == b["confusion"]
+    assert a["protocol"]["weights_sha256"] == sha256(checkpoints.newest(interrupted / "checkpoints"))
+
+
+def test_an_interrupted_run_segments_by_its_folder(interrupted, tmp_path):
+    (tmp_path / "photos").mkdir()
+    Image.fromarray(tiny.draw(9)[0]).save(tmp_path / "photos/a.png")
+    segment.run(folder=tmp_path / "photos", weights_file=interrupted, out=tmp_path / "out", device="cpu")
+    assert "a.png,ok" in (tmp_path / "out/index.csv").read_text()

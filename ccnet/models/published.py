@@ -12,11 +12,12 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ccnet import InputError
-from ccnet.models.pickles import FAULTS, Machine
+from ccnet.models.pickles import FAULTS, checked, load, said
 from ccnet.models.tensors import CALLS, Storage, Tensor, torch_storage
 
 LEGACY_MAGIC, LEGACY_PROTOCOL = 0x1950A86A20F9469CFC6C, 1001  # torch/serialization.py
 JITTOR_END = b"HCAJSLHD"  # after the pickle and its SHA-1: jittor/__init__.py
+LONGEST_NAME = 1000  # of a tensor, in characters
 WRAPPERS = ("state_dict", "model", "model_state_dict", "network", "net")
 
 
@@ -45,6 +46,8 @@ def _tensors(found: Any, where: str) -> dict[str, Tensor]:
         found = found.pop(inner[0])  # taken out, so that a dict that holds itself has an end
     entries = found.items() if isinstance(found, dict) else ()
     tensors = {str(name): value for name, value in entries if isinstance(value, Tensor)}
+    if not all(name.isprintable() and len(name) <= LONGEST_NAME for name in tensors):
+        raise InputError(f"{where}: damaged: a tensor's name has over {LONGEST_NAME} characters, or cannot be printed")
     if not tensors:
         raise InputError(f"{where}: no state dict in it, neither at its top nor under {', '.join(WRAPPERS)}")
     prefix = "module." if all(name.startswith("module.") for name in tensors) else ""
@@ -56,8 +59,8 @@ def _read_zip(content: mmap.mmap, where: str) -> Any:
         archive = zipfile.ZipFile(content)  # type: ignore[call-overload]
         members = {member.filename: _member(content, member) for member in archive.infolist()}
         (pickled,) = [name for name in members if name.endswith("/data.pkl") and name.count("/") == 1]
-    except (zipfile.BadZipFile, struct.error, *FAULTS) as error:
-        raise InputError(f"{where}: a damaged file, or a zip that PyTorch did not write ({error})") from error
+    except (zipfile.BadZipFile, *FAULTS) as error:
+        raise InputError(f"{where}: a damaged file, or a zip that PyTorch did not write ({said(error)})") from error
     folder = pickled.removesuffix("data.pkl")
     if bytes(members.get(f"{folder}byteorder", b"little")) != b"little":
         raise InputError(f"{where}: its numbers are big-endian; load it and save it again on this machine")
@@ -65,15 +68,20 @@ def _read_zip(content: mmap.mmap, where: str) -> Any:
     def storage(identity: Any) -> Storage:
         made, key = torch_storage(identity)
         made.data = members[f"{folder}data/{key}"]
+        if len(made.data) != made.elements * made.itemsize:
+            raise ValueError(f"storage {key} has another length than it should")
         return made
 
-    return Machine(where, CALLS, storage).run(io.BytesIO(members[pickled]))
+    return load(io.BytesIO(members[pickled]), where, CALLS, storage)
 
 
 def _member(content: mmap.mmap, member: zipfile.ZipInfo) -> memoryview:
     """Where a member lies in the file. Raises ValueError for a compressed one: PyTorch's are stored as they are."""
-    name, extra = struct.unpack("<HH", content[member.header_offset + 26 : member.header_offset + 30])
+    header = content[member.header_offset : member.header_offset + 30]
+    name, extra = struct.unpack("<HH", header[26:])
     start = member.header_offset + 30 + name + extra
+    if header[:4] != b"PK\x03\x04":
+        raise ValueError(f"{member.filename} is not where it should be")
     if member.compress_type != zipfile.ZIP_STORED or start + member.file_size > len(content):
         raise ValueError(f"{member.filename} is compressed or incomplete")
     return memoryview(content)[start : start + member.file_size]
@@ -87,18 +95,18 @@ def _read_stream(content: mmap.mmap, where: str) -> Any:
         made, key = torch_storage(identity)
         return storages.setdefault(key, made)
 
-    first = Machine(where, CALLS).run(content)
+    first = load(content, where, CALLS)
     if first != LEGACY_MAGIC:
         _check_sum(content, where)
         return first
-    protocol, system, found, keys = (Machine(where, CALLS, storage).run(content) for _ in range(4))
+    protocol, system, found, keys = (load(content, where, CALLS, storage) for _ in range(4))
     try:
         if protocol != LEGACY_PROTOCOL or not system["little_endian"]:
             raise ValueError("an unknown variant of PyTorch's older format")
-        for key in keys:
-            _fill(storages[key], content)
-    except (struct.error, *FAULTS) as error:
-        raise InputError(f"{where}: damaged or incomplete ({error})") from error
+        for key in checked(keys, list):
+            _fill(storages[checked(key, str)], content)
+    except FAULTS as error:
+        raise InputError(f"{where}: damaged or incomplete ({said(error)})") from error
     return found
 
 

@@ -1,0 +1,23 @@
+"""Reading safetensors files of ours: weights and checkpoints, whose metadata are JSON values."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors import SafetensorError, safe_open
+
+from ccnet import InputError
+
+
+def read(path: Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    """The metadata and tensors of a file. Raises InputError for a file that is none of ours, or damaged."""
+    try:
+        with safe_open(path, framework="numpy") as file:
+            header, tensors = file.metadata() or {}, {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
+    except (SafetensorError, OSError, ValueError, TypeError) as error:
+        raise InputError(f"{path}: not a readable weights file ({error})") from error
+    try:
+        return {key: json.loads(value) for key, value in header.items()}, tensors
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{path}: safetensors of another program; give weights that ccnet wrote") from error
