@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TextIO
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image
 
 from ccnet import InputError, runtime, weights
 from ccnet.data import images
@@ -23,6 +23,8 @@ from ccnet.protocol import Protocol
 from ccnet.results import stems
 from ccnet.workers import Channel, Worker
 
+# Beyond a dataset's: nobody trains on GIFs, whose colours were thinned out, but some are photos.
+SUFFIXES, FORMATS = (*images.SUFFIXES, ".gif"), (*images.FORMATS, "GIF")
 COLUMNS = ["file", "status", "reason", "width", "height", "seconds"]
 # The most that is segmented whole, where memory grows with the image: pixels, and scores of all its pixels (2 GiB).
 LARGEST, MOST_SCORES = 24_000_000, 2**29
@@ -71,13 +73,13 @@ def _find(folder: Path, out: Path) -> list[Path]:
     found = [
         path
         for path in sorted(folder.rglob("*"))
-        if path.suffix.lower() in images.SUFFIXES
+        if path.suffix.lower() in SUFFIXES
         and not path.name.startswith(".")
         and path.is_file()
         and own not in path.resolve().parents  # results may lie below the images: they are not input
     ]
     if not found:
-        raise InputError(f"{folder}: no images ({', '.join(images.SUFFIXES)}) in it or below it")
+        raise InputError(f"{folder}: no images ({', '.join(SUFFIXES)}) in it or below it")
     return found
 
 
@@ -168,10 +170,10 @@ class _Segmenter:
 
 
 def _read(file: Path) -> Image.Image:
-    """An image upright (cameras note the orientation in EXIF and leave the pixels lying), RGB."""
-    image = images.open_image(file.read_bytes(), str(file))
+    """An image upright, RGB; of several frames the first."""
+    image = images.open_image(file.read_bytes(), str(file), FORMATS)
     with images.refusing_damage(str(file)):
-        return images.to_rgb(ImageOps.exif_transpose(image))
+        return images.to_rgb(images.upright(image))
 
 
 def _finished(mask: Path, overlay: Path, stamp: str) -> tuple[int, int] | None:
