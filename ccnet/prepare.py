@@ -104,9 +104,9 @@ def _record(
     image_bytes, label_bytes = _read(image_path, "image"), _read(label_path, "label map")
     image = images.open_image(image_bytes, str(image_path))
     raw = labels.decode(label_bytes, str(label_path))
-    _check_sizes(image, raw, image_path, label_path)
     with images.refusing_damage(str(image_path)):
         rgb = images.to_rgb(image)  # as training will: not every image that can be loaded can be
+    _check_sizes(image, raw, image_path, label_path)  # decoded: a damaged TIFF's header may say another size
     label = _remapped(raw, table, label_path)
     if max_size is not None and max(rgb.size) > max_size:
         rgb, label, image_bytes = _shrunk(rgb, label, max_size, "PNG" if image.format == "PNG" else "JPEG")
@@ -144,9 +144,7 @@ def _remapped(raw: np.ndarray, table: np.ndarray, path: Path) -> np.ndarray:
     return label
 
 
-def _shrunk(
-    image: Image.Image, label: np.ndarray, max_size: int, kind: str
-) -> tuple[Image.Image, np.ndarray, bytes]:
+def _shrunk(image: Image.Image, label: np.ndarray, max_size: int, kind: str) -> tuple[Image.Image, np.ndarray, bytes]:
     """The pair with its longer side at `max_size`, and the bytes of the RGB image as a `kind`, "PNG" or "JPEG"."""
     width, height = (max(1, round(side / max(image.size) * max_size)) for side in image.size)
     small = image.resize((width, height), Image.Resampling.LANCZOS)

@@ -1,6 +1,7 @@
 """The verb `segment`: a folder of images -> a palette PNG and an overlay for each, and index.csv."""
 
 import csv
+import errno
 import itertools
 import select
 import sys
@@ -30,6 +31,9 @@ COLUMNS = ["file", "status", "reason", "width", "height", "seconds"]
 LARGEST, MOST_SCORES = 24_000_000, 2**29
 WINDOW = 768  # side of the sliding windows over larger images
 OPACITY = 0.5  # of the colours over the image
+JPEG_SIDE = 65_500  # pixels: JPEG has none longer
+# What can be wrong with the place of one image's results. Any other error of writing is the disk's, and ends the run.
+MISPLACED = {errno.ENAMETOOLONG, errno.EINVAL, errno.EILSEQ, errno.EISDIR, errno.ENOTDIR, errno.EEXIST}
 # Processes that read and write: while the network sees to one's image, the other writes its last and reads its next.
 # Threads would not do, since Jittor keeps Python's lock while it computes. On the CPU the network has all cores, and
 # what reads and writes beside it delays it by as much as it saves.
@@ -156,32 +160,36 @@ class _Segmenter:
             if size := _finished(mask, overlay, stamp):
                 reason = "already segmented with these weights"
                 return row | {"status": "skipped", "reason": reason, "width": size[0], "height": size[1]}
-            image = _read(file)
+            image = images.upright(file.read_bytes(), str(file), FORMATS)
             asked = time.perf_counter()
             ids, seconds = label(np.asarray(image))
             start += time.perf_counter() - asked - seconds  # while the network was busy with another
         except (InputError, OSError, RuntimeError, MemoryError) as error:  # the last two of a network out of memory
             return row | {"status": "failed", "reason": str(error).removeprefix(f"{file}: ")}
-        _write_overlay(overlay, image, colourise(ids, self.palette))
-        save_palette_png(mask, ids, self.palette, comment=stamp)  # last: it says that both are whole
-        if image.width * image.height > self.largest:
-            row["reason"] = f"over {self.largest / 1e6:.1f} megapixels: in windows of {WINDOW} pixels"
+        try:
+            _write_overlay(overlay, image, colourise(ids, self.palette))
+            save_palette_png(mask, ids, self.palette, comment=stamp)  # last: it says that both are whole
+        except OSError as error:
+            if error.errno not in MISPLACED:
+                raise
+            return row | {"status": "failed", "reason": f"its results cannot be written ({error.strerror})"}
+        row["reason"] = "; ".join(self._remarks(*image.size))
         return row | {"width": image.width, "height": image.height, "seconds": f"{time.perf_counter() - start:.3f}"}
 
-
-def _read(file: Path) -> Image.Image:
-    """An image upright, RGB; of several frames the first."""
-    image = images.open_image(file.read_bytes(), str(file), FORMATS)
-    with images.refusing_damage(str(file)):
-        return images.to_rgb(images.upright(image))
+    def _remarks(self, width: int, height: int) -> Iterator[str]:
+        """What was done otherwise with an image for its size."""
+        if width * height > self.largest:
+            yield f"over {self.largest / 1e6:.1f} megapixels: in windows of {WINDOW} pixels"
+        if max(width, height) > JPEG_SIDE:
+            yield f"its overlay is reduced to {JPEG_SIDE} pixels, the longest side of a JPEG"
 
 
 def _finished(mask: Path, overlay: Path, stamp: str) -> tuple[int, int] | None:
     """Width and height of a mask that was made with this stamp and whose overlay is there; else None."""
     try:
-        with Image.open(mask) as image:
+        with images.refusing_damage(str(mask)), Image.open(mask) as image:
             return image.size if image.info.get("Comment") == stamp and overlay.is_file() else None
-    except OSError:  # not there, or not an image
+    except InputError:  # not there, or not an image
         return None
 
 
@@ -191,5 +199,7 @@ def _open_csv(path: Path) -> TextIO:
 
 
 def _write_overlay(path: Path, image: Image.Image, colours: np.ndarray) -> None:
+    blended = Image.blend(image, Image.fromarray(colours), OPACITY)
+    blended.thumbnail((JPEG_SIDE, JPEG_SIDE))  # if it is larger
     with atomic(path) as temporary:
-        Image.blend(image, Image.fromarray(colours), OPACITY).save(temporary, "JPEG", quality=90)
+        blended.save(temporary, "JPEG", quality=90)

@@ -213,6 +213,22 @@ def test_an_image_that_exif_turns_is_explained(folder):
         run(folder)
 
 
+def test_damaged_exif_hides_no_reason(folder):
+    image_file(folder / "images/街 0.jpg", size=(8, 12), exif=b"Exif\0\0nonsense")
+    with pytest.raises(InputError, match=r"街 0\.jpg: is 8×12, its label"):
+        run(folder)
+
+
+def test_an_image_that_training_could_not_read_is_a_bad_pair(folder):
+    """A palette image without its palette: Pillow decodes it, and has no colours for it."""
+    buffer = io.BytesIO()
+    Image.new("P", (12, 8)).save(buffer, "PNG")
+    data = buffer.getvalue()
+    (folder / "images/街 0.jpg").write_bytes(data[: data.index(b"PLTE") - 4] + data[data.index(b"IDAT") - 4 :])
+    with pytest.raises(InputError, match=r"1 of 7 pairs(.|\n)*街 0\.jpg: cannot be decoded"):
+        run(folder)
+
+
 def test_a_palette_label_is_read_by_index(folder):
     array = label_array(seed=3)
     labels.save_palette_png(folder / "labels/街 0.png", array, PALETTE)

@@ -79,16 +79,6 @@ def orientation(image: Image.Image) -> int:
         return 1
 
 
-def upright(image: Image.Image) -> Image.Image:
-    """The image as its orientation tag shows it: cameras note it there and leave the pixels lying.
-
-    Pillow turns a TIFF itself when it decodes it, and its tag is then gone.
-    """
-    image.load()
-    turn = TURNS.get(orientation(image))
-    return image if turn is None else image.transpose(turn)
-
-
 def decode(data: bytes, name: str) -> np.ndarray:
     """An encoded image as uint8 `(H, W, 3)`, RGB, 0–255. Raises InputError naming `name`.
 
@@ -98,3 +88,15 @@ def decode(data: bytes, name: str) -> np.ndarray:
     image = open_image(data, name)
     with refusing_damage(name):
         return np.asarray(to_rgb(image))
+
+
+def upright(data: bytes, name: str, formats: Sequence[str] = FORMATS) -> Image.Image:
+    """An encoded image, of several frames the first, in RGB as its orientation tag shows it. Raises InputError.
+
+    Cameras leave the pixels lying and note it in the tag. Pillow turns a TIFF itself, and its tag is then gone.
+    """
+    image = open_image(data, name, formats)
+    with refusing_damage(name):
+        rgb = to_rgb(image)
+        turn = TURNS.get(orientation(image))
+        return rgb if turn is None else rgb.transpose(turn)
