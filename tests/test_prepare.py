@@ -222,7 +222,9 @@ def test_damaged_exif_hides_no_reason(folder):
 def test_an_image_that_training_could_not_read_is_a_bad_pair(folder):
     """A palette image without its palette: Pillow decodes it, and cannot make RGB of it."""
     buffer = io.BytesIO()
-    Image.new("P", (12, 8)).save(buffer, "PNG", transparency=3)
+    image = Image.new("P", (12, 8))
+    image.putpalette(bytes(768))
+    image.save(buffer, "PNG", transparency=3)
     data = buffer.getvalue()
     (folder / "images/街 0.jpg").write_bytes(data[: data.index(b"PLTE") - 4] + data[data.index(b"IDAT") - 4 :])
     with pytest.raises(InputError, match=r"1 of 7 pairs(.|\n)*街 0\.jpg: cannot be decoded"):
