@@ -1,5 +1,7 @@
 import io
 import json
+import struct
+import zlib
 
 import numpy as np
 import pytest
@@ -221,12 +223,15 @@ def test_damaged_exif_hides_no_reason(folder):
 
 def test_an_image_that_training_could_not_read_is_a_bad_pair(folder):
     """A palette image without its palette: Pillow decodes it, and cannot make RGB of it."""
-    buffer = io.BytesIO()
-    image = Image.new("P", (12, 8))
-    image.putpalette(bytes(768))
-    image.save(buffer, "PNG", transparency=3)
-    data = buffer.getvalue()
-    (folder / "images/街 0.jpg").write_bytes(data[: data.index(b"PLTE") - 4] + data[data.index(b"IDAT") - 4 :])
+    parts = {
+        b"IHDR": struct.pack(">IIBBBBB", 12, 8, 8, 3, 0, 0, 0),
+        b"tRNS": b"\xff\xff\xff\0",
+        b"IDAT": zlib.compress(bytes(8 * 13)),
+        b"IEND": b"",
+    }
+    chunks = [struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+              for kind, body in parts.items()]  # fmt: skip
+    (folder / "images/街 0.jpg").write_bytes(b"\x89PNG\r\n\x1a\n" + b"".join(chunks))
     with pytest.raises(InputError, match=r"1 of 7 pairs(.|\n)*街 0\.jpg: cannot be decoded"):
         run(folder)
 
