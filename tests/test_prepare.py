@@ -215,8 +215,9 @@ def test_an_image_that_exif_turns_is_explained(folder):
         run(folder)
 
 
-def test_damaged_exif_hides_no_reason(folder):
-    image_file(folder / "images/街 0.jpg", size=(8, 12), exif=b"Exif\0\0nonsense")
+def test_an_orientation_that_is_text_hides_no_reason(folder):
+    exif = b"Exif\0\0II*\0" + struct.pack("<IHHHI4s", 8, 1, 0x0112, 2, 2, b"6") + bytes(4)
+    image_file(folder / "images/街 0.jpg", size=(8, 12), exif=exif)
     with pytest.raises(InputError, match=r"街 0\.jpg: is 8×12, its label"):
         run(folder)
 
