@@ -18,10 +18,8 @@ from ccnet.progress import progress
 
 LISTED = 50  # findings named in full
 JPEG_QUALITY = 95
-REMEDY = (
-    "mend them, leave them out (dataset.on_bad_pair: skip, or --on-bad-pair skip),"
-    " or remove them and list the rest (`snakemake -R fetch_dataset`, or `ccnet fetch` again)"
-)
+SKIP = "leave them out (dataset.on_bad_pair: skip, or --on-bad-pair skip)"
+REMOVE = "remove them and list the rest (`snakemake -R fetch_dataset`, or `ccnet fetch` again)"
 
 Check = Callable[[str, Path, Path], Record]
 
@@ -92,7 +90,10 @@ def _checked(
     if findings and on_bad_pair == "fail":
         more = [f"… and {len(findings) - LISTED} more"] if len(findings) > LISTED else []
         listing = "\n  ".join(findings[:LISTED] + more)
-        raise InputError(f"{len(findings)} of {len(pairs)} pairs cannot be used: {REMEDY}:\n  {listing}")
+        remedy = (
+            f"mend them, {SKIP}, or {REMOVE}" if len(findings) < len(pairs) else "mend them, or name another source"
+        )
+        raise InputError(f"{len(findings)} of {len(pairs)} pairs cannot be used: {remedy}:\n  {listing}")
     for finding in findings:
         print(f"skipped: {finding}", file=sys.stderr)
 

@@ -188,6 +188,14 @@ def test_a_sound_split_is_the_same_shard_whether_skipping_or_not(folder):
     assert shards[0] == shards[1]
 
 
+def test_where_every_pair_is_bad_skipping_is_no_remedy(folder):
+    for label in folder.glob("labels/*.png"):
+        label.write_bytes(b"")
+    with pytest.raises(InputError, match="7 of 7 pairs cannot be used: mend them, or name another source:") as caught:
+        run(folder)
+    assert "skip" not in str(caught.value)
+
+
 def test_where_every_pair_is_skipped_their_reasons_are_kept(folder):
     for label in folder.glob("labels/*.png"):
         label.write_bytes(b"")
