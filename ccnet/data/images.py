@@ -1,7 +1,7 @@
 """Image files as arrays: whatever a dataset or a camera stores becomes RGB, or a clear refusal."""
 
 import io
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 
 import numpy as np
@@ -44,7 +44,7 @@ def refusing_damage(name: str) -> Iterator[None]:
         raise InputError(f"{name}: cannot be decoded ({reason})") from error
 
 
-def open_image(data: bytes, name: str, formats: Sequence[str] = FORMATS) -> ImageFile.ImageFile:
+def open_image(data: bytes, name: str, formats: tuple[str, ...] = FORMATS) -> ImageFile.ImageFile:
     """Read the header of an encoded image in one of `formats` (Pillow's names), and none of its pixels.
 
     Raises InputError naming `name` for an empty or unknown file and for over Pillow's MAX_IMAGE_PIXELS.
@@ -90,7 +90,7 @@ def decode(data: bytes, name: str) -> np.ndarray:
         return np.asarray(to_rgb(image))
 
 
-def upright(data: bytes, name: str, formats: Sequence[str] = FORMATS) -> Image.Image:
+def upright(data: bytes, name: str, formats: tuple[str, ...] = FORMATS) -> Image.Image:
     """An encoded image, of several frames the first, in RGB as its orientation tag shows it. Raises InputError.
 
     Cameras leave the pixels lying and note it in the tag. Pillow turns a TIFF itself, and its tag is then gone.

@@ -45,7 +45,8 @@ def decode(data: bytes, name: str) -> np.ndarray:
 
 def _grey_step(image: ImageFile.ImageFile) -> int:
     """What Pillow will multiply the values by: 2- and 4-bit grey is stretched to 0–255, which moves ids."""
-    return next(({"L;2": 85, "L;4": 17}.get(stored, 1) for _, _, _, stored in image.tile), 1)
+    stored = str(image.tile[0][3]) if image.tile else image.mode
+    return {"L;2": 85, "L;4": 17}.get(stored, 1)
 
 
 def encode(label: np.ndarray) -> bytes:
