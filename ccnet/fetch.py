@@ -9,7 +9,7 @@ from urllib.request import url2pathname
 
 from ccnet import InputError
 from ccnet.data import catalog, pairs, streets
-from ccnet.data.archives import unpack
+from ccnet.data.archives import DamagedError, unpack
 from ccnet.data.catalog import Archive, Dataset
 from ccnet.data.labels import Palette, voc_colours
 from ccnet.download import download
@@ -67,11 +67,21 @@ def _folder(dataset: str, entry: Dataset, source: str | None, out: Path) -> Path
 
 
 def _downloaded(archive: Archive, out: Path) -> Path:
-    """Download into a folder of the address's own, so that another address never meets this one's leftovers."""
+    """Download into a folder of the address's own, so that another address never meets this one's leftovers.
+
+    Only unpacking finds the damage of a file without a digest: it is removed then, so that the next try has another.
+    """
     url = archive.urls[0]
     name = Path(unquote(urlsplit(url).path)).name or "archive"
     target = out / "downloads" / hashlib.sha256(url.encode()).hexdigest()[:8] / name
-    return unpack(download(archive.urls, target, size=archive.size, digest=archive.sha1, copies=2), out / "unpacked")
+    download(archive.urls, target, size=archive.size, digest=archive.sha1, copies=2)
+    try:
+        return unpack(target, out / "unpacked")
+    except DamagedError as error:
+        if archive.sha1:
+            raise
+        target.unlink()
+        raise InputError(f"{url}: what it served was damaged and is removed: try again ({error})") from error
 
 
 def _classes(dataset: str, entry: Dataset, root: Path, classes: str | None) -> tuple[tuple[str, ...], Palette]:

@@ -18,10 +18,8 @@ from ccnet.progress import progress
 
 LISTED = 50  # findings named in full
 JPEG_QUALITY = 95
-REMEDY = (
-    "mend them, leave them out (dataset.on_bad_pair: skip, or --on-bad-pair skip),"
-    " or remove them and list the rest (`snakemake -R fetch_dataset`, or `ccnet fetch` again)"
-)
+SKIP = "leave them out (dataset.on_bad_pair: skip, or --on-bad-pair skip)"
+REMOVE = "remove them and list the rest (`snakemake -R fetch_dataset`, or `ccnet fetch` again)"
 
 Check = Callable[[str, Path, Path], Record]
 
@@ -92,7 +90,10 @@ def _checked(
     if findings and on_bad_pair == "fail":
         more = [f"… and {len(findings) - LISTED} more"] if len(findings) > LISTED else []
         listing = "\n  ".join(findings[:LISTED] + more)
-        raise InputError(f"{len(findings)} of {len(pairs)} pairs cannot be used: {REMEDY}:\n  {listing}")
+        remedy = (
+            f"mend them, {SKIP}, or {REMOVE}" if len(findings) < len(pairs) else "mend them, or name another source"
+        )
+        raise InputError(f"{len(findings)} of {len(pairs)} pairs cannot be used: {remedy}:\n  {listing}")
     for finding in findings:
         print(f"skipped: {finding}", file=sys.stderr)
 
@@ -104,16 +105,16 @@ def _record(
     image_bytes, label_bytes = _read(image_path, "image"), _read(label_path, "label map")
     image = images.open_image(image_bytes, str(image_path))
     raw = labels.decode(label_bytes, str(label_path))
-    _check_sizes(image, raw, image_path, label_path)
     with images.refusing_damage(str(image_path)):
-        image.load()
+        rgb = images.to_rgb(image)  # as training will: not every image that can be loaded can be
+    _check_sizes(image, raw, image_path, label_path)  # decoded: a damaged TIFF's header may say another size
     label = _remapped(raw, table, label_path)
-    if max_size is not None and max(image.size) > max_size:
-        image, label, image_bytes = _shrunk(image, label, max_size)
+    if max_size is not None and max(rgb.size) > max_size:
+        rgb, label, image_bytes = _shrunk(rgb, label, max_size, "PNG" if image.format == "PNG" else "JPEG")
         label_bytes = labels.encode(label)
     elif not np.array_equal(label, raw):
         label_bytes = labels.encode(label)
-    return Record(name, image_bytes, label_bytes, *image.size, labels.histogram(label, num_classes))
+    return Record(name, image_bytes, label_bytes, *rgb.size, labels.histogram(label, num_classes))
 
 
 def _read(path: Path, kind: str) -> bytes:
@@ -129,7 +130,7 @@ def _check_sizes(image: Image.Image, label: np.ndarray, image_path: Path, label_
     height, width = label.shape
     if image.size == (width, height):
         return
-    turned = image.size == (height, width) and image.getexif().get(0x0112, 1) > 4
+    turned = image.size == (height, width) and images.orientation(image) > 4
     remedy = "; its EXIF orientation turns it: save it upright" if turned else ""
     raise InputError(f"{image_path}: is {image.width}×{image.height}, its label {label_path} {width}×{height}{remedy}")
 
@@ -144,11 +145,10 @@ def _remapped(raw: np.ndarray, table: np.ndarray, path: Path) -> np.ndarray:
     return label
 
 
-def _shrunk(image: Image.Image, label: np.ndarray, max_size: int) -> tuple[Image.Image, np.ndarray, bytes]:
-    """The pair with its longer side at `max_size`, and the image's bytes: JPEG if it was one, else PNG."""
-    kind = "PNG" if image.format == "PNG" else "JPEG"
+def _shrunk(image: Image.Image, label: np.ndarray, max_size: int, kind: str) -> tuple[Image.Image, np.ndarray, bytes]:
+    """The pair with its longer side at `max_size`, and the bytes of the RGB image as a `kind`, "PNG" or "JPEG"."""
     width, height = (max(1, round(side / max(image.size) * max_size)) for side in image.size)
-    small = images.to_rgb(image).resize((width, height), Image.Resampling.LANCZOS)
+    small = image.resize((width, height), Image.Resampling.LANCZOS)
     buffer = io.BytesIO()
     small.save(buffer, kind, **({"quality": JPEG_QUALITY, "subsampling": 0} if kind == "JPEG" else {}))
     small_label = Image.fromarray(label).resize(small.size, Image.Resampling.NEAREST)

@@ -1,7 +1,9 @@
 """What the stages leave in results/<dataset>, read back and checked."""
 
 import csv
+import hashlib
 import io
+import os
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,6 +16,8 @@ from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from ccnet import InputError
 from ccnet.data.shards import Skipped
+
+LONGEST_STEM = 255 - len("_overlay.jpg")  # bytes: of a file's name, without the longest ending
 
 
 class Split(BaseModel):
@@ -127,7 +131,7 @@ def _metrics(path: Path, class_names: list[str]) -> Metrics:
 def overlays(folder: Path, rows: list[Segmented]) -> list[Path]:
     """The overlays in a segmented folder of the images that its index.csv calls done, and of no others.
 
-    `ccnet segment` names them like the images without suffix, unless two would collide.
+    `ccnet segment` names them by `stems`.
     """
     named = zip(stems([Path(row.file) for row in rows]), rows, strict=True)
     done = [stem for stem, row in named if row.status in ("ok", "skipped")]
@@ -135,9 +139,20 @@ def overlays(folder: Path, rows: list[Segmented]) -> list[Path]:
 
 
 def stems(files: list[Path]) -> list[Path]:
-    """What the results of segmenting each file are named by: the file without its suffix, unless two would collide."""
+    """What the results of segmenting each file are named by: the file without its suffix, unless two would collide.
+
+    A name that leaves no room for the results' endings is cut, and ends in a digest of the file's own.
+    """
     uses = Counter([*files, *(file.with_suffix("") for file in files)])
-    return [file if uses[file.with_suffix("")] > 1 else file.with_suffix("") for file in files]
+    return [_shortened(file if uses[file.with_suffix("")] > 1 else file.with_suffix(""), file) for file in files]
+
+
+def _shortened(stem: Path, file: Path) -> Path:
+    name = os.fsencode(stem.name)
+    if len(name) <= LONGEST_STEM:
+        return stem
+    digest = hashlib.sha256(os.fsencode(file)).hexdigest()[:8]
+    return stem.with_name(f"{name[: LONGEST_STEM - 9].decode(errors='ignore')}-{digest}")
 
 
 def flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:

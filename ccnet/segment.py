@@ -1,6 +1,7 @@
 """The verb `segment`: a folder of images -> a palette PNG and an overlay for each, and index.csv."""
 
 import csv
+import errno
 import itertools
 import select
 import sys
@@ -11,7 +12,7 @@ from pathlib import Path
 from typing import TextIO
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image
 
 from ccnet import InputError, runtime, weights
 from ccnet.data import images
@@ -24,12 +25,17 @@ from ccnet.protocol import Protocol
 from ccnet.results import stems
 from ccnet.workers import Channel, Worker
 
+# Beyond a dataset's: nobody trains on GIFs, whose colours were thinned out, but some are photos.
+SUFFIXES, FORMATS = (*images.SUFFIXES, ".gif"), (*images.FORMATS, "GIF")
 COLUMNS = ["file", "status", "reason", "width", "height", "seconds"]
 # The most that is segmented whole, where memory grows with the image: pixels, and scores of all its pixels (2 GiB).
 LARGEST, MOST_SCORES = 24_000_000, 2**29
 WINDOW = 768  # side of the sliding windows over larger images
 SMALLER = "scale the image down, or use --device cpu"  # where the network is out of memory
 OPACITY = 0.5  # of the colours over the image
+JPEG_SIDE = 65_500  # pixels: JPEG has none longer
+# What can be wrong with the place of one image's results. Any other error of writing is the disk's, and ends the run.
+MISPLACED = {errno.ENAMETOOLONG, errno.EINVAL, errno.EILSEQ, errno.EISDIR, errno.ENOTDIR, errno.EEXIST}
 # Processes that read and write: while the network sees to one's image, the other writes its last and reads its next.
 # Threads would not do, since Jittor keeps Python's lock while it computes. On the CPU the network has all cores, and
 # what reads and writes beside it delays it by as much as it saves.
@@ -74,13 +80,13 @@ def _find(folder: Path, out: Path) -> list[Path]:
     found = [
         path
         for path in sorted(folder.rglob("*"))
-        if path.suffix.lower() in images.SUFFIXES
+        if path.suffix.lower() in SUFFIXES
         and not path.name.startswith(".")
         and path.is_file()
         and own not in path.resolve().parents  # results may lie below the images: they are not input
     ]
     if not found:
-        raise InputError(f"{folder}: no images ({', '.join(images.SUFFIXES)}) in it or below it")
+        raise InputError(f"{folder}: no images ({', '.join(SUFFIXES)}) in it or below it")
     return found
 
 
@@ -157,32 +163,36 @@ class _Segmenter:
             if size := _finished(mask, overlay, stamp):
                 reason = "already segmented with these weights"
                 return row | {"status": "skipped", "reason": reason, "width": size[0], "height": size[1]}
-            image = _read(file)
+            image = images.upright(file.read_bytes(), str(file), FORMATS)
             asked = time.perf_counter()
             ids, seconds = label(np.asarray(image))
             start += time.perf_counter() - asked - seconds  # while the network was busy with another
         except (InputError, OSError, RuntimeError, MemoryError) as error:  # the last two of a network out of memory
             return row | {"status": "failed", "reason": explain(error, SMALLER).removeprefix(f"{file}: ")}
-        _write_overlay(overlay, image, colourise(ids, self.palette))
-        save_palette_png(mask, ids, self.palette, comment=stamp)  # last: it says that both are whole
-        if image.width * image.height > self.largest:
-            row["reason"] = f"over {self.largest / 1e6:.1f} megapixels: in windows of {WINDOW} pixels"
+        try:
+            _write_overlay(overlay, image, colourise(ids, self.palette))
+            save_palette_png(mask, ids, self.palette, comment=stamp)  # last: it says that both are whole
+        except OSError as error:
+            if error.errno not in MISPLACED:
+                raise
+            return row | {"status": "failed", "reason": f"its results cannot be written ({error.strerror})"}
+        row["reason"] = "; ".join(self._remarks(*image.size))
         return row | {"width": image.width, "height": image.height, "seconds": f"{time.perf_counter() - start:.3f}"}
 
-
-def _read(file: Path) -> Image.Image:
-    """An image upright (cameras note the orientation in EXIF and leave the pixels lying), RGB."""
-    image = images.open_image(file.read_bytes(), str(file))
-    with images.refusing_damage(str(file)):
-        return images.to_rgb(ImageOps.exif_transpose(image))
+    def _remarks(self, width: int, height: int) -> Iterator[str]:
+        """What was done otherwise with an image for its size."""
+        if width * height > self.largest:
+            yield f"over {self.largest / 1e6:.1f} megapixels: in windows of {WINDOW} pixels"
+        if max(width, height) > JPEG_SIDE:
+            yield f"its overlay is reduced to {JPEG_SIDE} pixels, the longest side of a JPEG"
 
 
 def _finished(mask: Path, overlay: Path, stamp: str) -> tuple[int, int] | None:
     """Width and height of a mask that was made with this stamp and whose overlay is there; else None."""
     try:
-        with Image.open(mask) as image:
+        with images.refusing_damage(str(mask)), Image.open(mask) as image:
             return image.size if image.info.get("Comment") == stamp and overlay.is_file() else None
-    except OSError:  # not there, or not an image
+    except InputError:  # not there, or not an image
         return None
 
 
@@ -192,5 +202,7 @@ def _open_csv(path: Path) -> TextIO:
 
 
 def _write_overlay(path: Path, image: Image.Image, colours: np.ndarray) -> None:
+    blended = Image.blend(image, Image.fromarray(colours), OPACITY)
+    blended.thumbnail((JPEG_SIDE, JPEG_SIDE))  # if it is larger
     with atomic(path) as temporary:
-        Image.blend(image, Image.fromarray(colours), OPACITY).save(temporary, "JPEG", quality=90)
+        blended.save(temporary, "JPEG", quality=90)

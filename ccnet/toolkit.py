@@ -8,6 +8,7 @@ installed: the wheels of `pip install '.[cuda13]'`, or a system's CUDA 12 or 13 
 
 import hashlib
 import importlib.util
+import json
 import os
 import re
 import shutil
@@ -49,8 +50,15 @@ class Toolkit:
 
 
 def cache_home() -> Path:
-    """The folder of caches in which Jittor has its own: below JITTOR_HOME, else at home."""
-    return Path(os.environ.get("JITTOR_HOME", Path.home())) / ".cache"
+    """The folder of caches in which Jittor has its own: below JITTOR_HOME, else the one it last had, else at home.
+
+    Jittor notes each JITTOR_HOME in its config.json, and goes by that where the variable is not set.
+    """
+    try:
+        noted = json.loads((Path.home() / ".cache/jittor/config.json").read_text()).get("JITTOR_HOME")
+    except (OSError, ValueError, AttributeError):  # none, or damaged: Jittor itself will not start with that
+        noted = None
+    return Path(os.environ.get("JITTOR_HOME", noted or Path.home())).absolute() / ".cache"
 
 
 def find_toolkit() -> Toolkit | None:

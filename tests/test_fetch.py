@@ -77,6 +77,27 @@ def test_a_wrong_checksum_is_caught_before_anything_is_unpacked(monkeypatch, tmp
         assert len(run("camvid", None, tmp_path)["pairs"]["train"]) == 3
 
 
+@pytest.mark.parametrize("damage", [lambda data: data[: len(data) // 2], lambda data: b"<html>Please log in</html>"])
+def test_a_damaged_download_is_fetched_anew_by_the_next_try(tmp_path, damage):
+    """Nothing but unpacking tells the damage of a file that has no digest."""
+    data = packed("camvid", tmp_path)
+    with serving({"/a.zip": damage(data)}) as site:
+        with pytest.raises(InputError, match=r"/a\.zip: what it served was damaged and is removed: try again \("):
+            run("camvid", f"{site.url}/a.zip", tmp_path / "out")
+        site.files["/a.zip"] = data
+        assert len(run("camvid", f"{site.url}/a.zip", tmp_path / "out")["pairs"]["train"]) == 3
+
+
+def test_a_folder_called_unpacked_is_not_removed(tmp_path):
+    archive = tmp_path / "a.zip"
+    archive.write_bytes(packed("camvid", tmp_path))
+    (tmp_path / "out/unpacked").mkdir(parents=True)
+    (tmp_path / "out/unpacked/thesis.txt").write_text("mine")
+    with pytest.raises(InputError, match="unpacked: not unpacked by ccnet: move it away, or choose another --out"):
+        run("camvid", archive, tmp_path / "out")
+    assert (tmp_path / "out/unpacked/thesis.txt").read_text() == "mine"
+
+
 def test_a_folder_is_used_where_it_is(tmp_path):
     folder = tmp_path / "mine"
     write(PUBLISHED["ade20k"], folder)

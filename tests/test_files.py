@@ -1,5 +1,9 @@
 import hashlib
 import os
+import subprocess
+import sys
+import time
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -44,6 +48,49 @@ def test_what_cannot_be_flushed_does_not_count(tmp_path, monkeypatch):
 def test_a_body_that_writes_nothing_is_an_error(tmp_path):
     with pytest.raises(FileNotFoundError), atomic(tmp_path / "c.txt"):
         pass
+
+
+KILLED = """
+import os, signal, sys
+from ccnet.files import atomic
+with atomic(sys.argv[1]) as temporary:
+    temporary.write_text("half")
+    print(temporary, flush=True)
+    if sys.argv[2] == "killed":
+        os.kill(os.getpid(), signal.SIGKILL)
+    sys.stdin.read()
+"""
+
+
+def start_writing(target, fate):
+    command = [sys.executable, "-c", KILLED, str(target), fate]
+    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    return process, Path(process.stdout.readline().strip())
+
+
+def test_what_a_killed_process_left_is_swept_by_the_next(tmp_path):
+    killed, left = start_writing(tmp_path / "shard-0-of-4.h5", "killed")
+    killed.wait()
+    living, kept = start_writing(tmp_path / "c.txt", "living")
+    assert not left.exists()
+    for name in (".c.txt", ".c.0123abcd.txt", f".c.0123abcd-{killed.pid}-0123abcd.txt", "c.12-34-56.txt"):
+        (tmp_path / name).touch()  # the user's, or another host's
+    with living, atomic(tmp_path / "d.txt") as temporary:
+        temporary.touch()
+        assert kept.exists()
+        living.stdin.close()
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(
+        [".c.txt", ".c.0123abcd.txt", f".c.0123abcd-{killed.pid}-0123abcd.txt", "c.12-34-56.txt", "c.txt", "d.txt"]
+    )
+
+
+def test_what_nobody_writes_to_for_a_week_is_swept_whatever_its_host(tmp_path):
+    old = tmp_path / ".c.0123abcd-1-0123abcd.txt"
+    old.touch()
+    os.utime(old, (time.time() - 8 * 86400,) * 2)
+    with atomic(tmp_path / "d.txt") as temporary:
+        temporary.touch()
+    assert [path.name for path in tmp_path.iterdir()] == ["d.txt"]
 
 
 def test_two_writers_do_not_meet(tmp_path):

@@ -1,5 +1,7 @@
 import io
 import json
+import struct
+import zlib
 
 import numpy as np
 import pytest
@@ -186,6 +188,14 @@ def test_a_sound_split_is_the_same_shard_whether_skipping_or_not(folder):
     assert shards[0] == shards[1]
 
 
+def test_where_every_pair_is_bad_skipping_is_no_remedy(folder):
+    for label in folder.glob("labels/*.png"):
+        label.write_bytes(b"")
+    with pytest.raises(InputError, match="7 of 7 pairs cannot be used: mend them, or name another source:") as caught:
+        run(folder)
+    assert "skip" not in str(caught.value)
+
+
 def test_where_every_pair_is_skipped_their_reasons_are_kept(folder):
     for label in folder.glob("labels/*.png"):
         label.write_bytes(b"")
@@ -210,6 +220,28 @@ def test_an_image_that_exif_turns_is_explained(folder):
     exif[0x0112] = 6
     image_file(folder / "images/街 0.jpg", size=(8, 12), exif=exif)
     with pytest.raises(InputError, match="its EXIF orientation turns it: save it upright"):
+        run(folder)
+
+
+def test_an_orientation_that_is_text_hides_no_reason(folder):
+    exif = b"Exif\0\0II*\0" + struct.pack("<IHHHI4s", 8, 1, 0x0112, 2, 2, b"6") + bytes(4)
+    image_file(folder / "images/街 0.jpg", size=(8, 12), exif=exif)
+    with pytest.raises(InputError, match=r"街 0\.jpg: is 8×12, its label"):
+        run(folder)
+
+
+def test_an_image_that_training_could_not_read_is_a_bad_pair(folder):
+    """A palette image without its palette: Pillow decodes it, and cannot make RGB of it."""
+    parts = {
+        b"IHDR": struct.pack(">IIBBBBB", 12, 8, 8, 3, 0, 0, 0),
+        b"tRNS": b"\xff\xff\xff\0",
+        b"IDAT": zlib.compress(bytes(8 * 13)),
+        b"IEND": b"",
+    }
+    chunks = [struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+              for kind, body in parts.items()]  # fmt: skip
+    (folder / "images/街 0.jpg").write_bytes(b"\x89PNG\r\n\x1a\n" + b"".join(chunks))
+    with pytest.raises(InputError, match=r"1 of 7 pairs(.|\n)*街 0\.jpg: cannot be decoded"):
         run(folder)
 
 

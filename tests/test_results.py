@@ -42,6 +42,17 @@ def test_stems_never_collide():
     assert dict(zip(files, map(str, named), strict=True))["b.png"] == "b"
 
 
+@given(
+    st.lists(st.text("x街.", min_size=240, max_size=251).filter(lambda name: len(name.encode()) <= 251), unique=True)
+)
+def test_stems_leave_room_for_every_ending(names):
+    files = [Path("folder", f"{name}.jpg") for name in [*names, "x" * 251, "x" * 250 + "y", "街" * 83]]
+    named = stems(files)
+    assert len(set(named)) == len(set(files))
+    assert all(len(f"{stem.name}_overlay.jpg".encode()) <= 255 for stem in named)
+    assert stems([Path("x" * 243 + ".jpg")]) == [Path("x" * 243)]
+
+
 def test_overlays_are_sought_where_segment_puts_them(tmp_path):
     files = ["a.jpg", "a.png", "a.jpg.png", "b.png", "c/a.png", "c/b.png", "a.jpg.png.bmp", "failed.jpg"]
     written = [tmp_path / f"{stem}_overlay.jpg" for stem in stems([Path(file) for file in files])]

@@ -11,16 +11,17 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ccnet import InputError, segment, weights
+from ccnet import InputError, results, segment, weights
 from ccnet.predictor import Predictor
 from ccnet.protocol import Protocol
 from tests import tiny
+from tests.odd_exif import ODD_EXIF
 
 UPRIGHT = (40, 60)  # width, height of the photo that lies on its side
 GOOD = {
     "plain.jpg": (50, 40), "plain.png": (50, 40), "alpha.png": (33, 21), "grey.tif": (64, 48), "ink.jpg": (40, 40),
     "deep.png": (35, 47), "lying.jpg": UPRIGHT, "dot.bmp": (1, 1), "long.webp": (5000, 40),
-    "deep/er/plain.jpg": (50, 40), "Straße mit Hund – 犬.JPG": (50, 40),
+    "moving.gif": (44, 33), "deep/er/plain.jpg": (50, 40), "Straße mit Hund – 犬.JPG": (50, 40),
 }  # fmt: skip
 BAD = {
     "cut.jpg": "cannot be decoded", "empty.png": "the file is empty", "letter.jpg": "not an image of a known format",
@@ -146,6 +147,56 @@ def test_orientation_is_applied_before_the_network_sees_it(folder, out, trained)
     upright = np.asarray(lying.transpose(Image.Transpose.ROTATE_270).convert("RGB"))
     with Image.open(out / "lying.png") as mask:
         np.testing.assert_array_equal(mask, Predictor(weights.load(trained.weights).model)(upright))
+
+
+def test_exif_that_cannot_be_written_back_ends_nothing(few, trained, tmp_path):
+    for name, exif in ODD_EXIF.items():
+        Image.fromarray(tiny.draw(5, 50, 40)[0]).save(few / f"{name}.jpg", exif=exif)
+    segment.run(folder=few, weights_file=trained.weights, out=tmp_path / "out")
+    rows = table(tmp_path / "out")
+    assert {row["status"] for row in rows.values()} == {"ok"}
+    for name in ODD_EXIF:
+        assert (rows[f"{name}.jpg"]["width"], rows[f"{name}.jpg"]["height"]) == ("40", "50")
+
+
+def test_of_a_gif_the_first_frame_is_segmented(few, trained, tmp_path):
+    first, second = (Image.fromarray(tiny.draw(i, 40, 36)[0]).quantize() for i in (0, 1))
+    first.save(few / "moving.gif", save_all=True, append_images=[second])
+    segment.run(folder=few, weights_file=trained.weights, out=tmp_path / "out")
+    with Image.open(tmp_path / "out/moving.png") as mask:
+        found = Predictor(weights.load(trained.weights).model)(np.asarray(first.convert("RGB")))
+        np.testing.assert_array_equal(mask, found)
+
+
+@pytest.mark.parametrize("size", [(65_501, 9), (9, 65_501)])
+def test_an_overlay_too_long_for_a_jpeg_is_reduced(few, trained, tmp_path, monkeypatch, size):
+    monkeypatch.setattr(segment, "LARGEST", 40 * 36)
+    monkeypatch.setattr(segment.Predictor, "__call__", lambda self, image: np.ones(image.shape[:2], np.uint8))
+    Image.new("RGB", size).save(few / "1.png")
+    assert statuses(few, trained, tmp_path / "out") == ["ok", "ok", "ok"]
+    assert "overlay is reduced to 65500 pixels" in table(tmp_path / "out")["1.png"]["reason"]
+    for name, expected in (("1.png", 65_501), ("1_overlay.jpg", 65_500)):
+        with Image.open(tmp_path / "out" / name) as image:
+            assert max(image.size) == expected
+
+
+def test_the_longest_names_are_shortened(few, trained, tmp_path):
+    names = ["x" * 249 + ".png", "x" * 248 + "y.png", "街" * 83 + ".png"]
+    for name in names:
+        Image.new("RGB", (40, 36)).save(few / "new.png")
+        (few / "new.png").rename(few / name)
+    for expected in ("ok", "skipped"):
+        segment.run(folder=few, weights_file=trained.weights, out=tmp_path / "out")
+        rows = table(tmp_path / "out")
+        assert [rows[name]["status"] for name in names] == [expected] * 3
+    listed = results.read(tmp_path / "out/index.csv", list[results.Segmented], "segment")
+    assert len(set(results.overlays(tmp_path / "out", listed))) == 6
+
+
+def test_a_result_that_cannot_be_placed_costs_one_image(few, trained, tmp_path, ways):
+    (tmp_path / "out/1.png").mkdir(parents=True)
+    assert statuses(few, trained, tmp_path / "out") == ["ok", "failed", "ok"]
+    assert table(tmp_path / "out")["1.png"]["reason"] == "its results cannot be written (Is a directory)"
 
 
 def test_a_second_run_skips_what_is_done(folder, out, trained, capsys):

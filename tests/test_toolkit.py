@@ -1,3 +1,4 @@
+import json
 import subprocess
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -183,3 +184,19 @@ def test_where_toolkits_are_sought(tmp_path, monkeypatch):
     assert toolkit.find_toolkit().root == named  # the wheels complete it
     make_cuda(named, 12040)
     assert toolkit.find_toolkit().root == wheels
+
+
+def test_the_home_that_jittor_noted_counts_where_none_is_set(tmp_path, monkeypatch):
+    """As in jittor_utils.home."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.delenv("JITTOR_HOME", raising=False)
+    note = tmp_path / ".cache/jittor/config.json"
+    note.parent.mkdir(parents=True)
+    assert toolkit.cache_home() == tmp_path / ".cache"
+    note.write_text(json.dumps({"JITTOR_HOME": str(tmp_path / "elsewhere")}))
+    assert toolkit.cache_home() == tmp_path / "elsewhere/.cache"
+    for damaged in ("{", "[]", "{}"):
+        note.write_text(damaged)
+        assert toolkit.cache_home() == tmp_path / ".cache"
+    monkeypatch.setenv("JITTOR_HOME", str(tmp_path / "set"))
+    assert toolkit.cache_home() == tmp_path / "set/.cache"

@@ -16,8 +16,12 @@ from ccnet.progress import progress
 
 GROWTH = 20  # photographs and PNGs hardly compress: more than this is a bomb
 SMALL = 2**26  # bytes that any archive may unpack to
-MARKER = ".unpacked"
+MARKER = ".unpacked"  # in a folder of ours: the archive that was unpacked there, or nothing while it is
 FAILURES = (tarfile.TarError, zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, OSError, RuntimeError)
+
+
+class DamagedError(InputError):
+    """An archive that is damaged, or none at all: another copy may be sound."""
 
 
 class _Member(NamedTuple):
@@ -30,23 +34,29 @@ class _Member(NamedTuple):
 def unpack(archive: Path, folder: Path) -> Path:
     """Unpack a .zip or .tar(.gz, .bz2, .xz) file into `folder` and return it; what was done before is kept.
 
-    Raises InputError naming the archive when it is damaged or of another kind, when a member would leave the folder or
-    is a link or device, and when the contents are absurdly large or larger than the disk.
+    Raises DamagedError naming the archive when it is damaged or of another kind, InputError when a member would leave
+    the folder or is a link or device, when the contents are absurdly large or larger than the disk, when they cannot
+    be written, and when something else is in the folder.
     """
     stat = archive.stat()
     state = f"{archive.resolve()}\n{stat.st_size}\n{stat.st_mtime_ns}\n"
     marker = folder / MARKER
     if marker.exists() and marker.read_text() == state:
         return folder
-    if folder.exists():
+    if folder.exists() and any(folder.iterdir()):
+        if not marker.exists():
+            raise InputError(f"{folder}: not unpacked by ccnet: move it away, or choose another --out")
         shutil.rmtree(folder)
-    folder.mkdir(parents=True)
+    folder.mkdir(parents=True, exist_ok=True)
+    marker.touch()  # so that the folder is known for ours if this ends here
     try:
         _unpack_members(archive, folder, stat.st_size)
     except FAILURES as error:
         if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise InputError(f"{folder}: no room to unpack {archive} ({error.strerror}): make some") from error
-        raise InputError(f"{archive}: damaged, or cannot be unpacked ({error}): replace it") from error
+        if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL):  # those are of a damaged archive
+            raise InputError(f"{folder}: cannot unpack {archive} ({error.strerror})") from error
+        raise DamagedError(f"{archive}: damaged, or cannot be unpacked ({error}): replace it") from error
     with atomic(marker) as temporary:
         temporary.write_text(state)
     return folder
@@ -88,7 +98,7 @@ def _members(archive: Path) -> Iterator[_Member]:
         return _tar_members(archive)
     if zipfile.is_zipfile(archive):
         return _zip_members(archive)
-    raise InputError(f"{archive}: neither a whole zip nor a tar file (.zip, .tar, .tar.gz, .tar.bz2, .tar.xz)")
+    raise DamagedError(f"{archive}: neither a whole zip nor a tar file (.zip, .tar, .tar.gz, .tar.bz2, .tar.xz)")
 
 
 def _tar_members(archive: Path) -> Iterator[_Member]:

@@ -1,41 +1,58 @@
 """Image files as arrays: whatever a dataset or a camera stores becomes RGB, or a clear refusal."""
 
 import io
-import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, ImageFile, UnidentifiedImageError
 
 from ccnet import InputError
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
 FORMATS = ("JPEG", "PNG", "BMP", "TIFF", "WEBP")
+ORIENTATION = 0x0112  # EXIF's tag
+# What shows an image upright, by the value of its tag; nothing for 1.
+TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
 
 
 @contextmanager
 def refusing_damage(name: str) -> Iterator[None]:
-    """Turn the many errors of a damaged or hostile image file into one InputError that names it."""
+    """Turn any error of a damaged or hostile image file into one InputError that names it; to wrap Pillow's calls only.
+
+    Pillow's plugins raise whatever comes of a wrong number: on mutated files TypeError, IndexError, AttributeError,
+    AssertionError, struct.error and more. MemoryError passes: it is this machine's, not the file's.
+    """
     try:
         yield
+    except MemoryError:
+        raise
     except Image.DecompressionBombError as error:
         raise InputError(f"{name}: {error}") from error
     except UnidentifiedImageError as error:
         raise InputError(f"{name}: not an image of a known format, or damaged") from error
-    except (OSError, SyntaxError, ValueError, EOFError, zlib.error) as error:
-        raise InputError(f"{name}: cannot be decoded ({error})") from error
+    except Exception as error:
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise InputError(f"{name}: cannot be decoded ({reason})") from error
 
 
-def open_image(data: bytes, name: str) -> Image.Image:
-    """Read an encoded image's header, and none of its pixels.
+def open_image(data: bytes, name: str, formats: tuple[str, ...] = FORMATS) -> ImageFile.ImageFile:
+    """Read the header of an encoded image in one of `formats` (Pillow's names), and none of its pixels.
 
     Raises InputError naming `name` for an empty or unknown file and for over Pillow's MAX_IMAGE_PIXELS.
     """
     if not data:
         raise InputError(f"{name}: the file is empty")
     with refusing_damage(name):
-        image = Image.open(io.BytesIO(data), formats=FORMATS)
+        image = Image.open(io.BytesIO(data), formats=formats)
     limit = Image.MAX_IMAGE_PIXELS
     if limit and image.width * image.height > limit:
         raise InputError(f"{name}: {image.width}×{image.height} is over the limit of {limit} pixels: cut it into tiles")
@@ -43,18 +60,43 @@ def open_image(data: bytes, name: str) -> Image.Image:
 
 
 def to_rgb(image: Image.Image) -> Image.Image:
-    """Grey, palette, RGBA, CMYK and 16-bit images as 8-bit RGB. Alpha and the low byte of 16 are dropped."""
+    """Grey, palette, RGBA, CMYK and 16-bit images, decoded, as 8-bit RGB. Alpha and the low byte of 16 are dropped."""
+    image.load()
     if image.mode.startswith("I"):
         high_byte = np.clip(np.asarray(image).astype(np.int64) >> 8, 0, 255)
         image = Image.fromarray(high_byte.astype(np.uint8))
     return image if image.mode == "RGB" else image.convert("RGB")
 
 
+def orientation(image: Image.Image) -> int:
+    """EXIF's orientation tag, 1–8 (XMP's where EXIF has none); 1 if there is none, or none that can be read."""
+    try:
+        value = image.getexif().get(ORIENTATION)
+        return int(value) if value in TURNS else 1
+    except MemoryError:
+        raise
+    except Exception:  # damaged EXIF beside whole pixels
+        return 1
+
+
 def decode(data: bytes, name: str) -> np.ndarray:
     """An encoded image as uint8 `(H, W, 3)`, RGB, 0–255. Raises InputError naming `name`.
 
-    Pixels come as they are stored: EXIF orientation is not applied, because label maps match stored pixels.
+    Pixels come as they are stored: EXIF orientation is not applied, because label maps match stored pixels. Pillow
+    leaves no choice for a TIFF: it is turned.
     """
     image = open_image(data, name)
     with refusing_damage(name):
         return np.asarray(to_rgb(image))
+
+
+def upright(data: bytes, name: str, formats: tuple[str, ...] = FORMATS) -> Image.Image:
+    """An encoded image, of several frames the first, in RGB as its orientation tag shows it. Raises InputError.
+
+    Cameras leave the pixels lying and note it in the tag. Pillow turns a TIFF itself, and its tag is then gone.
+    """
+    image = open_image(data, name, formats)
+    with refusing_damage(name):
+        rgb = to_rgb(image)
+        turn = TURNS.get(orientation(image))
+        return rgb if turn is None else rgb.transpose(turn)

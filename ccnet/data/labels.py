@@ -5,7 +5,7 @@ import os
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageFile
 from PIL.PngImagePlugin import PngInfo
 
 from ccnet import InputError
@@ -37,15 +37,16 @@ def decode(data: bytes, name: str) -> np.ndarray:
         raise InputError(f"{name}: a label map must be a PNG, not {image.format}")
     if image.mode not in ("1", "L", "P"):
         raise InputError(f"{name}: a label map has one 8-bit channel or a palette; this one is {image.mode}")
+    step = _grey_step(image)
     with images.refusing_damage(name):
         label = np.asarray(image, dtype=np.uint8)
-    return label // _grey_step(data, image.mode)
+    return label // step
 
 
-def _grey_step(data: bytes, mode: str) -> int:
-    """What Pillow multiplied the values by: 2- and 4-bit grey is stretched to 0–255, which moves ids."""
-    bit_depth = data[24]
-    return 255 // (2**bit_depth - 1) if mode == "L" else 1
+def _grey_step(image: ImageFile.ImageFile) -> int:
+    """What Pillow will multiply the values by: 2- and 4-bit grey is stretched to 0–255, which moves ids."""
+    stored = str(image.tile[0][3]) if image.tile else image.mode
+    return {"L;2": 85, "L;4": 17}.get(stored, 1)
 
 
 def encode(label: np.ndarray) -> bytes:

@@ -102,6 +102,26 @@ def test_an_interrupted_unpacking_is_redone(maker, tmp_path, monkeypatch):
     assert contents(unpack(archive, tmp_path / "out")) == FILES
 
 
+def test_a_folder_of_somebody_elses_is_left_alone(maker, tmp_path):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out/thesis.txt").write_text("mine")
+    with pytest.raises(InputError, match=r"out: not unpacked by ccnet: move it away"):
+        unpack(maker(FILES), tmp_path / "out")
+    assert contents(tmp_path / "out") == {"thesis.txt": b"mine"}
+    (tmp_path / "out/thesis.txt").unlink()
+    assert contents(unpack(maker(FILES), tmp_path / "out")) == FILES
+
+
+def test_a_folder_that_cannot_be_written_is_no_damage(maker, tmp_path, monkeypatch):
+    def refused(*_):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+
+    monkeypatch.setattr(archives.shutil, "copyfileobj", refused)
+    with pytest.raises(InputError, match=r"out: cannot unpack .*a\.(zip|tar|tar\.gz) \(Permission denied") as caught:
+        unpack(maker(FILES), tmp_path / "out")
+    assert not isinstance(caught.value, archives.DamagedError)
+
+
 @pytest.mark.parametrize("name", ["../evil", "set/../../evil", "/tmp/evil", "..\\evil", "C:\\evil"])
 def test_members_that_leave_the_folder_are_refused(maker, tmp_path, name):
     archive = maker({"fine": b"1", name: b"2"})
@@ -139,7 +159,7 @@ def test_damaged_archives_are_named(maker, tmp_path, keep):
     archive.write_bytes(data[: int(len(data) * keep)])
     with pytest.raises(InputError, match=r"a\.(zip|tar|tar\.gz): "):
         unpack(archive, tmp_path / "out")
-    assert not (tmp_path / "out" / archives.MARKER).exists()
+    assert (tmp_path / "out" / archives.MARKER).read_text() == ""
 
 
 def test_a_flipped_bit_in_a_zip_is_found(tmp_path):

@@ -1,11 +1,15 @@
 import io
+import random
+import struct
+from contextlib import suppress
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageOps
 
-from ccnet import InputError
-from ccnet.data import images
+from ccnet import InputError, prepare
+from ccnet.data import images, labels
+from tests.odd_exif import ODD_EXIF
 
 GREY = np.arange(0, 240, 20, dtype=np.uint8).reshape(3, 4)
 
@@ -45,6 +49,112 @@ def test_a_truncated_jpeg_is_refused_by_name():
     data = encoded(noise, "JPEG")
     with pytest.raises(InputError, match=r"cut\.jpg: cannot be decoded"):
         images.decode(data[: len(data) // 2], "cut.jpg")
+
+
+def test_a_tiff_whose_strips_lie_at_a_fraction_is_refused_by_name():
+    data = bytearray(encoded(Image.fromarray(GREY), "TIFF"))
+    (strips,) = [place for place in range(8, len(data)) if data[place : place + 4] == struct.pack("<HH", 273, 4)]
+    data[strips : strips + 12] = struct.pack("<HHIf", 273, 11, 1, 8.5)
+    with pytest.raises(InputError, match=r"odd\.tif: cannot be decoded \('float' object"):
+        images.decode(bytes(data), "odd.tif")
+
+
+@pytest.mark.parametrize("value", range(1, 10))
+def test_the_orientation_tag_turns_an_image_and_nothing_else_does(value):
+    exif = Image.Exif()
+    exif[0x0112] = value
+    picture = Image.fromarray(np.stack([GREY, GREY.T.reshape(3, 4), GREY[::-1]], axis=-1))
+    expected = ImageOps.exif_transpose(Image.open(io.BytesIO(encoded(picture, exif=exif))))
+    assert np.array_equal(images.upright(encoded(picture, exif=exif), "a"), expected)
+    assert np.array_equal(images.upright(encoded(picture), "a"), picture)
+
+
+def test_a_tiff_is_turned_once():
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    picture = Image.fromarray(np.stack([GREY] * 3, axis=-1))
+    turned = picture.transpose(Image.Transpose.ROTATE_270)
+    assert np.array_equal(images.upright(encoded(picture, "TIFF", tiffinfo=exif), "a"), turned)
+
+
+@pytest.mark.parametrize("name", ODD_EXIF)
+def test_exif_need_not_be_fit_for_writing(name):
+    data = encoded(Image.new("RGB", (20, 10)), "JPEG", exif=ODD_EXIF[name])
+    assert images.upright(data, "a").size == (10, 20)
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+@pytest.mark.parametrize("exif", [b"Exif\0\0nonsense", b"Exif\0\0II*\0" + b"\xff" * 40])
+def test_an_image_with_damaged_exif_stays_as_it_is(exif):
+    assert images.upright(encoded(Image.new("RGB", (20, 10)), "JPEG", exif=exif), "a").size == (20, 10)
+
+
+def test_only_the_formats_asked_for_are_read():
+    frames = [Image.new("P", (6, 4), colour) for colour in (1, 2)]
+    for frame in frames:
+        frame.putpalette([0, 0, 0, 250, 0, 0, 0, 250, 0])
+    data = encoded(frames[0], "GIF", save_all=True, append_images=frames[1:])
+    with pytest.raises(InputError, match="not an image of a known format"):
+        images.decode(data, "a.gif")
+    assert np.array_equal(images.upright(data, "a.gif", ("GIF",)), np.full((4, 6, 3), (250, 0, 0)))
+
+
+def test_what_is_wrong_with_the_machine_is_not_blamed_on_the_file():
+    for error in (MemoryError, KeyboardInterrupt):
+        with pytest.raises(error), images.refusing_damage("a"):
+            raise error
+
+
+def seeds():
+    """A small file of each kind, as an image and as a label map."""
+    ids = Image.fromarray(np.random.default_rng(0).integers(0, 4, (18, 24), np.uint8))
+    picture = Image.fromarray(np.random.default_rng(1).integers(0, 256, (18, 24, 3), np.uint8))
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    for kind in ("JPEG", "PNG", "TIFF", "WEBP"):
+        yield encoded(picture, kind, exif=exif)
+    for kind in ("BMP", "GIF"):
+        yield encoded(picture, kind)
+    yield encoded(picture.convert("CMYK"), "TIFF", compression="tiff_lzw")
+    yield encoded(picture.convert("P"), transparency=3)
+    yield encoded(ids)
+
+
+def mutated(chance, files):
+    """One of the files with bits turned over, cut short, or with a piece or the head of another."""
+    data = bytearray(chance.choice(files))
+    other, place = chance.choice(files), chance.randrange(len(data))
+    reach = chance.choice([16, 64, 200, len(data)])
+    match chance.randrange(4):
+        case 0 | 1:
+            for _ in range(chance.choice([1, 2, 4])):
+                data[chance.randrange(min(reach, len(data)))] ^= 1 << chance.randrange(8)
+        case 2:
+            data[place:] = other[place:] if chance.random() < 0.5 else b""
+        case 3:
+            data[place:place] = other[chance.randrange(len(other)) :][:reach]
+    return bytes(data)
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")  # Pillow's, of damaged EXIF
+def test_mutated_files_are_read_or_refused(tmp_path):
+    files = list(seeds())
+    whole, damaged = tmp_path / "whole.png", tmp_path / "damaged"
+    whole.write_bytes(files[-1])
+    table = labels.lookup_table(None, 255)
+    read = dict.fromkeys(("image", "label", "photo"), 0)
+    for number in range(600):
+        damaged.write_bytes(mutated(random.Random(number), files))
+        ways = {
+            "image": lambda: prepare._record("a", damaged, whole, table, 255, None),
+            "label": lambda: prepare._record("a", whole, damaged, table, 255, None),
+            "photo": lambda: images.upright(damaged.read_bytes(), str(damaged), (*images.FORMATS, "GIF")),
+        }
+        for way, attempt in ways.items():
+            with suppress(InputError):
+                attempt()
+                read[way] += 1
+    assert all(read.values()), read
 
 
 @pytest.mark.parametrize(("data", "reason"), [(b"", "empty"), (b"not an image", "not an image")])

@@ -66,6 +66,13 @@ def test_grey_of_few_bits_is_not_stretched(bits):
     assert labels.decode(grey_png(bits, row), "a").tolist() == [row]
 
 
+def test_the_depth_is_not_read_from_a_chunk_before_the_header():
+    data = grey_png(4, [1, 2, 3, 0])
+    text = b"tEXt" + b"a\0text" + bytes(9)
+    before = struct.pack(">I", len(text) - 4) + text + struct.pack(">I", zlib.crc32(text))
+    assert labels.decode(data[:8] + before + data[8:], "a").tolist() == [[1, 2, 3, 0]]
+
+
 @pytest.mark.parametrize("mode", ["RGB", "RGBA", "LA", "I;16"])
 def test_anything_but_one_channel_of_eight_bits_is_refused_by_name(mode):
     with pytest.raises(InputError, match=r"street_7\.png: .*this one is"):

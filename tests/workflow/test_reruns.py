@@ -1,6 +1,7 @@
 """This changed, hence exactly these jobs run again."""
 
 import shutil
+from pathlib import Path
 
 import pytest
 
@@ -118,6 +119,50 @@ def test_results_below_a_folder_of_the_users_are_no_photos(copy: Workplace):
     overlay = copy.overlay(f"segment: {{mine: {copy.folder}, photos: null}}")
     assert copy.snakemake(overlays=(overlay,)).returncode == 0
     assert copy.jobs(overlays=(overlay,)) == set()
+
+
+def listed_source(copy: Workplace, link: bool = False) -> tuple[Path, Path]:
+    """A folder dataset that has been through the pipeline, maybe by way of a link, and its overlay."""
+    source = copy.folder / "mine"
+    for name in ("images/train/a.jpg", "labels/train/a.png", "labels/train/b.png"):
+        (source / name).parent.mkdir(parents=True, exist_ok=True)
+        (source / name).touch()
+    if link:
+        (source / "labels").rename(copy.folder / "elsewhere")
+        (source / "labels").symlink_to(copy.folder / "elsewhere")
+        (copy.folder / "elsewhere/circle").symlink_to(source)
+    overlay = copy.overlay("{dataset: {name: folder, source: mine}, segment: {photos: null}}")
+    assert copy.snakemake("prepare", overlays=(overlay,)).returncode == 0
+    assert copy.jobs("prepare", overlays=(overlay,)) == set()
+    return source, overlay
+
+
+@pytest.mark.parametrize("link", [False, True])
+def test_a_label_that_went_or_came_has_the_pairs_listed_again(copy: Workplace, link: bool):
+    source, overlay = listed_source(copy, link)
+    (source / "labels/train/b.png").unlink()
+    assert copy.jobs("prepare", overlays=(overlay,)) == {"fetch_dataset"} | PREPARED
+    (source / "labels/train/b.png").touch()
+    assert copy.jobs("prepare", overlays=(overlay,)) == set()
+    (source / "labels/train/c.png").touch()
+    assert copy.jobs("prepare", overlays=(overlay,)) == {"fetch_dataset"} | PREPARED
+
+
+def test_other_files_beside_a_dataset_rerun_nothing(copy: Workplace):
+    source, overlay = listed_source(copy)
+    for name in (".hidden.png/x.png", "notes.txt", "images/train/Thumbs.db", "labels/.DS_Store"):
+        (source / name).parent.mkdir(exist_ok=True)
+        (source / name).touch()
+    assert copy.jobs("prepare", overlays=(overlay,)) == set()
+
+
+def test_a_replaced_archive_is_unpacked_again(copy: Workplace):
+    (copy.folder / "mine.zip").write_bytes(b"one")
+    overlay = copy.overlay("{dataset: {name: folder, source: mine.zip}, segment: {photos: null}}")
+    assert copy.snakemake("fetch", overlays=(overlay,)).returncode == 0
+    assert copy.jobs("fetch", overlays=(overlay,)) == set()
+    (copy.folder / "mine.zip").write_bytes(b"other")
+    assert copy.jobs("fetch", overlays=(overlay,)) == {"fetch_dataset"}
 
 
 def test_pretrained_weights_are_imported_and_moving_their_file_reruns_nothing(copy: Workplace):

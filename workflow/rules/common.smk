@@ -1,5 +1,7 @@
 # What the rules read from the config, and the helpers they share.
+import hashlib
 import json
+import mimetypes
 import os
 import re
 import shlex
@@ -119,18 +121,39 @@ def folders_or_index(wildcards):
     folder = FOLDERS[wildcards.folder]
     if inside(folder, RESULTS):
         return "results/{dataset}/source/index.json"
-    return [folder, *subfolders(folder)]
+    return [parent for parent, _ in walk(folder)] or folder
 
 
-def subfolders(folder):
-    """All below this one but the results, which change with every run, and hidden ones."""
-    for parent, names, _ in os.walk(folder):
+def walk(folder, links=False):
+    """This folder and those below, each with its files' names; not the results, which change with every run, nor hidden
+    ones. Links to folders are followed if asked to.
+    """
+    for parent, names, files in os.walk(folder, followlinks=links):
         names[:] = [
             name
             for name in sorted(names)
-            if not name.startswith(".") and not inside(Path(parent, name), RESULTS)
+            if not name.startswith(".")
+            and not inside(Path(parent, name), RESULTS)
+            and not inside(parent, Path(parent, name).resolve())  # a link in a circle
         ]
-        yield from (str(Path(parent, name)) for name in names)
+        yield parent, files
+
+
+def source_state(wildcards):
+    """What changes when images or label maps come to the user's source or go, so that its pairs are listed anew.
+
+    Of a folder it is their names, so that other files, and what only touches a folder, retrain nothing.
+    """
+    source = Path(config["dataset"]["source"] or os.devnull).expanduser()
+    if source.is_file():
+        return f"{source.stat().st_size} {source.stat().st_mtime_ns}"
+    names = sorted(
+        os.path.join(parent, name)
+        for parent, files in walk(source, links=True)
+        for name in files
+        if (mimetypes.guess_type(name, strict=False)[0] or "").startswith("image/")
+    )
+    return hashlib.sha256(os.fsencode("\n".join(names))).hexdigest()[:16]
 
 
 def threads_per_gpu():

@@ -8,6 +8,7 @@ rule fetch_dataset:
     params:
         source=option("--source", config["dataset"]["source"]),
         classes=option("--classes", config["dataset"]["classes"]),
+        state=source_state,
     shell:
         "trap : TERM; ccnet fetch --dataset {wildcards.dataset} {params.source} {params.classes}"
         " --out results/{wildcards.dataset}/source 2>&1 | (trap '' INT TERM; exec tee {log})"
