@@ -94,6 +94,34 @@ def test_an_interrupted_training_may_save_and_says_so_in_its_log(workplace: Work
     assert "saved" in (workplace.folder / "results/streets/logs/train-resnet18.log").read_text()
 
 
+def test_only_scores_that_are_up_to_date_are_printed(copy: Workplace):
+    page = copy.folder / "results/streets/report.html"
+    done = copy.snakemake("-R", "write_report")
+    assert {"resnet18: mIoU 0.5000", "van_tiny: mIoU 0.5000", f"report: {page}"} <= set(done.stdout.splitlines())
+    changed = (copy.overlay("runs: {van_tiny: {learning_rate: 0.1}}"),)
+    old = "van_tiny: its score is out of date: `snakemake evaluate`, with the same options, measures it again"
+    for targets in (["results/streets/van_tiny/settings.json"], ["train"]):  # before the training and after it
+        done = copy.snakemake(*targets, overlays=changed)
+        assert done.returncode == 0, done.stderr
+        lines = set(done.stdout.splitlines())
+        assert {"resnet18: mIoU 0.5000", old} <= lines
+        assert f"report: {page} is out of date: `snakemake report`, with the same options, writes it again" in lines
+        assert not [line for line in lines if line.startswith("van_tiny: mIoU")]
+    done = copy.snakemake("evaluate", overlays=changed)
+    assert "van_tiny: mIoU 0.5000" in done.stdout
+    assert f"report: {page} is out of date" in done.stdout
+
+
+def test_scores_are_not_printed_where_nothing_says_whether_they_hold(copy: Workplace):
+    gone = copy.overlay("{segment: {mine: /gone, photos: null}, runs: {van_tiny: {learning_rate: 0.1}}}")
+    done = copy.snakemake("train", overlays=(gone,))
+    assert done.returncode == 0, done.stderr
+    assert (
+        "scores: not shown, since `snakemake report` cannot be planned: see `snakemake report --dry-run`" in done.stdout
+    )
+    assert "mIoU" not in done.stdout
+
+
 @pytest.mark.parametrize("verb", ["prepare", "train"])
 def test_a_failed_command_fails_its_job_in_its_own_words(workplace: Workplace, verb: str):
     (workplace.folder / "fail").write_text(verb)
