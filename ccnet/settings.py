@@ -17,6 +17,7 @@ from pydantic.dataclasses import dataclass
 
 from ccnet import InputError
 from ccnet.files import atomic
+from ccnet.suggestion import suggestion
 
 frozen = dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid", strict=True))
 
@@ -224,4 +225,11 @@ def _parse(text: str) -> Any:
 def explain(error: Any) -> str:
     """One of pydantic's errors in a line: where, the wrong value, what is allowed."""
     address = ".".join(str(part) for part in error["loc"])
+    if error["type"] == "unexpected_keyword_argument":
+        names = hyperparameters() if len(error["loc"]) == 1 else _addresses()
+        return f"{address}: {suggestion(address, names)}"
     return f"{address}: {json.dumps(error['input'])}: {error['msg'][0].lower()}{error['msg'][1:]}"
+
+
+def _addresses() -> list[str]:
+    return [entry["address"] for entry in hyperparameters().values()]

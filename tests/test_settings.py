@@ -1,4 +1,5 @@
 import json
+import re
 from pathlib import Path
 
 import jsonschema
@@ -61,6 +62,22 @@ def test_a_wrong_value_is_named_with_what_is_allowed(key, value, names):
         Settings.from_flat({**FLAT, key: value})
     assert all(name in str(caught.value) for name in names), str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    {
+        "optimizer.learning_rat=10": "optimizer.learning_rat: unknown key; did you mean 'optimizer.learning_rate'?",
+        "learning_rat=10": "learning_rat: unknown key; did you mean 'learning_rate'?",
+        "optimiser.learning_rate=1": "optimiser: unknown key; did you mean 'optimizer'?",
+        "data.optimizer=sgd": "data.optimizer: unknown key; did you mean ",
+    }.items(),
+)
+def test_a_key_that_is_not_known_comes_with_a_suggestion(tmp_path, change, message):
+    path = tmp_path / "settings.json"
+    path.write_text(json.dumps(Settings.from_flat(FLAT).as_dict()))
+    with pytest.raises(InputError, match=rf"settings\.json: {re.escape(message)}"):
+        Settings.read(path, [change])
 
 
 def test_set_refuses_a_group_that_is_a_value(tmp_path):

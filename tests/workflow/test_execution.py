@@ -60,6 +60,23 @@ def test_the_options_of_a_preparation_reach_it(workplace: Workplace):
     assert "--max-size 64 --on-bad-pair skip --out" in val
 
 
+def test_a_tilde_is_the_home_folder(workplace: Workplace, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("HOME", str(workplace.folder))
+    pretrained = f"{{path: ~/w.pth, sha256: {'ab' * 32}}}"
+    overlay = workplace.overlay(f"""
+        dataset: {{name: folder, source: ~/mine, classes: ~/names.txt}}
+        segment: {{photos: null}}
+        runs: {{resnet18: null, van_tiny: {{pretrained: {pretrained}}}}}
+    """)
+    assert workplace.snakemake("train", overlays=(overlay,)).returncode == 0
+    calls, home = workplace.calls(), workplace.folder
+    assert (
+        f"start fetch --dataset folder --source {home}/mine --classes {home}/names.txt --out results/folder/source"
+        in calls
+    )
+    assert any(call.startswith(f"start import-weights {home}/w.pth ") for call in calls)
+
+
 def test_two_networks_never_share_the_gpu(finished: Workplace):
     needing = [line for line in finished.calls() if line.split()[1] in ("train", "evaluate", "segment")]
     assert len(needing) == 12

@@ -106,6 +106,11 @@ def option(flag, value):
     return "" if value is None else f"{flag} {shlex.quote(str(value))}"
 
 
+def expanded(source):
+    """A source with the home folder in place of its `~`; addresses, other paths and null as they are."""
+    return source and os.path.expanduser(source)
+
+
 def protocol_flags(name):
     """A protocol as flags of `ccnet evaluate`, in one order."""
     for key, value in sorted(config["evaluation"][name].items()):

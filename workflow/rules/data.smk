@@ -6,8 +6,8 @@ rule fetch_dataset:
     conda:
         "../envs/ccnet.yaml"
     params:
-        source=option("--source", config["dataset"]["source"]),
-        classes=option("--classes", config["dataset"]["classes"]),
+        source=option("--source", expanded(config["dataset"]["source"])),
+        classes=option("--classes", expanded(config["dataset"]["classes"])),
     shell:
         "ccnet fetch --dataset {wildcards.dataset} {params.source} {params.classes}"
         " --out results/{wildcards.dataset}/source 2>&1 | tee -i {log}"
