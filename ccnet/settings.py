@@ -129,6 +129,13 @@ class Settings:
         text = json.dumps(self.as_dict(), sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
+    def warning(self) -> str | None:
+        """What is allowed but hardly meant; None where nothing is."""
+        steps, warmup = self.schedule.steps, self.schedule.warmup_steps
+        if steps > warmup:
+            return None
+        return f"steps {steps} is not above warmup_steps {warmup}: learning_rate is never reached; lower warmup_steps"
+
     @classmethod
     def from_dict(cls, nested: dict, where: str = "settings") -> Self:
         """Settings from groups. Raises InputError that names each wrong key, its value and what is allowed."""

@@ -87,6 +87,13 @@ def test_set_refuses_a_group_that_is_a_value(tmp_path):
         Settings.read(path, ["seed.x=1"])
 
 
+@pytest.mark.parametrize(("steps", "warns"), [(40, True), (41, False)])
+def test_a_warm_up_that_never_ends_is_warned_of(steps, warns):
+    warning = Settings.from_flat({**FLAT, "steps": steps, "warmup_steps": 40}).warning()
+    assert (warning or "").startswith("steps 40 is not above warmup_steps 40: " if warns else "")
+    assert bool(warning) == warns
+
+
 def test_a_missing_value_is_named():
     with pytest.raises(InputError, match=r"loss\.auxiliary_weight"):
         Settings.from_flat({key: value for key, value in FLAT.items() if key != "auxiliary_weight"})
