@@ -7,6 +7,7 @@ not complete. So the decision is made here, before the import: a GPU build where
 
 import atexit
 import os
+import platform
 import shutil
 import signal
 import sys
@@ -77,6 +78,17 @@ def _watch_compilation(finished: threading.Event) -> None:
             bar.update(min(made, OBJECT_FILES) - bar.n)
 
 
+@contextmanager
+def _nameless() -> Iterator[None]:
+    """Jittor keys its cache on the host's name: every node of a cluster that shares a home would compile anew."""
+    name = platform.node
+    platform.node = lambda: ""
+    try:
+        yield
+    finally:
+        platform.node = name
+
+
 def _end_compilers() -> None:
     """Jittor keeps the processes that compiled it until exit, and hangs there if a signal ended one: end them now."""
     if jittor_utils.pool_size:
@@ -114,7 +126,7 @@ _is_main = threading.current_thread() is threading.main_thread()  # where alone 
 for _number in (signal.SIGINT, signal.SIGTERM):
     if _is_main and _handlers[_number] is not signal.SIG_IGN:
         signal.signal(_number, _leave)
-with _announced():
+with _announced(), _nameless():
     import jittor as jt
     import jittor_utils
     from jittor import nn  # noqa: F401 (for the other rooms)

@@ -155,3 +155,20 @@ def test_no_compiler_is_one_line(tmp_path):
 def test_handlers_here_are_pythons():
     # a job in the background of a script is started with SIGINT ignored
     assert signal.getsignal(signal.SIGINT) in (signal.default_int_handler, signal.SIG_IGN)
+
+
+def test_hosts_of_other_names_share_a_cache():
+    """What a node of a cluster has compiled serves the others, that mount the same home."""
+    code = """if True:
+        import platform, sys
+        platform.node = lambda: sys.argv[1]
+        from ccnet import runtime
+        assert platform.node() == sys.argv[1]
+        print(runtime.jittor_utils.cache_path)
+        """
+    paths = set()
+    for name in ("node-1", "node-2"):
+        done = subprocess.run([sys.executable, "-c", code, name], capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        paths.add(done.stdout)
+    assert len(paths) == 1
