@@ -16,7 +16,9 @@ FORMATS = {"zip": True, "stream": False}
 
 @pytest.fixture
 def torch():
-    return pytest.importorskip("torch", reason="torch (a dev extra) writes the files that are read here")
+    import torch
+
+    return torch
 
 
 def write(torch, path, content, kind="zip"):
@@ -73,8 +75,6 @@ def test_wrappings_prefixes_and_what_lies_beside(torch, tmp_path, kind, wrapper)
 @pytest.mark.parametrize("suffix", [".pkl", ".pth"])
 def test_jittors_own_files(tmp_path, suffix):
     path, values = tmp_path / f"w{suffix}", np.arange(6, dtype=np.float32).reshape(2, 3)
-    if suffix == ".pth":
-        pytest.importorskip("torch", reason="Jittor writes .pth with torch's help")
     jt.save({"var": jt.array(values), "array": values, "fortran": np.asfortranarray(values), "epoch": 3}, str(path))
     found = published.read(path).tensors
     assert list(found) == ["var", "array", "fortran"]
@@ -118,7 +118,8 @@ def test_a_file_cut_anywhere_is_damaged(torch, tmp_path):
 
 @given(st.data())
 def test_a_changed_byte_is_survived(tmp_path_factory, data):
-    torch = pytest.importorskip("torch", reason="torch (a dev extra) writes the files that are read here")
+    import torch
+
     for path in files(torch, tmp_path_factory.mktemp("changed")):
         whole = bytearray(path.read_bytes())
         whole[data.draw(st.integers(0, len(whole) - 1))] = data.draw(st.integers(0, 255))
