@@ -78,7 +78,8 @@ inline __attribute__((always_inline)) void outputs(const float *input, const flo
                         sums[row][block] += weight[(i - row) * size + k] * values[block];
         }
     for (int row = 0; row < rows; row++)
-        for (int block = 0; block < blocks; block++) *(Lanes *)(output + row * pitch + block * LANES) = sums[row][block];
+        for (int block = 0; block < blocks; block++)
+            *(Lanes *)(output + row * pitch + block * LANES) = sums[row][block];
 }
 
 // `rows` rows of outputs from row y, `dilation` apart, to `to`, whose rows are `pitch` floats apart.
@@ -106,7 +107,8 @@ void convolve_plane(const float *padded, const float *weight, float bias, const 
             const bool direct = width == rounded;
             float *to = direct ? output + y * width : spare;
             const int64_t pitch = direct ? step * width : rounded;
-            (rows == 4 ? convolve_rows<K, 4> : convolve_rows<K, 1>)(padded, weight, bias, shape, columns.data(), y, to, pitch);
+            (rows == 4 ? convolve_rows<K, 4> : convolve_rows<K, 1>)(padded, weight, bias, shape, columns.data(), y, to,
+                                                                    pitch);
             for (int64_t row = 0; !direct && row < rows; row++)
                 memcpy(output + (y + row * step) * width, spare + row * rounded, width * sizeof(float));
             y += rows * step;

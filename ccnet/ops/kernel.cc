@@ -55,7 +55,8 @@ float *scratch(int64_t floats) {
     return memory.data();
 }
 
-// The normal distribution (1 + erf(x / √2)) / 2 of a float or of Lanes; erf as a rational minimax function, within 4e-7.
+// The normal distribution (1 + erf(x / √2)) / 2 of a float or of Lanes; erf as a rational minimax function, within
+// 4e-7.
 template <class T>
 inline T normal(T x) {
     T z = x * 0.70710678f;

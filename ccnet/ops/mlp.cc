@@ -90,8 +90,8 @@ inline void forward(const Sizes &sizes, const Layers<const float> &layers, const
                                              plane);
                 gelu(plane, count, 0);
             }
-            dnnl_sgemm('N', 'N', channels, count, made, 1, layers.fc2 + chunk, sizes.hidden, active, count, 1, y + place,
-                       pixels);
+            dnnl_sgemm('N', 'N', channels, count, made, 1, layers.fc2 + chunk, sizes.hidden, active, count, 1,
+                       y + place, pixels);
         }
     });
 }
@@ -148,7 +148,8 @@ inline void hidden_backward(const Sizes &sizes, const Layers<const float> &layer
     const float *weight = layers.dwconv + 9 * channel;
     float flipped[9], *z = s.active + k * s.near.count() * width, *dz = s.gradient + k * s.near.count() * width;
     std::reverse_copy(weight, weight + 9, flipped);
-    pad_rows(s.hidden + k * s.far.count() * width, s.far, layers.bias1[channel], s.near.first, margin, s.wide, s.padded);
+    pad_rows(s.hidden + k * s.far.count() * width, s.far, layers.bias1[channel], s.near.first, margin, s.wide,
+             s.padded);
     depthwise::convolve_plane<3>(s.padded, weight, layers.bias_dw[channel], s.wide, z);
     gelu_backward(z, dz, s.near.count() * width);
     for (int64_t row = 0; row < s.rows.count(); row++)
@@ -173,14 +174,15 @@ inline void strip_backward(const Sizes &sizes, const Layers<const float> &layers
         const int64_t made = std::min(CHUNK, hidden - chunk);
         const float *fc1 = layers.fc1 + chunk * channels;
         widen(sizes, layers, x, chunk, made, s.far, s.hidden);
-        dnnl_sgemm('T', 'N', made, length, channels, 1, layers.fc2 + chunk, hidden, dy + s.near.first * width, pixels, 0,
-                   s.gradient, length);
+        dnnl_sgemm('T', 'N', made, length, channels, 1, layers.fc2 + chunk, hidden, dy + s.near.first * width, pixels,
+                   0, s.gradient, length);
         for (int64_t k = 0; k < made; k++) hidden_backward(sizes, layers, sums, s, chunk + k, k);
         dnnl_sgemm('N', 'T', channels, made, count, 1, dy + place, pixels, s.active + skipped, length, 1,
                    sums.fc2 + chunk, hidden);
         dnnl_sgemm('N', 'T', made, channels, count, 1, s.narrow, count, x + place, pixels, 1,
                    sums.fc1 + chunk * channels, channels);
-        dnnl_sgemm('T', 'N', channels, count, made, 1, fc1, channels, s.narrow, count, chunk ? 1 : 0, dx + place, pixels);
+        dnnl_sgemm('T', 'N', channels, count, made, 1, fc1, channels, s.narrow, count, chunk ? 1 : 0, dx + place,
+                   pixels);
     }
 }
 

@@ -1,5 +1,5 @@
-// A block of a Visual Attention Network in inference, as one kernel: both norms and both layer scales are folded into the
-// 1 × 1 convolutions beside them, and the sums with the shortcuts are what those add to.
+// A block of a Visual Attention Network in inference, as one kernel: both norms and both layer scales are folded into
+// the 1 × 1 convolutions beside them, and the sums with the shortcuts are what those add to.
 #include "mlp.cc"
 namespace {
 namespace van_block {
@@ -65,7 +65,8 @@ inline void gate(const float *a, int64_t count, float bias, float *y) {
 template <class Function>
 void pieces(const Sizes &sizes, Function f) {
     const int64_t pixels = sizes.pixels(), threads = omp_get_num_threads();
-    const int64_t share = (sizes.batch * pixels + threads - 1) / threads, piece = std::min(PIECE, round_up(share, LANES));
+    const int64_t share = (sizes.batch * pixels + threads - 1) / threads,
+                  piece = std::min(PIECE, round_up(share, LANES));
 #pragma omp for collapse(2)
     for (int64_t image = 0; image < sizes.batch; image++)
         for (int64_t first = 0; first < pixels; first += piece) f(image, first, std::min(piece, pixels - first));
@@ -126,8 +127,8 @@ inline void forward(const Sizes &sizes, const Block &block, const float *x, floa
     };
     const Folded proj_1 = folded(channels, channels), proj_2 = folded(channels, channels);
     const Folded fc1 = folded(channels, hidden), fc2 = folded(hidden, channels);
-    const mlp::Layers<const float> layers = {fc1.weight, fc1.bias, block.dwconv.weight, block.dwconv.bias, fc2.weight,
-                                             fc2.bias};
+    const mlp::Layers<const float> layers = {fc1.weight,        fc1.bias,   block.dwconv.weight,
+                                             block.dwconv.bias, fc2.weight, fc2.bias};
     auto shift = [&](int64_t c) { return block.norm_1.shift(c); };
 #pragma omp parallel
     {

@@ -1,11 +1,12 @@
 // 3 × 3 convolution at stride 1 by Winograd's F(M × M, 3 × 3) (Lavin and Gray, arXiv:1509.09308): a tile of M × M
 // outputs takes (M + 2)² products per channel, where the definition takes 9 M²: 36 for 144 with M = 4. At each point of
 // the transformed tiles the convolution is a matrix product over the channels. With dilation d the image is d × d
-// interleaved images, each convolved without dilation. Tiles and channels are worked on in blocks that stay in the cache.
+// interleaved images, each convolved without dilation. Tiles and channels are worked on in blocks that stay in the
+// cache.
 namespace {
 namespace winograd {
 
-constexpr int64_t TILES = 256;     // of a block, at least: it is rounded up to whole runs
+constexpr int64_t TILES = 256;    // of a block, at least: it is rounded up to whole runs
 constexpr int64_t CHANNELS = 64;  // inputs transformed at a time
 
 // Points at which the polynomials behind F(M × M, 3 × 3) are taken, besides infinity. For 4 × 4 the usual 0, ±1, ±2
@@ -17,8 +18,8 @@ constexpr double POINTS<2>[3] = {0, 1, -1};
 template <>
 constexpr double POINTS<4>[5] = {0, 2. / 3, -2. / 3, 4. / 3, -4. / 3};
 
-// The matrices of Y = Aᵀ [(G g Gᵀ) ⊙ (Bᵀ d B)] A by Cook and Toom, and their transposes. A and G evaluate at the points,
-// B multiplies the factors x - point, all but one.
+// The matrices of Y = Aᵀ [(G g Gᵀ) ⊙ (Bᵀ d B)] A by Cook and Toom, and their transposes. A and G evaluate at the
+// points, B multiplies the factors x - point, all but one.
 template <int M>
 struct Matrices {
     static constexpr int N = M + 2;
@@ -123,14 +124,16 @@ inline bool large_tiles(const Sizes &sizes) {
 inline Lanes at(const float *p) { return *(const Lanes *)p; }
 inline void put(float *p, Lanes value) { *(Lanes *)p = value; }
 
-// The transformed values of a block: (points, rows, pitch). The pitch has room for vectors written beyond the last tile;
-// the spare line between points keeps those of one place out of each other's cache sets, where a power of two would
-// put them all.
+// The transformed values of a block: (points, rows, pitch). The pitch has room for vectors written beyond the last
+// tile; the spare line between points keeps those of one place out of each other's cache sets, where a power of two
+// would put them all.
 struct Array {
     int64_t pitch, apart;
     float *data;
     Array(int64_t rows, int64_t pitch, float *data) : pitch(pitch), apart(rows * pitch + LANES), data(data) {}
-    float *at(int64_t point, int64_t row, int64_t place = 0) const { return data + point * apart + row * pitch + place; }
+    float *at(int64_t point, int64_t row, int64_t place = 0) const {
+        return data + point * apart + row * pitch + place;
+    }
 };
 
 inline int64_t pitch(int64_t width) { return round_up(TILES + width / 2 + 1, LANES) + LANES; }
@@ -215,8 +218,8 @@ void transform_output(const Sizes &sizes, const Run &run, const Array &from, int
     }
 }
 
-// G g Gᵀ of the kernels of `count` inputs from `first`: weight (O, I, 3, 3) -> to (points, O, CHANNELS). With `gradient`
-// the weight is (I, O, 3, 3) and its kernels are turned by 180°: the convolution that takes dy to dx.
+// G g Gᵀ of the kernels of `count` inputs from `first`: weight (O, I, 3, 3) -> to (points, O, CHANNELS). With
+// `gradient` the weight is (I, O, 3, 3) and its kernels are turned by 180°: the convolution that takes dy to dx.
 template <int M>
 void transform_weight(const Sizes &sizes, bool gradient, const float *weight, int64_t first, int64_t count,
                       const Array &to) {
@@ -292,8 +295,7 @@ void convolve(const Sizes &sizes, bool gradient, const float *x, const float *we
         float *rows = rows_of(sizes);
         for (int64_t first = 0; first < sizes.inputs; first += most) {
             const int64_t count = std::min(most, sizes.inputs - first);
-            if (&block == &all[0] || most < sizes.inputs)
-                transform_weight<M>(sizes, gradient, weight, first, count, u);
+            if (&block == &all[0] || most < sizes.inputs) transform_weight<M>(sizes, gradient, weight, first, count, u);
             transform_inputs<M>(sizes, block, x, first, count, rows, v);
             at_points((M + 2) * (M + 2), sizes.outputs, [&](int64_t point, int64_t o, int64_t outputs) {
                 dnnl_sgemm('N', 'N', outputs, block.tiles, count, 1, u.at(point, o), u.pitch, v.at(point, 0), v.pitch,
