@@ -63,7 +63,7 @@ inline void weight_gradient(const Sizes &sizes, const float *x, const float *dy,
         const int64_t total = by_pixels ? all : sizes.outputs, first = total * thread / threads;
         const int64_t last = total * (thread + 1) / threads;
         if (by_pixels) {
-            float *own = sums[thread] = scratch<0>(size + sizes.outputs);
+            float *own = sums[thread] = scratch<struct ThreadSums>(size + sizes.outputs);
             std::fill(own, own + size + sizes.outputs, 0.f);
             add_gradient(sizes, x, dy, 0, sizes.outputs, first, last, own, own + size);
 #pragma omp barrier
