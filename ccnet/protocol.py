@@ -22,7 +22,7 @@ SCORED = {"original": "the labels' own size", "resized": "labels resized alike (
 
 
 def fit_factor(size: Size, sides: Sequence[int]) -> float:
-    """The factor by which an image of `size` (height, width) just fits within `sides`: its longer and its shorter one."""
+    """The factor that makes an image of `size` (height, width) fit a longer and a shorter side, `sides`, ratio kept."""
     return min(max(sides) / max(size), min(sides) / min(size))
 
 

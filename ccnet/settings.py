@@ -92,7 +92,10 @@ class Data:
     ]
     flip: Annotated[bool, about("mirror every second image left to right")]
     photometric: Annotated[bool, about("random brightness, contrast, saturation and hue")]
-    max_class_share: Annotated[Share, about("crops of one class alone, or with this share of one, are redrawn, ten times at most; 1: no crop is")]
+    max_class_share: Annotated[
+        Share,
+        about("crops of one class, or with this share of one, are drawn again, ten times at most; 1: never"),
+    ]
 
 
 @frozen

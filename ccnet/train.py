@@ -4,6 +4,7 @@ import csv
 import signal
 import sys
 import time
+from collections.abc import Callable
 from contextlib import closing
 from functools import partial
 from pathlib import Path
@@ -58,8 +59,7 @@ class Trainer:
         self.model.train()
         jt.sync_all()  # Jittor draws lazily: without this, the weights would be drawn under the first step's seed
         self.optimizer = _optimizer(self.model, settings)
-        chosen = settings.loss
-        self.loss = partial(ohem, threshold=chosen.ohem_threshold, keep=chosen.ohem_keep) if chosen.name == "ohem" else cross_entropy
+        self.loss = _main_loss(settings)
         self.done, self.history = 0, []  # type: int, list[dict]
 
     def step(self, images, labels) -> float:
@@ -150,6 +150,13 @@ class Trainer:
             for slot in ("values", "m")
             for i, value in enumerate(group.get(slot, []))
         }
+
+
+def _main_loss(settings: Settings) -> Callable[[jt.Var, jt.Var], jt.Var]:
+    chosen = settings.loss
+    if chosen.name == "ohem":
+        return partial(ohem, threshold=chosen.ohem_threshold, keep=chosen.ohem_keep)
+    return cross_entropy
 
 
 def _optimizer(model, settings: Settings):

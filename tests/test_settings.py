@@ -15,9 +15,9 @@ FLAT = {
     "multi_grid": False, "contract_dilation": True, "head_channels": None, "align_corners": False,
     "negative_slope": 0.0, "dropout": 0.1, "drop_path": 0.0, "pretrained": None,
     "optimizer": "sgd", "learning_rate": 0.01, "momentum": 0.9, "weight_decay": 5e-4, "steps": 4, "warmup_steps": 1,
-    "power": 0.9, "final_learning_rate": 0.0, "batch_size": 2, "crop_size": 64, "scale": [0.5, 2.0], "flip": True,
-    "photometric": True, "max_class_share": 0.75, "loss": "cross_entropy", "auxiliary_weight": 0.4,
-    "category_consistency": 0, "seed": 0,
+    "power": 0.9, "final_learning_rate": 0.0, "batch_size": 2, "crop_size": 64, "resize": None, "scale": [0.5, 2.0],
+    "flip": True, "photometric": True, "max_class_share": 0.75, "loss": "cross_entropy", "ohem_threshold": 0.6,
+    "ohem_keep": 100, "auxiliary_weight": 0.4, "category_consistency": 0, "seed": 0,
 }  # fmt: skip
 
 
@@ -114,6 +114,8 @@ PROBES = [
     None,
     [0.5, 2.0],
     [1.0],
+    [512, 2048],
+    [2048, 16],
     "0" * 64,
 ]
 
@@ -122,7 +124,7 @@ PROBES = [
 @pytest.mark.parametrize("key", sorted(hyperparameters().keys() - {"backbone", "pretrained"}))
 def test_the_configs_schema_allows_exactly_what_settings_allow(key):
     declared = SCHEMA["$defs"]["hyperparameters"]["properties"][key]
-    validator = jsonschema.Draft202012Validator(declared)
+    validator = jsonschema.Draft202012Validator(declared | {"$defs": SCHEMA["$defs"]})
     choices = hyperparameters()[key].get("enum", [])
     for probe in [*PROBES, *choices]:
         try:

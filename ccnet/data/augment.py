@@ -10,7 +10,8 @@ from ccnet.settings import Data
 # ImageNet's mean colour: what padding is filled with, so that it is zero to the network
 PADDING = (124, 116, 104)
 ATTEMPTS = 10
-# mmsegmentation's PhotoMetricDistortion: brightness is added, contrast and saturation are factors, hue is in half degrees
+# mmsegmentation's PhotoMetricDistortion: brightness is added, contrast and saturation are factors, hue is in steps
+# of two degrees
 BRIGHTNESS, FACTORS, HUE = 32, (0.5, 1.5), 18
 
 
@@ -43,7 +44,7 @@ def _choose_box(label: Image.Image, data: Data, rng: np.random.Generator):
     again, ten times at most.
     """
     width, height = label.size
-    scale = rng.uniform(*data.scale) * (fit_factor((height, width), data.resize) if data.resize else 1)
+    scale = rng.uniform(data.scale[0], data.scale[1]) * (fit_factor((height, width), data.resize) if data.resize else 1)
     for _ in range(ATTEMPTS):
         size = [max(1, min(data.crop_size, round(side * scale))) for side in (width, height)]
         span = [min(side, length / scale) for side, length in zip((width, height), size, strict=True)]

@@ -158,8 +158,8 @@ ORIGINS = (
         },
         CCNET | {
             "contract_dilation": False, "align_corners": True, "negative_slope": 0.01, "steps": 60000,
-            "final_learning_rate": 0.0, "batch_size": 8, "crop_size": 769, "resize": None, "scale": [0.7, 2.1], "photometric": False,
-            "max_class_share": 1.0,
+            "final_learning_rate": 0.0, "batch_size": 8, "crop_size": 769, "resize": None,
+            "scale": [0.7, 2.1], "photometric": False, "max_class_share": 1.0,
         },
         _from_official,
     ),
@@ -182,8 +182,8 @@ ORIGINS = (
         },
         CCNET | {
             "contract_dilation": True, "align_corners": False, "negative_slope": 0.0, "steps": 80000,
-            "final_learning_rate": 1e-4, "batch_size": 16, "crop_size": 512, "resize": [2048, 512], "scale": [0.5, 2.0], "photometric": True,
-            "max_class_share": 0.75,
+            "final_learning_rate": 1e-4, "batch_size": 16, "crop_size": 512, "resize": [2048, 512],
+            "scale": [0.5, 2.0], "photometric": True, "max_class_share": 0.75,
         },
     ),
     Origin(  # github.com/open-mmlab/mmsegmentation, mmseg/models/backbones/resnet.py: ResNetV1c

@@ -11,7 +11,7 @@ from ccnet.data.shards import ShardReader, write_shard
 from ccnet.settings import Data
 from tests import tiny
 
-DATA = Data(batch_size=4, crop_size=32, scale=[0.5, 2.0], flip=True, photometric=True, max_class_share=1.0)
+DATA = Data(batch_size=4, crop_size=32, resize=None, scale=[0.5, 2.0], flip=True, photometric=True, max_class_share=1.0)
 
 
 @pytest.fixture(scope="module")
@@ -63,7 +63,9 @@ def test_every_epoch_has_each_image_once_in_its_own_order(reader, monkeypatch):
 
 def test_an_image_differs_from_epoch_to_epoch(tmp_path):
     alone = ShardReader([tiny.shard(tmp_path / "one.h5", [0])])
-    data = Data(batch_size=1, crop_size=32, scale=[0.5, 2.0], flip=True, photometric=True, max_class_share=1.0)
+    data = Data(
+        batch_size=1, crop_size=32, resize=None, scale=[0.5, 2.0], flip=True, photometric=True, max_class_share=1.0
+    )
     assert len(set(content(batches(alone, data=data, steps=8)))) == 8
 
 
