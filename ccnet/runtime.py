@@ -38,11 +38,13 @@ def cuda_problem() -> str | None:
     if driver is None:
         return "no NVIDIA driver (libcuda.so.1)"
     toolkit = read_toolkit(Path(chosen).resolve().parents[1]) if chosen else find_toolkit()
-    problems = cuda.problems(driver, toolkit)
+    in_tree = not chosen or Path(chosen).with_name("toolkit-nvcc").exists()
+    problems = cuda.problems(driver, toolkit, in_tree)
     if chosen:  # the user's word for it that Jittor can build with this one
         problems = {subject: problem for subject, problem in problems.items() if subject in ("driver", "GPU")}
     for problem in problems.values():
         return f"{problem.text}: {problem.remedy}"
+    os.environ["CCNET_GPU_CODE"] = cuda.gpu_code(driver)  # for the nvcc in the tree
     if toolkit and not chosen:
         _use(toolkit.tree)
     return None

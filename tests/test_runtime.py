@@ -61,6 +61,22 @@ def test_a_prepared_toolkit_is_used(machine, tmp_path):
     assert os.environ["use_cutlass"] == "0"  # it would be downloaded
 
 
+def test_a_gpu_newer_than_jittor_gets_its_own_code(machine, tmp_path):
+    """A driver that reports compute capability 12.0."""
+    machine(driver=Driver(13000, (Gpu("RTX 5090", 120),)))
+    assert runtime.cuda_problem() is None
+    assert os.environ["CCNET_GPU_CODE"] == "sm_120"
+    chosen = tmp_path / "bin" / "nvcc"  # which would be asked for sm_90
+    chosen.parent.mkdir()
+    chosen.touch(0o755)
+    os.environ["nvcc_path"] = str(chosen)
+    assert runtime.cuda_problem().startswith(
+        "RTX 5090 is sm_120; Jittor 1.3.11 asks for sm_90 at most: unset nvcc_path"
+    )
+    chosen.with_name("toolkit-nvcc").touch(0o755)  # as in the tree
+    assert runtime.cuda_problem() is None
+
+
 def test_a_chosen_nvcc_is_the_one_that_counts(machine, tmp_path):
     machine(toolkit=None)
     chosen = tmp_path / "bin" / "nvcc"
