@@ -1,8 +1,4 @@
-"""Shards: HDF5 files of encoded image and label pairs, sealed with a checksum.
-
-HDF5 can crash on a damaged file (seen: one changed byte in a string's length). So what it interprets, all but images
-and labels, has a checksum of its own at the file's end, which is compared before HDF5 opens the file.
-"""
+"""Shards: HDF5 files of encoded image and label pairs, sealed with a checksum."""
 
 import hashlib
 import json
@@ -12,20 +8,18 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple
+from typing import Any, NamedTuple
 
 import h5py
 import numpy as np
 
 from ccnet import InputError
-from ccnet.data import images, labels
+from ccnet.data import hdf5, images, labels
 from ccnet.data.labels import Palette
 from ccnet.files import atomic
 
 CHUNK = 2**20  # bytes; also the block in which bulk data is hashed
 TEXT = h5py.string_dtype()
-END = struct.Struct("<Q8s")  # the length of the JSON before it, and a mark
-MARK = b"ccnet.h5"
 
 
 class Record(NamedTuple):
@@ -60,14 +54,13 @@ def write_shard(
     Datasets: `images`, `labels` (uint8, files end to end), `image_offsets`, `label_offsets` (int64, N + 1),
     `names`, `sizes` (int32, N × (width, height)); where pairs were skipped, `skipped` (their names and reasons).
     Attributes: class_names, palette, split, histogram, sha256, and max_size, the longest side that larger images were
-    shrunk to; left out where all kept their size. Behind HDF5's data: JSON with `bulk`, the ranges of bytes where
-    images and labels lie, and `sha256` of all others; then `END`.
+    shrunk to; left out where all kept their size. What `ccnet.data.hdf5` appends follows.
     """
     names: list[str] = []
     sizes: list[tuple[int, int]] = []
     skipped: list[Skipped] = []
     histogram = np.zeros(len(class_names) + 1, np.int64)
-    with atomic(path) as temporary, _structured(temporary) as file:
+    with atomic(path) as temporary, hdf5.create(temporary, bulk=("images", "labels")) as file:
         image_bytes, label_bytes = _Blobs(file, "images"), _Blobs(file, "labels")
         for record in records:
             if isinstance(record, Skipped):
@@ -91,53 +84,6 @@ def write_shard(
         if max_size is not None:
             file.attrs["max_size"] = max_size
         file.attrs["sha256"] = _seal(_Index.read(file), [image_bytes.digest(), label_bytes.digest()])
-
-
-@contextmanager
-def _structured(path: Path) -> Iterator[h5py.File]:
-    """A new HDF5 file to write to; on success its structure's checksum is appended."""
-    with h5py.File(path, "w", rdcc_nbytes=0) as file:
-        yield file
-    _append_structure(path)
-
-
-def _append_structure(path: Path) -> None:
-    bulk: list[list[int]] = []
-    with h5py.File(path, "r") as file:
-        for name in ("images", "labels"):
-            file[name].id.chunk_iter(lambda chunk: bulk.append([chunk.byte_offset, chunk.byte_offset + chunk.size]))
-    with open(path, "r+b") as raw:
-        end = raw.seek(0, os.SEEK_END)
-        text = json.dumps({"bulk": sorted(bulk), "sha256": _structure(raw, sorted(bulk), end)}).encode()
-        raw.seek(end)
-        raw.write(text + END.pack(len(text), MARK))
-
-
-def _structure(file: BinaryIO, bulk: list[list[int]], end: int) -> str:
-    """The SHA-256 of the bytes before `end` that are not in one of the `bulk` ranges."""
-    running, done = hashlib.sha256(), 0
-    for first, last in [*bulk, [end, end]]:
-        if not done <= first <= last <= end:
-            raise ValueError("its structure is not as written")
-        file.seek(done)
-        running.update(file.read(first - done))
-        done = last
-    return running.hexdigest()
-
-
-def _check_structure(path: Path) -> None:
-    """Raises ValueError unless the file's structure is as written."""
-    with open(path, "rb") as file:
-        size = file.seek(0, os.SEEK_END)
-        file.seek(max(size - END.size, 0))
-        length, mark = END.unpack(file.read())
-        end = size - END.size - length
-        if mark != MARK or end < 0:
-            raise ValueError("incomplete, or made by an earlier version")
-        file.seek(end)
-        stated = json.loads(file.read(length))
-        if _structure(file, stated["bulk"], end) != stated["sha256"]:
-            raise ValueError("its structure is not as written")
 
 
 class _Blobs:
@@ -238,14 +184,6 @@ def _whole(path: Path) -> Iterator[None]:
         raise InputError(f"{path}: damaged, or not a shard ({error}): delete it and prepare it again") from error
 
 
-@contextmanager
-def _opened(path: Path) -> Iterator[h5py.File]:
-    """A shard's HDF5 file, once its structure is checked."""
-    _check_structure(path)
-    with h5py.File(path, "r", rdcc_nbytes=0, locking=False) as file:
-        yield file
-
-
 class ShardReader:
     """Shards one after another as a sequence of `(image uint8 (H, W, 3) RGB, label uint8 (H, W))`.
 
@@ -267,7 +205,7 @@ class ShardReader:
 
     @staticmethod
     def _read_index(path: Path) -> tuple[_Index, str]:
-        with _whole(path), _opened(path) as file:
+        with _whole(path), hdf5.opened(path) as file:
             return _Index.read(file), str(file.attrs["sha256"])
 
     @cached_property
@@ -335,7 +273,7 @@ class ShardReader:
     def verify(self) -> None:
         """Recompute every shard's checksum. Raises InputError naming the first that is not as written."""
         for path in self.paths:
-            with _whole(path), _opened(path) as file:
+            with _whole(path), hdf5.opened(path) as file:
                 found = _seal(_Index.read(file), [_digest(file["images"]), _digest(file["labels"])])
                 stated = str(file.attrs["sha256"])
             if found != stated:

@@ -1,5 +1,4 @@
 import io
-import json
 import multiprocessing
 import pickle
 
@@ -9,7 +8,7 @@ import pytest
 from PIL import Image
 
 from ccnet import InputError
-from ccnet.data import labels, shards
+from ccnet.data import hdf5, labels
 from ccnet.data.shards import Record, ShardReader, Skipped, write_shard
 
 CLASSES = ["road", "天空"]
@@ -57,7 +56,7 @@ def test_the_size_that_images_were_shrunk_to_is_sealed(tmp_path):
     for change in (lambda file: file.attrs.modify("max_size", 641), lambda file: file.attrs.__delitem__("max_size")):
         with h5py.File(tmp_path / "small.h5", "r+") as file:
             change(file)
-        shards._append_structure(tmp_path / "small.h5")
+        hdf5.seal(tmp_path / "small.h5", ["images", "labels"])
         with pytest.raises(InputError, match=r"small\.h5: its contents do not match its checksum"):
             reader.verify()
 
@@ -73,7 +72,7 @@ def test_skipped_pairs_are_kept_by_name_and_reason_however_many(tmp_path):
     assert reader.names == ["a", "图 0", "图 1"]
     with h5py.File(tmp_path / "some.h5", "r+") as file:
         file["skipped"][7, 1] = "another reason"
-    shards._append_structure(tmp_path / "some.h5")
+    hdf5.seal(tmp_path / "some.h5", ["images", "labels"])
     with pytest.raises(InputError, match=r"some\.h5: its contents do not match its checksum"):
         reader.verify()
 
@@ -149,41 +148,6 @@ def test_any_flipped_bit_is_found_or_harmless(tmp_path):
             assert place not in bulk
             assert [reader.encoded(position) for position in range(3)] == expected
             assert (reader.names, reader.class_names) == (original.names, original.class_names)
-
-
-def test_hdf5_never_sees_a_structure_that_is_not_as_written(tmp_path, monkeypatch):
-    """Single bytes of one can crash HDF5, as the length of a name does, or keep it busy for ever."""
-    path = tmp_path / "a.h5"
-    write(path, range(3))
-    whole, reader = path.read_bytes(), ShardReader([path])
-    bulk = {place for first, last in stated(whole)["bulk"] for place in range(first, last)}
-    places = [place for place in np.flatnonzero(np.frombuffer(whole, np.uint8)).tolist() if place not in bulk]
-    assert len(places) > 500
-    monkeypatch.setattr(h5py, "File", lambda *_, **__: pytest.fail("HDF5 was given the file"))
-    for place in places[::3]:
-        path.write_bytes(whole[:place] + bytes([whole[place] ^ 255]) + whole[place + 1 :])
-        with pytest.raises(InputError, match=r"a\.h5: damaged, or not a shard \(.*\): delete it and prepare it again"):
-            ShardReader([path])
-        with pytest.raises(InputError, match="damaged"):
-            reader.verify()
-
-
-def stated(whole: bytes) -> dict:
-    """What a shard says of its structure."""
-    length, _ = shards.END.unpack(whole[-shards.END.size :])
-    return json.loads(whole[-shards.END.size - length : -shards.END.size])
-
-
-@pytest.mark.parametrize(
-    "text", [b"", b"[]", b"{}", b"[" * 100_000, b'{"bulk": [[5, 3]], "sha256": ""}', b'{"bulk": 5, "sha256": ""}',
-             b'{"bulk": [[0, 999999999999]], "sha256": ""}', b'{"bulk": [["", 1]], "sha256": ""}']
-)  # fmt: skip
-def test_a_shard_whose_end_is_not_as_written_is_refused(tmp_path, text):
-    path = tmp_path / "a.h5"
-    write(path, range(3))
-    path.write_bytes(path.read_bytes() + text + shards.END.pack(len(text), shards.MARK))
-    with pytest.raises(InputError, match=r"a\.h5: damaged, or not a shard"):
-        ShardReader([path])
 
 
 def test_a_shard_of_an_earlier_version_is_to_be_prepared_again(tmp_path):
