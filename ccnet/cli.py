@@ -275,8 +275,7 @@ def _add_protocol(command: _Command) -> None:
 def _add_weights(command: _Command) -> None:
     command.add_argument(
         "--weights", type=Path, dest="weights_file", required=True, metavar="W.safetensors",
-        help="weights, a checkpoint, or a run's folder: its weights or, before training ends, its newest checkpoint",
-    )  # fmt: skip
+        help="a file, or a run's folder: its weights, else its newest checkpoint")  # fmt: skip
 
 
 def _add_device(command: _Command) -> None:
