@@ -1,4 +1,4 @@
-"""The command line: one subcommand a verb, each imported only when it is the one that is run."""
+"""The command line: each subcommand is a module of ccnet.commands, imported when it is run."""
 
 import argparse
 import importlib
@@ -7,21 +7,16 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, redirect_stderr
+from collections.abc import Callable, Sequence
+from contextlib import redirect_stderr
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
-from ccnet import InputError, __version__
-from ccnet.failures import explain, out_of_memory
+from ccnet import __version__
+from ccnet.failures import explain_command
+from ccnet.progress import UnbreakableStream
 
 INTERRUPTED = 130
-# what needs less memory, by verb
-SMALLER = {
-    "train": "lower batch_size (accumulate makes up for it) or crop_size",
-    "evaluate": "let a --window slide over the images, or make it smaller",
-    "segment": "scale the images down",
-}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -29,15 +24,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = vars(build_parser().parse_args(arguments))
     if threading.current_thread() is threading.main_thread():  # where alone Python lets handlers be set
         signal.signal(signal.SIGTERM, signal.default_int_handler)  # a scheduler's Ctrl-C
-    with redirect_stderr(_Unbreakable(sys.stderr)):  # type: ignore[type-var]
-        return _run(options.pop("verb"), options.pop("debug"), options)
+    with redirect_stderr(UnbreakableStream(sys.stderr)):  # type: ignore[type-var]
+        return _run(options.pop("command"), options.pop("debug"), options)
 
 
-def _run(verb: str, debug: bool, options: dict[str, Any]) -> int:
+def _run(command: str, debug: bool, options: dict[str, Any]) -> int:
     try:
-        importlib.import_module(f"ccnet.{verb.replace('-', '_')}").run(**options)
+        importlib.import_module(f"ccnet.commands.{command.replace('-', '_')}").run(**options)
     except KeyboardInterrupt:
-        print(f"ccnet {verb}: interrupted", file=sys.stderr)
+        print(f"ccnet {command}: interrupted", file=sys.stderr)
         return INTERRUPTED
     except BrokenPipeError:  # the reader of our output went away (ccnet … | head)
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -45,46 +40,9 @@ def _run(verb: str, debug: bool, options: dict[str, Any]) -> int:
     except Exception as error:
         if debug:
             raise
-        print(f"ccnet {verb}: error: {_explain(verb, error)}", file=sys.stderr)
+        print(f"ccnet {command}: error: {explain_command(command, error)}", file=sys.stderr)
         return 1
     return 0
-
-
-class _Unbreakable:
-    """stderr, or nowhere once that cannot be written: a reader that is gone (`tee`, a terminal) ends no training."""
-
-    def __init__(self, stream: TextIO | None):
-        self._stream = stream or open(os.devnull, "w")  # noqa: SIM115 (None: closed from the start)
-
-    def write(self, text: str) -> int:
-        with self._surviving():
-            self._stream.write(text)
-        return len(text)
-
-    def flush(self) -> None:
-        with self._surviving():
-            self._stream.flush()
-
-    @contextmanager
-    def _surviving(self) -> Iterator[None]:
-        try:
-            yield
-        except OSError:
-            os.dup2(os.open(os.devnull, os.O_WRONLY), self._stream.fileno())
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._stream, name)
-
-
-def _explain(verb: str, error: Exception) -> str:
-    if isinstance(error, InputError):
-        return str(error)  # one line, but for a list of bad files with a line each
-    text = explain(error, SMALLER.get(verb, "end what else needs memory"))
-    if out_of_memory(error):
-        return text
-    if isinstance(error, OSError):
-        return f"{text}; check the path, its permissions and the free space"
-    return f"{type(error).__name__}: {text}; this is a fault of ccnet: please report it with the output of --debug"
 
 
 class _Command(argparse.ArgumentParser):
@@ -101,15 +59,15 @@ class _Command(argparse.ArgumentParser):
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """The parser of all subcommands; each yields `verb`, `debug` and the keyword arguments of that verb's `run`."""
+    """The parser of all subcommands; each yields `command`, `debug` and the keyword arguments of its `run`."""
     style = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser(prog="ccnet", description=DESCRIPTION, formatter_class=style)
     parser.add_argument("--version", action="version", version=f"ccnet {__version__}")
-    commands = parser.add_subparsers(dest="verb", required=True, metavar="COMMAND", parser_class=_Command)
-    for verb, (summary, add, example) in VERBS.items():
-        command = commands.add_parser(
-            verb, help=summary, description=f"{summary[0].upper()}{summary[1:]}.", formatter_class=style,
-            epilog=f"example:\n  ccnet {verb} {example}\n\n",
+    subparsers = parser.add_subparsers(dest="command", required=True, metavar="COMMAND", parser_class=_Command)
+    for name, (summary, add, example) in COMMANDS.items():
+        command = subparsers.add_parser(
+            name, help=summary, description=f"{summary[0].upper()}{summary[1:]}.", formatter_class=style,
+            epilog=f"example:\n  ccnet {name} {example}\n\n",
         )  # fmt: skip
         add(command)
         command.add_argument("--debug", action="store_true", help="show the traceback of an error")
@@ -144,9 +102,7 @@ def _prepare(command: _Command) -> None:
 
 def _verify(command: _Command) -> None:
     command.add_argument("shards", type=Path, nargs="+", metavar="SHARD.h5")
-    command.add_argument(
-        "--out", type=Path, required=True, help="labels.json to write: histogram, sizes, absent classes"
-    )
+    command.add_argument("--out", type=Path, required=True, help="labels.json: histogram, sizes, absent classes")
 
 
 def _settings(command: _Command) -> None:
@@ -286,7 +242,7 @@ DESCRIPTION = """Criss-cross attention semantic segmentation: each stage of the 
 
 The whole of it runs with `snakemake --cores 8 --resources gpu=1`; a stage's help has an example."""
 
-VERBS: dict[str, tuple[str, Callable[[_Command], None], str]] = {
+COMMANDS: dict[str, tuple[str, Callable[[_Command], None], str]] = {
     "fetch": (
         "get a dataset, or list the pairs in a folder",
         _fetch, "--dataset streets --out results/streets/source",

@@ -1,6 +1,8 @@
-"""An error of Jittor's in one line: its cause stands last, behind hundreds of characters about the operator."""
+"""Errors in one line. In Jittor's own, the cause stands last, behind hundreds of characters about the operator."""
 
 import re
+
+from ccnet import InputError
 
 LONGEST = 300  # characters of a cause; of a failed compilation it is the whole command
 MARK = re.compile(r"\[?(?:failed )?reason\]?:", re.IGNORECASE)
@@ -10,6 +12,13 @@ ADVICE = re.compile(r"\*{10}\s+Async error was detected.*", re.DOTALL)
 # Jittor's allocators and its memory report; CUDA, cuBLAS and cuDNN; NumPy. A compilation that failed without a word
 # "might be … out of memory" to Jittor: that is none of them.
 MEMORY = re.compile(r"unable to alloc|memory is overflow|cudaErrorMemoryAllocation|STATUS_ALLOC_FAILED", re.IGNORECASE)
+
+# what needs less memory, by command
+SMALLER = {
+    "train": "lower batch_size (accumulate makes up for it) or crop_size",
+    "evaluate": "let a --window slide over the images, or make it smaller",
+    "segment": "scale the images down",
+}
 
 
 def cause(error: Exception) -> str:
@@ -31,3 +40,15 @@ def explain(error: Exception, smaller: str) -> str:
 def out_of_memory(error: Exception) -> bool:
     """Whether the device, or the computer, had no memory left."""
     return isinstance(error, MemoryError) or bool(MEMORY.search(str(error)))
+
+
+def explain_command(command: str, error: Exception) -> str:
+    """What `ccnet COMMAND` says of an error: a line, or one for each bad file."""
+    if isinstance(error, InputError):
+        return str(error)
+    text = explain(error, SMALLER.get(command, "end what else needs memory"))
+    if out_of_memory(error):
+        return text
+    if isinstance(error, OSError):
+        return f"{text}; check the path, its permissions and the free space"
+    return f"{type(error).__name__}: {text}; this is a fault of ccnet: please report it with the output of --debug"

@@ -1,8 +1,10 @@
-"""Progress bars with an estimate of the time left, on stderr."""
+"""What is said on stderr: progress bars with an estimate of the time left, to a stream that fails nobody."""
 
+import os
 import sys
-from collections.abc import Iterable
-from typing import TypeVar
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any, TextIO, TypeVar
 
 from tqdm import tqdm
 
@@ -28,3 +30,29 @@ def progress(
         mininterval=0.2 if watched else 2,
         **options,
     )
+
+
+class UnbreakableStream:
+    """stderr, or nowhere once that cannot be written: a reader that is gone (`tee`, a terminal) ends no training."""
+
+    def __init__(self, stream: TextIO | None):
+        self._stream = stream or open(os.devnull, "w")  # noqa: SIM115 (None: closed from the start)
+
+    def write(self, text: str) -> int:
+        with self._surviving():
+            self._stream.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        with self._surviving():
+            self._stream.flush()
+
+    @contextmanager
+    def _surviving(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), self._stream.fileno())
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)

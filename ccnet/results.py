@@ -89,10 +89,10 @@ class Run:
         return {path.relative_to(folder).as_posix()[: -len(".png")]: path for path in folder.rglob("*.png")}
 
 
-def read(path: Path, kind: Any, verb: str) -> Any:
+def read(path: Path, kind: Any, command: str) -> Any:
     """The file `path` (JSON, or CSV with a header) as a `kind`.
 
-    Raises InputError naming the file, what is wrong in it, and the `verb` that writes it.
+    Raises InputError naming the file, what is wrong in it, and the `command` that writes it.
     """
     adapter = TypeAdapter(kind)
     try:
@@ -101,14 +101,14 @@ def read(path: Path, kind: Any, verb: str) -> Any:
             return adapter.validate_python(list(csv.DictReader(io.StringIO(text, newline=""))))
         return adapter.validate_json(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise InputError(f"{path}: {error.strerror}; `ccnet {verb}` writes it") from None
+        raise InputError(f"{path}: {error.strerror}; `ccnet {command}` writes it") from None
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"]))
         reason = f"{where}: {first['msg']}" if where else first["msg"]
-        raise InputError(f"{path}: {reason}; write it again with `ccnet {verb}`") from None
+        raise InputError(f"{path}: {reason}; write it again with `ccnet {command}`") from None
     except UnicodeDecodeError as error:
-        raise InputError(f"{path}: {error}; write it again with `ccnet {verb}`") from None
+        raise InputError(f"{path}: {error}; write it again with `ccnet {command}`") from None
 
 
 def load(folder: Path, class_names: list[str], protocols: Sequence[str] = ()) -> Run:

@@ -18,9 +18,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from ccnet import InputError, cuda
+from ccnet import InputError
+from ccnet.machine import cuda
+from ccnet.machine.toolkit import cache_home, find_toolkit, read_toolkit
 from ccnet.progress import progress
-from ccnet.toolkit import cache_home, find_toolkit, read_toolkit
 
 # Share of the card that cuDNN may try algorithms with; Jittor keeps what the search took. A twentieth is 0.5 GB of 11
 # and 4 GB of 80, the limit that TensorFlow sets; Jittor's own is a quarter, which the activations then lack

@@ -5,8 +5,10 @@ alone (`learning_rate`), since every name occurs once; a group's `name` goes by 
 Nothing here is a path or a property of the machine: settings say what, never where.
 """
 
+import difflib
 import hashlib
 import json
+from collections.abc import Iterable
 from dataclasses import asdict, fields
 from functools import cache
 from pathlib import Path
@@ -16,8 +18,6 @@ from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
 from ccnet import InputError
-from ccnet.files import atomic
-from ccnet.suggestion import suggestion
 
 LONGEST = 100  # characters of a wrong value that an error shows
 frozen = dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid", strict=True))
@@ -63,6 +63,16 @@ class Model:
             "SHA-256 of the file whose weights the backbone begins with; null: from scratch", pattern="^[0-9a-f]{64}$"
         ),
     ]
+
+
+@frozen
+class Architecture:
+    """What is known of a network that was trained elsewhere."""
+
+    model: Model
+
+    def as_dict(self) -> dict:
+        return asdict(self)  # type: ignore[call-overload]
 
 
 @frozen
@@ -219,13 +229,6 @@ def _allowed(schema: dict) -> str:
     return ", ".join([schema["type"], *limits])
 
 
-def run(*, flat: dict, out: Path) -> None:
-    """The verb `settings`: hyperparameters by name -> a checked settings.json."""
-    settings = Settings.from_flat(flat)
-    with atomic(out) as temporary:
-        temporary.write_text(json.dumps(settings.as_dict(), indent=1) + "\n")
-
-
 def _put(nested: dict, key: str, value: Any) -> None:
     """Set `key` (an address or a name) in the groups of `nested`; unknown keys are left for validation to name."""
     address = hyperparameters().get(key, {}).get("address", key)
@@ -251,9 +254,15 @@ def explain(error: Any) -> str:
     value = value if len(value) <= LONGEST else f"{value[:LONGEST]} …"
     if error["type"] == "unexpected_keyword_argument":
         names = hyperparameters() if len(error["loc"]) == 1 else _addresses()
-        return f"{address}: {suggestion(address, names)}"
+        return f"{address}: {_suggestion(address, names)}"
     return f"{address}: {value}: {error['msg'][0].lower()}{error['msg'][1:]}"
 
 
 def _addresses() -> list[str]:
     return [entry["address"] for entry in hyperparameters().values()]
+
+
+def _suggestion(key: str, known: Iterable[str]) -> str:
+    names = sorted(known)
+    near = difflib.get_close_matches(key, names, n=1)
+    return f"unknown key; did you mean '{near[0]}'?" if near else f"unknown key; known here: {', '.join(names)}"

@@ -23,7 +23,7 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 @pytest.fixture(scope="session")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> tiny.Trained:
     """The tiny network of `tests.tiny`, trained once for all tests; for looking only."""
-    from ccnet import train
+    from ccnet.commands import train
 
     folder = tmp_path_factory.mktemp("trained")
     shards = [tiny.shard(folder / f"train-{k}.h5", range(k, 12, 2)) for k in range(2)]

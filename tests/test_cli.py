@@ -5,24 +5,24 @@ from dataclasses import fields
 import pytest
 
 import ccnet
-from ccnet import cli
+from ccnet import cli, failures
 from ccnet.protocol import Protocol
 from ccnet.settings import hyperparameters
 
 
-def test_help_lists_every_verb_without_loading_any_of_them():
+def test_help_lists_every_command_without_loading_any_of_them():
     code = "import sys; from ccnet import cli; cli.build_parser().format_help(); print(*sys.modules)"
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
     assert not {"jittor", "numpy", "pydantic"} & set(loaded)
-    assert all(verb in cli.build_parser().format_help() for verb in cli.VERBS)
+    assert all(command in cli.build_parser().format_help() for command in cli.COMMANDS)
 
 
-@pytest.mark.parametrize("verb", cli.VERBS)
-def test_each_help_has_an_example(verb, capsys):
+@pytest.mark.parametrize("command", cli.COMMANDS)
+def test_each_help_has_an_example(command, capsys):
     with pytest.raises(SystemExit) as stopped:
-        cli.main([verb, "--help"])
+        cli.main([command, "--help"])
     assert stopped.value.code == 0
-    assert f"ccnet {verb} " in capsys.readouterr().out
+    assert f"ccnet {command} " in capsys.readouterr().out
 
 
 def test_train_help_lists_every_hyperparameter_with_its_range(capsys):
@@ -65,7 +65,7 @@ def test_usage_errors_exit_with_2(capsys):
     ],
 )
 def test_errors_are_one_line_and_exit_1(error, said, monkeypatch, capsys):
-    monkeypatch.setattr("ccnet.settings.run", lambda **_: (_ for _ in ()).throw(error))
+    monkeypatch.setattr("ccnet.commands.settings.run", lambda **_: (_ for _ in ()).throw(error))
     assert cli.main(["settings", "{}", "--out", "x"]) == 1
     captured = capsys.readouterr().err
     assert captured.startswith("ccnet settings: error: ")
@@ -73,22 +73,22 @@ def test_errors_are_one_line_and_exit_1(error, said, monkeypatch, capsys):
     assert captured.count("\n") == 1
 
 
-@pytest.mark.parametrize(("verb", "said"), [("train", ["batch_size", "crop_size"]), ("evaluate", ["--window"])])
-def test_out_of_memory_names_what_needs_less(verb, said):
+@pytest.mark.parametrize(("command", "said"), [("train", ["batch_size", "crop_size"]), ("evaluate", ["--window"])])
+def test_out_of_memory_names_what_needs_less(command, said):
     error = RuntimeError("x" * 500 + "\n[Reason]: Unable to alloc cuda device memory for size 8")
-    line = cli._explain(verb, error)
+    line = failures.explain_command(command, error)
     assert line.startswith("out of memory (Unable to alloc cuda device memory for size 8): ")
     assert all(name in line for name in said)
 
 
 def test_debug_shows_the_traceback(monkeypatch):
-    monkeypatch.setattr("ccnet.settings.run", lambda **_: (_ for _ in ()).throw(RuntimeError("deep down")))
+    monkeypatch.setattr("ccnet.commands.settings.run", lambda **_: (_ for _ in ()).throw(RuntimeError("deep down")))
     with pytest.raises(RuntimeError, match="deep down"):
         cli.main(["settings", "{}", "--out", "x", "--debug"])
 
 
 def test_interruption_exits_130(monkeypatch):
-    monkeypatch.setattr("ccnet.settings.run", lambda **_: (_ for _ in ()).throw(KeyboardInterrupt()))
+    monkeypatch.setattr("ccnet.commands.settings.run", lambda **_: (_ for _ in ()).throw(KeyboardInterrupt()))
     assert cli.main(["settings", "{}", "--out", "x"]) == 130
 
 

@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 from safetensors.numpy import save
 
-from ccnet import InputError, checkpoints, safetensors_io
+from ccnet import InputError
 from ccnet.data.shards import ShardReader
-from ccnet.models import published
+from ccnet.weights import checkpoints, files, published
 from tests import tiny
 
 COUNT = 500  # files of each kind
@@ -88,7 +88,7 @@ KINDS = {
     "stream": (lambda: by_torch(False), mutated, read_published),
     "jittor": (lambda: pickle.dumps(TENSORS, 4) + bytes(28), summed, read_published),
     "pickle": (lambda: pickle.dumps(TENSORS, 2), mutated, read_published),
-    "safetensors": (lambda: save(TENSORS, HEADER), headed, safetensors_io.read),
+    "safetensors": (lambda: save(TENSORS, HEADER), headed, files.read),
     "checkpoint": (lambda: save(TENSORS, HEADER), headed, read_checkpoint),
     "shard": (None, mutated, read_shard),
 }

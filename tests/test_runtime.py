@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 
 from ccnet import InputError, runtime
-from ccnet.cuda import Driver, Gpu
+from ccnet.machine.cuda import Driver, Gpu
+from ccnet.machine.toolkit import Toolkit
 from ccnet.runtime import jt
-from ccnet.toolkit import Toolkit
 
 TOOLKIT = Toolkit(Path("/cuda"), 13000, "9.19.1", (), {})
 DRIVER = Driver(13000, (Gpu("NVIDIA H200", 90),))

@@ -9,7 +9,8 @@ import torch
 from PIL import Image, ImageOps
 from torch.utils.data import DataLoader, Dataset
 
-from ccnet import InputError, pytorch
+from ccnet import InputError
+from ccnet.contenders import pytorch
 from ccnet.contenders.inputs import BLIND, CLASSES, PALETTE, SETTINGS, SGD, STEPS, Work, drawn, noise, targets
 from ccnet.data import labels
 from ccnet.data.augment import augment

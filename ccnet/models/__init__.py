@@ -54,13 +54,13 @@ def build(name: str, num_classes: int, recurrence: int = 2, *, head: str = "rcca
 
 
 def build_from_settings(settings, num_classes: int) -> CCNet:
-    """The network that `ccnet.settings.Settings` describe."""
-    model = settings.model
+    """The network that `ccnet.settings.Settings` describe, or an `Architecture`, whose loss is not known."""
+    model, loss = settings.model, getattr(settings, "loss", None)
     own = ("drop_path",) if BACKBONES[model.backbone] is VAN else ("deep_stem", "multi_grid", "contract_dilation")
     shared = ("head", "output_stride", "fusion", "head_channels", "dropout", "align_corners", "negative_slope")
     return build(
         model.backbone, num_classes, model.recurrence,
-        embedding=EMBEDDING if settings.loss.category_consistency else 0,
+        embedding=EMBEDDING if loss and loss.category_consistency else 0,
         **{option: getattr(model, option) for option in shared + own},
     )  # fmt: skip
 

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
-from ccnet import InputError, prepare
+from ccnet import InputError
+from ccnet.commands import prepare
 from ccnet.data import images, labels
 from tests.odd_exif import ODD_EXIF
 

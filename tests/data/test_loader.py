@@ -29,7 +29,7 @@ def batches(reader, *, data=DATA, first_step=0, steps=12, workers=0, seed=1) -> 
 
 
 def content(loader: Batches) -> list[bytes]:
-    return [images.numpy().tobytes() + labels.numpy().tobytes() for images, labels in loader]
+    return [images.tobytes() + labels.tobytes() for images, labels in loader]
 
 
 def fail(batch) -> None:
@@ -123,7 +123,7 @@ def test_signals_to_the_group_are_the_trainers(reader):
             workers = set(tiny.children(os.getpid())) - before
             for worker in workers if number in (2, 5) else ():
                 os.kill(worker, {2: signal.SIGINT, 5: signal.SIGTERM}[number])
-            found.append(images.numpy().tobytes() + labels.numpy().tobytes())
+            found.append(images.tobytes() + labels.tobytes())
             assert len(workers) == 2
             assert all(map(tiny.alive, workers))
     assert found == expected
@@ -137,7 +137,7 @@ def test_killed_workers_change_nothing_and_are_reported_once(reader, capfd, work
     for images, labels in batches(reader, workers=workers):
         for worker in set(tiny.children(os.getpid())) - before:
             os.kill(worker, signal.SIGKILL)
-        found.append(images.numpy().tobytes() + labels.numpy().tobytes())
+        found.append(images.tobytes() + labels.tobytes())
     assert found == expected
     assert capfd.readouterr().err.count("died; going on without it") == workers
 

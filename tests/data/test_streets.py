@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ccnet.data import street_canvas, streets
-from ccnet.data.street_canvas import SAMPLES, Canvas
+from ccnet.data import streets
+from ccnet.data.streets import canvas
+from ccnet.data.streets.canvas import SAMPLES, Canvas
 
 CLASSES = len(streets.CLASS_NAMES)
 
@@ -19,7 +20,7 @@ def test_names_and_palette_agree():
     assert streets.CLASS_NAMES == (
         "sky", "building", "road", "pavement", "tree", "car", "person", "pole", "sign",
     )  # fmt: skip
-    assert [getattr(street_canvas, name.upper()) for name in streets.CLASS_NAMES] == list(range(CLASSES))
+    assert [getattr(canvas, name.upper()) for name in streets.CLASS_NAMES] == list(range(CLASSES))
     assert len(set(streets.PALETTE)) == CLASSES
 
 

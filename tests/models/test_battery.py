@@ -98,7 +98,7 @@ def training_step(model, x: np.ndarray, labels: np.ndarray) -> tuple[dict, dict]
 def torch_training_step(twin, x: np.ndarray, labels: np.ndarray) -> tuple[dict, dict]:
     import torch
 
-    from ccnet.pytorch import loss
+    from ccnet.contenders.pytorch import loss
 
     twin.train().zero_grad()
     loss(twin, torch.tensor(x), torch.tensor(labels)).backward()
@@ -125,7 +125,7 @@ def smooth(monkeypatch):
 
     monkeypatch.setattr(BatchNorm, "execute", smoothly)
     monkeypatch.setattr(jt.nn.MaxPool2d, "execute", lambda _, x: jt.nn.avg_pool2d(x, 3, 2, 1))
-    monkeypatch.setattr("ccnet.pytorch.rectified", lambda x, *_: functional.gelu(x))
+    monkeypatch.setattr("ccnet.contenders.pytorch.rectified", lambda x, *_: functional.gelu(x))
     monkeypatch.setattr(torch.nn.MaxPool2d, "forward", lambda _, x: functional.avg_pool2d(x, 3, 2, 1))
 
 

@@ -10,13 +10,13 @@ from contextlib import closing, nullcontext
 
 import pytest
 
+from ccnet.commands.train import Trainer
 from ccnet.data.loader import Batches
 from ccnet.data.shards import ShardReader
 from ccnet.ops import kernel
 from ccnet.predictor import Predictor
 from ccnet.protocol import Protocol
 from ccnet.runtime import jt
-from ccnet.train import Trainer
 from tests import tiny
 from tests.ops.test_cuda import emulated_code, replace_code
 

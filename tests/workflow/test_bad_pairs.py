@@ -9,8 +9,7 @@ import pytest
 from PIL import Image
 
 from tests import tiny
-
-from .conftest import Workplace
+from tests.workflow.conftest import Workplace
 
 
 def truncate(path: Path) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from .conftest import ROOT, Workplace
+from tests.workflow.conftest import ROOT, Workplace
 
 SCHEMA = yaml.safe_load((ROOT / "workflow/schemas/config.schema.yaml").read_text())
 CONFIG = yaml.safe_load((ROOT / "config.yaml").read_text())
@@ -100,7 +100,7 @@ def test_a_config_file_that_is_no_yaml_is_named_with_its_line(workplace: Workpla
 
 
 def test_config_yaml_itself_is_named_with_its_line(tmp_path: Path):
-    for part in ("Snakefile", "config.yaml", "profiles", "workflow", "ccnet/suggestion.py"):
+    for part in ("Snakefile", "config.yaml", "profiles", "workflow"):
         (tmp_path / part).parent.mkdir(exist_ok=True)
         (shutil.copytree if (ROOT / part).is_dir() else shutil.copy)(ROOT / part, tmp_path / part)
     with open(tmp_path / "config.yaml", "a") as config:

@@ -9,10 +9,9 @@ import pytest
 import yaml
 
 from ccnet.data import catalog
-from tests.published import PUBLISHED, pack, write
 from tests.serving import serving
-
-from .conftest import ROOT, Workplace
+from tests.weights.published_files import PUBLISHED, pack, write
+from tests.workflow.conftest import ROOT, Workplace
 
 # What shrinks a preset's experiment, but for its dataset and its evaluation.
 SHRUNK = {

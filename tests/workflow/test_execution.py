@@ -9,7 +9,7 @@ import zipfile
 
 import pytest
 
-from .conftest import ROOT, Workplace
+from tests.workflow.conftest import ROOT, Workplace
 
 
 def test_every_command_is_called_as_agreed(finished: Workplace):

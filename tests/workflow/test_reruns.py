@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from .conftest import Workplace
+from tests.workflow.conftest import Workplace
 
 RUNS = ("resnet18", "van_tiny")
 

@@ -13,8 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests import tiny
-
-from .conftest import ROOT, Workplace
+from tests.workflow.conftest import ROOT, Workplace
 
 RUN = Path("results/streets/van_tiny")
 LOG = Path("results/streets/logs/train-van_tiny.log")

@@ -1,0 +1,101 @@
+"""`ccnet evaluate`: weights and shards -> metrics.json with its protocol, and example predictions."""
+
+import json
+import math
+import time
+from itertools import zip_longest
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from ccnet import InputError, runtime, weights
+from ccnet.data.labels import save_palette_png
+from ccnet.data.shards import ShardReader
+from ccnet.files import atomic, sha256
+from ccnet.ops.metrics import ConfusionMatrix
+from ccnet.predictor import Predictor
+from ccnet.progress import progress
+from ccnet.protocol import Protocol, Size
+
+EXAMPLES = 6
+
+
+def run(
+    *, weights_file: Path, shards: list[Path], out: Path, examples: Path | None = None, device: str = "auto",
+    **protocol_fields: Any,
+) -> None:  # fmt: skip
+    """Measure weights on every image of the shards, by the protocol of these fields (`ccnet.protocol.Protocol`).
+
+    Raises InputError when the weights' classes are not those of the shards, the shards hold no image, or the protocol
+    is none.
+    """
+    protocol = Protocol.checked(**protocol_fields)
+    reader = ShardReader(shards)
+    if not len(reader):
+        raise InputError(f"{shards[0]}: no images in these shards; check dataset.limit and the source")
+    runtime.select(device)
+    weights_file = weights.located(weights_file)
+    trained, digest = weights.load(weights_file), sha256(weights_file)
+    if trained.class_names != reader.class_names:
+        raise InputError(f"{weights_file}: {_difference(trained.class_names, reader.class_names)};"
+                         " evaluate it on its own dataset")  # fmt: skip
+    predictor, confusion = Predictor(trained.model, protocol), ConfusionMatrix(len(reader.class_names))
+    shown = set(np.linspace(0, len(reader) - 1, min(EXAMPLES, len(reader)), dtype=int))
+    seconds = []
+    for index in progress(range(len(reader)), desc=f"evaluate {trained.settings.model.backbone}", unit="image"):
+        image, label = reader[index]
+        if protocol.score_at == "resized":
+            label = nearest(label, protocol.size(label.shape))
+        start = time.perf_counter()
+        prediction = predictor(image, label.shape)
+        seconds.append(time.perf_counter() - start)
+        confusion.update(prediction, label)
+        if examples and index in shown:
+            shown_map = nearest(prediction, image.shape[:2])  # beside the image in the report
+            save_palette_png(examples / f"{reader.names[index]}.png", shown_map, reader.palette)
+    measured = protocol.record() | {
+        "prepared": _prepared(reader.max_sizes), "absent_classes": "left out of the mean", "images": len(reader),
+        "split": "+".join(dict.fromkeys(reader.splits)), "weights_sha256": digest}  # fmt: skip
+    metrics = summary(confusion, reader.class_names) | {
+        # Jittor counts running statistics as parameters, and in eval mode none of them has a gradient to tell by
+        "parameters": sum(value.numel() for name, value in trained.model.named_parameters() if "running_" not in name),
+        "seconds_per_image": float(np.median(seconds)), "protocol": measured}  # fmt: skip
+    with atomic(out) as temporary:
+        temporary.write_text(json.dumps(metrics, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+    print(f"{weights_file}: mIoU {confusion.mean_iou():.4f}, pixel accuracy {confusion.pixel_accuracy():.4f}")
+
+
+def summary(confusion: ConfusionMatrix, class_names: list[str]) -> dict:
+    """The figures of metrics.json; None (null) where there is nothing to divide by."""
+    ious = zip(class_names, confusion.iou_per_class(), strict=True)
+    return {
+        "mean_iou": _number(confusion.mean_iou()),
+        "pixel_accuracy": _number(confusion.pixel_accuracy()),
+        "mean_accuracy": _number(confusion.mean_accuracy()),
+        "per_class": {name: _number(iou) for name, iou in ious},
+        "confusion": confusion.counts.tolist(),
+    }
+
+
+def nearest(label: np.ndarray, size: Size) -> np.ndarray:
+    """Train ids `(H, W)` uint8 at `size` (height, width), each from the nearest pixel."""
+    return np.asarray(Image.fromarray(label).resize((size[1], size[0]), Image.Resampling.NEAREST))
+
+
+def _prepared(max_sizes: list[int | None]) -> str:
+    """What `prepare` did to the size of images and labels alike: figures on shrunk labels are other figures."""
+    return "+".join("original" if size is None else f"longest side at most {size}" for size in dict.fromkeys(max_sizes))
+
+
+def _number(value: float) -> float | None:
+    return None if math.isnan(value) else float(value)
+
+
+def _difference(trained: list[str], found: list[str]) -> str:
+    """Where two lists of class names part, in words."""
+    place, pair = next((i, pair) for i, pair in enumerate(zip_longest(trained, found)) if pair[0] != pair[1])
+    names = ["nothing" if name is None else repr(name) for name in pair]
+    return (f"trained on {len(trained)} classes, where the shards have {len(found)}; "
+            f"class {place} is {names[0]} there and {names[1]} here")  # fmt: skip

@@ -1,0 +1,105 @@
+"""`ccnet fetch`: bring a dataset's files to this machine and list its pairs in index.json."""
+
+import hashlib
+import json
+import os
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+from urllib.request import url2pathname
+
+from ccnet import InputError
+from ccnet.data import catalog, pairs, streets
+from ccnet.data.archives import DamagedError, unpack
+from ccnet.data.catalog import Archive, Dataset
+from ccnet.data.download import download
+from ccnet.data.labels import Palette, voc_colours
+from ccnet.files import atomic
+
+SPLITS = ("train", "val")
+
+
+def run(*, dataset: str, source: str | None, classes: str | None, out: Path) -> None:
+    """Write `out`/index.json: classes, colours, label table and the pairs of each split.
+
+    `source` is a folder (its files stay where they are), an archive or a URL; None draws `streets` into `out`, and
+    takes other datasets from their publisher. `classes` is the class file of dataset "folder". Raises InputError.
+    """
+    entry = catalog.lookup(dataset)
+    out.mkdir(parents=True, exist_ok=True)
+    root = pairs.find_root(entry.layout, _folder(dataset, entry, source, out))
+    class_names, palette = _classes(dataset, entry, root, classes)
+    listed = {
+        split: [
+            [pair.name, _portable(pair.image, out), _portable(pair.label, out)]
+            for pair in pairs.find_pairs(entry.layout, root, split)
+        ]
+        for split in SPLITS
+    }
+    index = {
+        "dataset": dataset,
+        "class_names": class_names,
+        "palette": palette,
+        "label_table": entry.label_table,
+        "pairs": listed,
+    }
+    with atomic(out / "index.json") as temporary:
+        temporary.write_text(json.dumps(index, ensure_ascii=False), encoding="utf-8")
+    print(f"{dataset}: {', '.join(f'{len(listed[split])} {split} pairs' for split in SPLITS)} in {root}")
+
+
+def _folder(dataset: str, entry: Dataset, source: str | None, out: Path) -> Path:
+    """The folder that holds the dataset, after drawing, downloading and unpacking whatever is needed."""
+    if source is None and dataset == "streets":
+        streets.write(out)
+        return out
+    if source is None:
+        if entry.archive is None:
+            raise InputError(f"dataset {dataset!r} has no public archive: name its folder as the source (--source)")
+        return _downloaded(entry.archive, out)
+    if urlsplit(source).scheme in ("http", "https"):
+        return _downloaded(Archive((source,)), out)
+    path = Path(url2pathname(urlsplit(source).path) if source.startswith("file:") else source).expanduser()
+    if path.is_file():
+        return unpack(path, out / "unpacked")
+    if not path.is_dir():
+        raise InputError(f"source {source}: no such folder or file, and not a http(s) address")
+    return path.absolute()
+
+
+def _downloaded(archive: Archive, out: Path) -> Path:
+    """Download into a folder of the address's own, so that another address never meets this one's leftovers.
+
+    Only unpacking finds the damage of a file without a digest: it is removed then, so that the next try has another.
+    """
+    url = archive.urls[0]
+    name = Path(unquote(urlsplit(url).path)).name or "archive"
+    target = out / "downloads" / hashlib.sha256(url.encode()).hexdigest()[:8] / name
+    download(archive.urls, target, size=archive.size, digest=archive.sha1, copies=2)
+    try:
+        return unpack(target, out / "unpacked")
+    except DamagedError as error:
+        if archive.sha1:
+            raise
+        target.unlink()
+        raise InputError(f"{url}: what it served was damaged and is removed: try again ({error})") from error
+
+
+def _classes(dataset: str, entry: Dataset, root: Path, classes: str | None) -> tuple[tuple[str, ...], Palette]:
+    if entry.class_names:
+        if classes is not None:
+            raise InputError(
+                f"dataset {dataset!r} has its own classes: a class file ({classes}) is for dataset 'folder'"
+            )
+        return entry.class_names, entry.palette
+    names = catalog.read_class_names(Path(classes).expanduser() if classes else root / "classes.txt")
+    return names, voc_colours(len(names))
+
+
+def _portable(path: Path, out: Path) -> str:
+    """Relative to `out` when below it, so that results can be moved; else absolute. Raises InputError if not UTF-8."""
+    path, out = Path(os.path.abspath(path)), Path(os.path.abspath(out))
+    name = str(path.relative_to(out) if path.is_relative_to(out) else path)
+    shown = name.encode(errors="surrogateescape").decode(errors="backslashreplace")
+    if shown != name:
+        raise InputError(f"{shown}: its name is not UTF-8: rename it")
+    return name

@@ -1,0 +1,119 @@
+"""`ccnet import-weights`: a published PyTorch or Jittor file -> weights of ours, with a report on every name."""
+
+import re
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+from ccnet import InputError, files, runtime, weights
+from ccnet.data.catalog import read_class_names
+from ccnet.data.download import download
+from ccnet.data.labels import voc_colours
+from ccnet.models import BACKBONES, build, build_from_settings
+from ccnet.settings import Architecture, Model
+from ccnet.weights import origins, published
+from ccnet.weights.origins import Match, Origin
+from ccnet.weights.published import StateDict
+
+SHOWN = 4  # names in a line of the report
+
+
+def run(*, source: str, backbone: str, out: Path, sha256: str | None = None, classes: Path | None = None,
+        skip: list[str] | None = None) -> None:  # fmt: skip
+    """Import `source`, a file or an address, for `backbone`: its tensors, or a whole CCNet of them.
+
+    Parameters whose names begin with one of `skip` keep their first values. Raises InputError for a file that is not
+    such weights, is not the one of `sha256`, or leaves any other parameter unfilled.
+    """
+    if backbone not in BACKBONES:
+        raise InputError(f"--for {backbone}: not one of {', '.join(BACKBONES)}")
+    path = _located(source, sha256, out)
+    digest = _verified(path, sha256)
+    found = published.read(path)
+    origin = origins.recognise(found.tensors, str(path))
+    print(f"{path}: {origin.description}, {len(found.tensors)} tensors")
+    if not backbone.startswith(origin.family):
+        raise InputError(f"{path}: {origin.description} does not fit --for {backbone}; name a {origin.family}")
+    runtime.seed(0)
+    if origin.part == "backbone":
+        model = build(backbone, 1, **origin.settings)
+        tensors = _filled(path, origin, found, model, "backbone.", skip or [])
+        weights.save_backbone(out, tensors, backbone, origin.settings.get("deep_stem"), digest)
+    else:
+        model_settings = Model(backbone=backbone, pretrained=digest, **origin.settings)  # type: ignore[call-arg]
+        settings = Architecture(model=model_settings)  # type: ignore[call-arg]
+        names, palette = _classes(found, origin, classes, path)
+        model = build_from_settings(settings, len(names))
+        if origin.normalisation:
+            model.mean, model.std = origin.normalisation
+        weights.load_state(model, _filled(path, origin, found, model, "", skip or []), str(path))
+        weights.save(out, model, settings, names, palette)
+    print(f"{out}: {origin.part} of {backbone}, from SHA-256 {digest}")
+
+
+def _located(source: str, sha256: str | None, out: Path) -> Path:
+    """The file itself, or where it is downloaded to: a folder beside the output."""
+    if urlsplit(source).scheme not in ("http", "https"):
+        return Path(source).expanduser()
+    if sha256 is None:
+        raise InputError(f"{source}: an address needs --sha256, so that what comes is what was published")
+    name = Path(unquote(urlsplit(source).path)).name or "weights"
+    return download([source], out.parent / "downloads" / f"{sha256[:12]}-{name}", digest=sha256)
+
+
+def _verified(path: Path, sha256: str | None) -> str:
+    if sha256 is not None and not re.fullmatch("[0-9a-f]{64}", sha256):
+        raise InputError(f"--sha256 {sha256}: write 64 hexadecimal digits, in lower case")
+    digest = files.sha256(path)
+    if sha256 not in (None, digest):
+        raise InputError(f"{path}: its SHA-256 is {digest}, not {sha256}; get the file again, or correct the digits")
+    return digest
+
+
+def _filled(path: Path, origin: Origin, found: StateDict, model, prefix: str, skip: list[str]) -> dict:
+    """All tensors of `model` below `prefix`, from the file where it has them. Prints the key report."""
+    first = {name: value for name, value in weights.state_arrays(model).items() if name.startswith(prefix)}
+    wanted = {name: value.shape for name, value in first.items()}
+    match = origins.match(origin, found.tensors, wanted)
+    for line in _report(match):
+        print(line)
+    idle = [start for start in skip if not any(name.startswith(start) for name in wanted)]
+    if idle:
+        raise InputError(f"--skip {' '.join(idle)}: no parameter's name begins so; they begin with {_heads(wanted)}")
+    left = [name for name in [*match.missing, *match.mismatched] if not name.startswith(tuple(skip))]
+    if left:
+        raise InputError(f"{path}: leaves {len(left)} parameters unfilled ({_some(left)}): choose another --for, or"
+                         f" name them by --skip {_heads(left)}")  # fmt: skip
+    try:
+        return first | origins.convert(origin, match.filled, wanted)
+    except ValueError as error:
+        raise InputError(f"{path}: damaged ({error}); get the file again") from error
+
+
+def _report(match: Match) -> list[str]:
+    mismatched = [f"{name} {shapes}" for name, shapes in match.mismatched.items()]
+    rows = {"matched": match.filled, "unused": match.unused, "missing": match.missing, "shape mismatch": mismatched}
+    return [f"  {title:<15}{len(names):>5}  {_some(list(names))}".rstrip() for title, names in rows.items()]
+
+
+def _some(names: list[str]) -> str:
+    return ", ".join(names[:SHOWN]) + (", …" if len(names) > SHOWN else "")
+
+
+def _heads(names) -> str:
+    return " ".join(dict.fromkeys(name.split(".")[0] for name in names))
+
+
+def _classes(found: StateDict, origin: Origin, listed: Path | None, path: Path) -> tuple[list[str], list[list[int]]]:
+    """Class names: those in the file `listed`, else those that mmsegmentation notes, else numbers. And colours."""
+    shapes = {origin.rename(name): tensor.shape for name, tensor in found.tensors.items()}
+    (count, *_) = shapes.get("classifier.conv.weight") or (0,)
+    noted = found.meta.get("CLASSES")
+    if listed is not None:
+        names = list(read_class_names(listed))
+    elif isinstance(noted, tuple | list) and all(isinstance(name, str) for name in noted):
+        names = list(noted)
+    else:
+        names = [f"class_{number}" for number in range(count)]
+    if not 0 < len(names) == count <= 255:
+        raise InputError(f"{listed or path}: {len(names)} class names for a network of {count} classes; see --classes")
+    return names, [list(colour) for colour in voc_colours(count)]

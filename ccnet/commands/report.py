@@ -1,0 +1,228 @@
+"""`ccnet report`: one self-contained HTML page of what the runs of a dataset measured, with pictures."""
+
+import json
+import math
+from collections import Counter
+from collections.abc import Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import numpy as np
+
+from ccnet import InputError, __version__
+from ccnet.data.shards import ShardReader
+from ccnet.files import atomic
+from ccnet.page import figures
+from ccnet.results import Labels, Metrics, Run, Segmented, flat, load, overlays, pixels, read
+
+Palette = list[tuple[int, int, int]]
+PICTURES = 48  # of one kind in a page, shared among the runs: keeps the file below 5 MB
+WIDEST_TABLE = 24  # classes; a larger confusion matrix is drawn, not written
+MEASURES = {"mean_iou": max, "pixel_accuracy": max, "mean_accuracy": max, "seconds_per_image": min}
+
+
+def run(*, labels: Path, shards: list[Path], runs: list[Path], out: Path, protocols: Sequence[str] = ()) -> None:
+    """Write the page `out` about `runs` (their folders), with the pictures of `shards` (the val split).
+
+    Beside the standard protocol it compares the scores of further `protocols`.
+
+    Raises InputError naming the file that is missing, not valid, or about other classes than `labels`.
+    """
+    described = read(labels, Labels, "verify")
+    loaded = [load(folder, described.class_names, protocols) for folder in runs]
+    page = template().render(
+        dataset=labels.resolve().parent.name,
+        version=__version__,
+        now=datetime.now().astimezone(),
+        labels=described,
+        runs=loaded,
+        best={key: best([getattr(run.metrics, key) for run in loaded], of) for key, of in MEASURES.items()},
+        **curves(loaded),
+        **pictures(ShardReader(shards), loaded, described.palette),
+        confusions=[confusion(run.metrics, described.class_names) for run in loaded],
+        settings=compared([run.settings for run in loaded]),
+        protocol=compared([flat(run.metrics.protocol) for run in loaded]),
+        scores=scores(loaded, protocols),
+        segmented=segmented(loaded),
+    )
+    with atomic(out) as temporary:
+        # names of files need not be UTF-8: what cannot be printed is spelt out
+        temporary.write_text(page, encoding="utf-8", errors="backslashreplace")
+    print(f"report of {len(loaded)} {'run' if len(loaded) == 1 else 'runs'}: {out}")
+
+
+def scores(runs: list[Run], protocols: Sequence[str]) -> list[dict[str, Any]]:
+    """Of each protocol: its name, its sentence (or sentences, if the runs' differ) and the runs' mIoU; the best too."""
+    measured = {"standard": [run.metrics for run in runs]}
+    measured |= {name: [run.further[name] for run in runs] for name in protocols}
+    rows = []
+    for name, metrics in measured.items():
+        words = dict.fromkeys(str(each.protocol.get("in_words", "")) for each in metrics)
+        found = [each.mean_iou for each in metrics]
+        rows.append({"name": name, "words": " / ".join(words), "mean_ious": found, "best": best(found, max)})
+    return rows
+
+
+def curves(runs: list[Run]) -> dict[str, Any]:
+    """A colour per run, and the figures drawn in them."""
+    colours = figures.colours(len(runs))
+
+    def of(column: str) -> list[figures.Curve]:
+        return [figures.Curve(run.column("step"), run.column(column), c) for run, c in zip(runs, colours, strict=True)]
+
+    loss, rate = figures.loss_svg(of("loss")), figures.learning_rate_svg(of("learning_rate"))
+    return {"colours": colours, "loss": loss, "learning_rate": rate}
+
+
+def template() -> jinja2.Template:
+    """The page's template, which escapes whatever it is given."""
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("ccnet", "page"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {
+        "percent": percent,
+        "thousands": thousands,
+        "share": share,
+        "sizes": sizes,
+        "plain": plain,
+    }
+    return environment.get_template("report.html.j2")
+
+
+def compared(tables: list[dict[str, Any]]) -> dict[str, dict[str, list[Any]]]:
+    """Key -> its value in each table (None without), as the keys that `differ` and those in `common`."""
+    keys = dict.fromkeys(key for table in tables for key in table)
+    rows = {key: [table.get(key) for table in tables] for key in keys}
+    differ = {key: row for key, row in rows.items() if any(value != row[0] for value in row)}
+    return {"differ": differ, "common": {key: row for key, row in rows.items() if key not in differ}}
+
+
+def best(values: list[float | None], of: Any) -> float | None:
+    """The best of several values; None where there is nothing to compare."""
+    known = [value for value in values if value is not None and math.isfinite(value)]
+    return of(known) if len(known) > 1 else None
+
+
+def pictures(reader: ShardReader, runs: list[Run], palette: Palette) -> dict[str, Any]:
+    """What the template shows of each example, and the classes seen in them."""
+    folders = [run.predictions() for run in runs]
+    wanted = [(i, name) for i, name in enumerate(reader.names) if any(name in paths for paths in folders)]
+    examples: list[dict[str, Any]] = []
+    seen: set[int] = set()
+    for index, name in wanted[: at_most(len(runs) + 1)]:
+        image, label = reader[index]
+        maps = [predicted(paths.get(name), label) for paths in folders]
+        seen.update(*(np.unique(each).tolist() for each in [label, *maps] if each is not None))
+        examples.append(
+            {
+                "name": name,
+                "small": image.shape[1] < figures.WIDTH,
+                "image": figures.photo_uri(image),
+                "truth": figures.label_uri(label, palette),
+                "outcomes": [None if each is None else outcome(image, label, each, palette) for each in maps],
+            }
+        )
+    return {"examples": examples, "seen": sorted(seen & set(range(len(palette))))}
+
+
+def at_most(columns: int) -> int:
+    """How many rows of `columns` pictures the page holds: 2 to 6."""
+    return max(2, min(6, PICTURES // max(1, columns)))
+
+
+def predicted(path: Path | None, label: np.ndarray) -> np.ndarray | None:
+    """The label map predicted in `path`, which must have the shape (H, W) of `label`; None without a file."""
+    if path is None:
+        return None
+    prediction = pixels(path)
+    if prediction.shape != label.shape:
+        raise InputError(f"{path}: {prediction.shape} is not the label map's {label.shape}; evaluate again")
+    return prediction
+
+
+def outcome(image: np.ndarray, label: np.ndarray, prediction: np.ndarray, palette: Palette) -> dict[str, Any]:
+    """A prediction as pictures, and the share of the labelled pixels that it has right."""
+    labelled = label != figures.IGNORE
+    accuracy = float((prediction == label)[labelled].mean()) if labelled.any() else None
+    return {
+        "accuracy": accuracy,
+        "prediction": figures.label_uri(prediction, palette),
+        "errors": figures.error_uri(image, label, prediction),
+    }
+
+
+def confusion(metrics: Metrics, class_names: list[str]) -> dict[str, Any]:
+    """A confusion matrix as shares of its rows, drawn where it is large, and its largest confusions."""
+    counts = np.array(metrics.confusion, dtype=float)
+    with np.errstate(invalid="ignore"):
+        shares = counts / counts.sum(axis=1, keepdims=True)
+    wrong = np.nan_to_num(shares * (1 - np.eye(len(shares))))
+    largest = np.argsort(-wrong, axis=None, kind="stable")[:8]
+    top = [divmod(int(cell), len(wrong)) for cell in largest]
+    large = len(shares) > WIDEST_TABLE
+    return {
+        "rows": None if large else shares.tolist(),
+        "picture": figures.matrix_uri(shares) if large else None,
+        "top": [(class_names[i], class_names[j], wrong[i, j]) for i, j in top if wrong[i, j] > 0],
+    }
+
+
+def segmented(runs: list[Run]) -> list[dict[str, Any]]:
+    """What the template shows of each folder that a run has segmented."""
+    found = [(run, index) for run in runs for index in sorted(run.folder.glob("segmented/*/index.csv"))]
+    sections = []
+    for run, index in found:
+        rows = read(index, list[Segmented], "segment")
+        shown = overlays(index.parent, rows)[: at_most(len(found))]
+        sections.append(
+            {
+                "run": run,
+                "folder": index.parent.name,
+                "counts": Counter(row.status for row in rows),
+                "others": [row for row in rows if row.status != "ok"],
+                "overlays": [(path.stem.removesuffix("_overlay"), photo(path)) for path in shown],
+            }
+        )
+    return sections
+
+
+def photo(path: Path) -> str:
+    """The image file `path` as a data URI."""
+    return figures.photo_uri(pixels(path))
+
+
+def percent(value: float | None, digits: int = 1) -> str:
+    """A share in 0..1 as per cent, without the sign; a dash for what does not exist."""
+    return "–" if value is None or not math.isfinite(value) else f"{100 * value:.{digits}f}"
+
+
+def share(part: float, pixels: list[int]) -> float:
+    """`part` of the sum of `pixels`, 0 where there are none."""
+    return part / (sum(pixels) or 1)
+
+
+def sizes(counts: dict[str, int]) -> str:
+    """Image sizes and how many images have each, or a summary where there are many sizes."""
+    known = sorted(counts.items(), key=lambda item: -item[1])
+    named = [f"{size.replace('x', ' × ')} ({thousands(count)})" for size, count in known[:3]]
+    return ", ".join(named) + (f" and {thousands(len(known) - 3)} other sizes" if len(known) > 3 else "")
+
+
+def thousands(value: int | None) -> str:
+    """A count with thin spaces between the thousands; a dash for what does not exist."""
+    return "–" if value is None else f"{value:,}".replace(",", "\u2009")
+
+
+def plain(value: Any) -> str:
+    """A setting as a person would write it."""
+    if isinstance(value, list):
+        return ", ".join(map(plain, value)) or "none"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return "–" if value is None else str(value) if isinstance(value, str) else json.dumps(value)

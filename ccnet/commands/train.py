@@ -1,0 +1,279 @@
+"""`ccnet train`: shards -> weights.safetensors and history.csv, with checkpoints that survive a kill."""
+
+import csv
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+from tqdm import tqdm
+
+from ccnet import InputError, runtime, weights
+from ccnet.data.labels import IGNORE
+from ccnet.data.loader import Batches
+from ccnet.data.shards import ShardReader
+from ccnet.files import atomic
+from ccnet.models import build_from_settings
+from ccnet.ops.drop import Drop
+from ccnet.ops.losses import category_consistent, cross_entropy, ohem
+from ccnet.ops.normalise import normalise
+from ccnet.ops.optimizers import SGD, AdamW
+from ccnet.ops.schedule import poly
+from ccnet.progress import progress
+from ccnet.runtime import jt
+from ccnet.settings import Settings
+from ccnet.weights.checkpoints import Checkpoint, Checkpoints, of_model
+
+LOG_EVERY = 10  # steps between two rows of history.csv
+
+
+def run(*, settings: Path, shards: list[Path], checkpoints: Path, out: Path, history: Path, device: str = "auto",
+        workers: int = 1, checkpoint_every: float = 60, changes: list[str] | None = None,
+        pretrained: Path | None = None) -> None:  # fmt: skip
+    """Train one run to its last step, or continue it from its newest checkpoint; begin with `pretrained`, if named.
+
+    Raises KeyboardInterrupt on SIGINT or SIGTERM, after the step in hand is finished and saved.
+    """
+    chosen = Settings.read(settings, changes)
+    if warning := chosen.warning():
+        print(f"ccnet train: warning: {warning}", file=sys.stderr)
+    reader = ShardReader(shards)
+    if not len(reader):
+        raise InputError(f"{shards[0]}: no images in these shards; check dataset.limit and the source")
+    runtime.select(device)
+    trainer = Trainer(chosen, len(reader.class_names))
+    description = weights.describe(trainer.model, chosen, reader.class_names, reader.palette)
+    with Checkpoints(checkpoints, f"{chosen.fingerprint()}-{reader.fingerprint}", description) as store:
+        trainer.begin(store.load(), pretrained)
+        _loop(trainer, reader, store, workers, checkpoint_every)
+        weights.save(out, trainer.model, chosen, reader.class_names, reader.palette)
+        _write_history(history, trainer.history)
+
+
+class Trainer:
+    """A network, its optimiser and how far they have come. `history` has a row per logged step."""
+
+    def __init__(self, settings: Settings, num_classes: int):
+        runtime.seed(settings.seed)
+        self.settings = settings
+        self.model = build_from_settings(settings, num_classes)
+        self.model.train()
+        jt.sync_all()  # Jittor draws lazily: these are drawn now, whatever follows
+        self.drops = [part for part in self.model.modules() if isinstance(part, Drop)]
+        self.optimizer = _optimizer(self.model, settings)
+        self.loss = _main_loss(settings)
+        self.done, self.history = 0, []  # type: int, list[dict]
+
+    def step(self, images: np.ndarray, labels: np.ndarray) -> float:
+        """One optimiser step on images `(B, 3, S, S)` and labels `(B, S, S)`, uint8, in `accumulate` parts: its loss.
+
+        Raises InputError when the loss is no finite number.
+        """
+        settings, schedule = self.settings, self.settings.schedule
+        self.optimizer.lr = poly(
+            self.done, steps=schedule.steps, base=settings.optimizer.learning_rate, power=schedule.power,
+            warmup=schedule.warmup_steps, final=schedule.final_learning_rate,
+        )  # fmt: skip
+        value = 0.0
+        for number, part in enumerate(_parts(images, labels, settings.data.accumulate)):
+            value += self._backward(number, *part)
+        self.optimizer.step()
+        # Jittor is lazy: what is left for later would be fused, and so rounded, otherwise after saving a checkpoint
+        jt.sync_all()
+        self.done += 1
+        if not np.isfinite(value):
+            raise self._diverged(f"the loss is {value}")
+        return value
+
+    def _backward(self, number: int, images: np.ndarray, labels: np.ndarray, share: float) -> float:
+        """Add the gradients of a part of a batch, which has this share of its counted pixels; returns its loss."""
+        # by step, so that a continued run drops what the uninterrupted one would have; the last number sets this
+        # apart from the loader's generators
+        generator = np.random.default_rng((self.settings.seed, self.done, number, 0xD409))
+        for drop in self.drops:
+            drop.generator = generator
+        loss = self._loss(normalise(jt.array(images), self.model.mean, self.model.std), jt.array(labels))
+        if share != 1:
+            loss = loss * share
+        self.optimizer.backward(loss)
+        return float(loss.item())
+
+    def _diverged(self, what: str) -> InputError:
+        rate = self.optimizer.lr
+        return InputError(f"{what} at step {self.done}: lower learning_rate (now {rate:g}) or warm up longer")
+
+    def _loss(self, images, labels):
+        settings = self.settings.loss
+        logits, auxiliary, *embedding = self.model(images)
+        loss = self.loss(logits, labels)
+        if settings.auxiliary_weight:
+            loss = loss + settings.auxiliary_weight * cross_entropy(auxiliary, labels)
+        if settings.category_consistency:
+            loss = loss + settings.category_consistency * category_consistent(embedding[0], labels)
+        return loss
+
+    def checkpoint(self) -> Checkpoint:
+        """All that `restore` needs.
+
+        Raises InputError when a weight is not finite; the loss need not show it, since ReLU makes 0 of Jittor's NaN.
+        """
+        model = weights.state_arrays(self.model)
+        for name, value in model.items():
+            if not np.isfinite(value).all():
+                raise self._diverged(f"{name} is not finite")
+        state = {f"optimizer.{name}": np.array(value.numpy()) for name, value in self._optimizer_state().items()}
+        return Checkpoint(self.done, state | {f"model.{name}": value for name, value in model.items()}, self.history)
+
+    def begin(self, checkpoint: Checkpoint | None, pretrained: Path | None) -> None:
+        """Take up where `checkpoint` left off; without one, begin with a `pretrained` backbone, or from scratch.
+
+        Raises InputError unless `pretrained` is what the settings name.
+        """
+        named = self.settings.model.pretrained
+        if bool(named) != bool(pretrained):
+            remedy = "give their file with --pretrained" if named else "set model.pretrained, or leave --pretrained out"
+            raise InputError(f"model.pretrained is {named or 'null'}: {remedy}")
+        if checkpoint is not None:
+            self.restore(checkpoint)
+        elif pretrained:
+            weights.load_backbone(pretrained, self.model, self.settings)
+            print(f"ccnet: {self.settings.model.backbone} begins with {pretrained}", file=sys.stderr)
+
+    def restore(self, checkpoint: Checkpoint) -> None:
+        """Take up where `checkpoint` left off, and say so."""
+        try:
+            weights.load_state(self.model, of_model(checkpoint.tensors), "checkpoint")
+            for name, value in self._optimizer_state().items():
+                value.assign(jt.array(checkpoint.tensors[f"optimizer.{name}"]))
+        except (InputError, KeyError) as error:
+            remedy = "delete the run's checkpoints to begin anew"
+            raise InputError(
+                f"step {checkpoint.step} was saved by another version of ccnet: {error}; {remedy}"
+            ) from error
+        self.done, self.history = checkpoint.step, checkpoint.history
+        self.optimizer.n_step = checkpoint.step
+        jt.sync_all()
+        print(f"ccnet: continuing from step {self.done} of {self.settings.schedule.steps}", file=sys.stderr)
+
+    def _optimizer_state(self) -> dict:
+        """SGD keeps "values" (momentum) for each parameter; AdamW "m" and "values" (first and second moment)."""
+        return {
+            f"{g}.{slot}.{i}": value
+            for g, group in enumerate(self.optimizer.param_groups)
+            for slot in ("values", "m")
+            for i, value in enumerate(group.get(slot, []))
+        }
+
+
+def _main_loss(settings: Settings) -> Callable[[jt.Var, jt.Var], jt.Var]:
+    chosen = settings.loss
+    if chosen.name == "ohem":
+        return partial(ohem, threshold=chosen.ohem_threshold, keep=chosen.ohem_keep)
+    return cross_entropy
+
+
+def _parts(images: np.ndarray, labels: np.ndarray, count: int) -> Iterator[tuple[np.ndarray, np.ndarray, float]]:
+    """A batch in `count` parts of one size, each with its share of the labelled pixels.
+
+    The batch's loss is their mean, and a part's own is the mean over its own: with their shares, these add up to it.
+    """
+    if count == 1:
+        yield images, labels, 1.0
+        return
+    size = len(images) // count
+    counted = (labels != IGNORE).reshape(count, -1).sum(axis=1)
+    for number, pixels in enumerate(counted):
+        part = slice(number * size, (number + 1) * size)
+        yield images[part], labels[part], float(pixels / max(counted.sum(), 1))
+
+
+def _optimizer(model, settings: Settings):
+    chosen = settings.optimizer
+    trainable = [value for _, value in model.named_parameters() if not value.is_stop_grad()]
+    if chosen.name == "sgd":
+        return SGD(trainable, chosen.learning_rate, chosen.momentum, chosen.weight_decay)
+    matrices = [value for value in trainable if value.ndim > 1]
+    vectors = [value for value in trainable if value.ndim <= 1]  # not decayed, as in VAN's recipe
+    groups = [
+        {"params": matrices, "weight_decay": chosen.weight_decay},
+        {"params": vectors, "weight_decay": 0.0},
+    ]
+    return AdamW(groups, chosen.learning_rate, betas=(chosen.momentum, 0.999))
+
+
+def _loop(trainer: Trainer, reader: ShardReader, store: Checkpoints, workers: int, checkpoint_every: float) -> None:
+    settings, steps = trainer.settings, trainer.settings.schedule.steps
+    if trainer.done >= steps:
+        return
+    batches = Batches(reader, settings.data, seed=settings.seed, first_step=trainer.done, steps=steps, workers=workers)
+    bar = progress(total=steps, initial=trainer.done, desc=f"train {settings.model.backbone}", unit="step")
+    log, saved = _Log(trainer, bar), time.monotonic()
+    with _Interruption() as interruption, bar, closing(iter(batches)) as loaded:
+        for images, labels in loaded:
+            log.add(trainer.step(images, labels))
+            interruption.done = True
+            if time.monotonic() - saved >= checkpoint_every or interruption.asked or trainer.done == steps:
+                store.save(trainer.checkpoint())
+                saved = time.monotonic()
+            if interruption.asked:
+                print(f"ccnet: interrupted; saved at step {trainer.done} of {steps}", file=sys.stderr)
+                raise KeyboardInterrupt
+
+
+class _Log:
+    """Keeps the bar moving, and the history a row per ten steps, of their mean loss."""
+
+    def __init__(self, trainer: Trainer, bar: tqdm):
+        self.trainer, self.bar = trainer, bar
+        self.losses: list[float] = []
+        self.since = time.monotonic()
+
+    def add(self, loss: float) -> None:
+        self.losses.append(loss)
+        self.bar.update()
+        done, settings = self.trainer.done, self.trainer.settings
+        if done % LOG_EVERY and done != settings.schedule.steps:
+            return
+        speed = len(self.losses) * settings.data.images_per_step / (time.monotonic() - self.since)
+        mean, rate = sum(self.losses) / len(self.losses), self.trainer.optimizer.lr
+        self.trainer.history.append({"step": done, "learning_rate": rate, "loss": mean, "images_per_second": speed})
+        self.bar.set_postfix_str(f"loss {mean:.3f}, lr {rate:.2e}, {speed:.1f} images/s")
+        self.losses, self.since = [], time.monotonic()
+
+
+class _Interruption:
+    """While active, SIGINT or SIGTERM only sets `asked`, so that the step in hand can be finished and saved.
+
+    A second SIGINT raises KeyboardInterrupt there and then; so does any while nothing is `done` that could be saved.
+    (Schedulers may send SIGTERM twice; they end with SIGKILL.)
+    What the signal made of the step in hand (a compiler of Jittor's is in the process group too) is no error.
+    """
+
+    asked = done = False
+
+    def __enter__(self):
+        self._before = {number: signal.signal(number, self._ask) for number in (signal.SIGINT, signal.SIGTERM)}
+        return self
+
+    def _ask(self, number: int, _) -> None:
+        if not self.done or (self.asked and number == signal.SIGINT):
+            raise KeyboardInterrupt
+        self.asked = True
+        print("\nccnet: interrupted; finishing the step in hand and saving (Ctrl-C: stop at once)", file=sys.stderr)
+
+    def __exit__(self, kind, error, trace) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+        if self.asked and isinstance(error, RuntimeError):
+            raise KeyboardInterrupt from error
+
+
+def _write_history(path: Path, history: list[dict]) -> None:
+    with atomic(path) as temporary, open(temporary, "w", newline="") as file:
+        writer = csv.DictWriter(file, ["step", "learning_rate", "loss", "images_per_second"], lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(history)

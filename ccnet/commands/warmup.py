@@ -1,0 +1,70 @@
+"""`ccnet warmup`: compile all that runs need, by training and evaluating each for a moment on two drawn streets.
+
+Jittor compiles a kernel when it first meets it. On the CPU kernels read shapes as they run, so those of a small crop
+serve any other. On CUDA some are keyed on shapes: there a run trains on its own crop, and is evaluated on images of
+that size, so that other sizes of images still compile a few. What is compiled once is there for every process of this
+user on this kind of machine.
+"""
+
+import io
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+
+from ccnet import InputError
+from ccnet.data import labels, streets
+from ccnet.data.shards import Record, write_shard
+from ccnet.machine import cuda
+from ccnet.machine.toolkit import cache_home, find_toolkit
+from ccnet.settings import Settings
+
+SIDE = 64  # of images and crops on the CPU, pixels
+# Jittor writes constants of 0, 1 and 2 into a kernel, and AdamW's 1 - rate * decay rounds to 1 at a small rate: so the
+# rate falls from the run's own to next to nothing. The batch is the run's: the non-local block goes image by image
+BRIEFLY = ["schedule.steps=3", "schedule.warmup_steps=0", "schedule.power=10", "schedule.final_learning_rate=0",
+           "model.pretrained=null"]  # fmt: skip
+
+
+def run(*, runs: list[Path], device: str = "auto") -> None:
+    """Compile what training and evaluating `runs` (folders with a settings.json) needs, and say how much that was.
+
+    Raises InputError where a run's settings cannot be used, or its training or evaluation fails.
+    """
+    crops = [Settings.read(folder / "settings.json").data.crop_size for folder in runs]
+    on_cuda = device != "cpu" and not cuda.problems(cuda.find_driver(), find_toolkit())
+    for folder, crop in zip(runs, crops, strict=True):
+        start = time.time()
+        with tempfile.TemporaryDirectory() as scratch:
+            _train_and_evaluate(folder, Path(scratch), crop if on_cuda else SIDE, device)
+        print(f"{folder}: ready, {_kernels_since(start)} kernels compiled in {time.time() - start:.0f} s", flush=True)
+
+
+def _record(seed: int, side: int) -> Record:
+    image, label = streets.draw(seed, (side, side))
+    encoded, truth = io.BytesIO(), np.asarray(label)
+    image.save(encoded, "PNG")
+    counts = labels.histogram(truth, len(streets.CLASS_NAMES))
+    return Record(f"street {seed}", encoded.getvalue(), labels.encode(truth), side, side, counts)
+
+
+def _train_and_evaluate(folder: Path, scratch: Path, side: int, device: str) -> None:
+    shard, weights = scratch / "streets.h5", scratch / "weights.safetensors"
+    write_shard(shard, (_record(seed, side) for seed in range(2)), class_names=streets.CLASS_NAMES,
+                palette=streets.PALETTE, split="train")  # fmt: skip
+    train = ["train", "--settings", folder / "settings.json", "--checkpoints", scratch / "checkpoints",
+             "--out", weights, "--history", scratch / "history.csv", "--workers", "0"]  # fmt: skip
+    for change in [*BRIEFLY, f"data.crop_size={side}"]:
+        train += ["--set", change]
+    evaluate = ["evaluate", "--weights", weights, "--out", scratch / "metrics.json"]
+    for command in (train, evaluate):
+        whole = [sys.executable, "-m", "ccnet", *command, "--shards", shard, "--device", device]
+        if subprocess.run(list(map(str, whole)), stdout=subprocess.DEVNULL).returncode:
+            raise InputError(f"{folder}: could not be warmed up: ccnet {command[0]} failed, as it says above")
+
+
+def _kernels_since(start: float) -> int:
+    return sum(file.stat().st_mtime >= start for file in (cache_home() / "jittor").glob("jt*/**/jit/*.so"))

@@ -1,0 +1,158 @@
+"""Our weights files: safetensors with all it takes to use them. Jittor is imported where it is needed only.
+
+A network's has its settings, classes, palette and input normalisation; a backbone's says which one it is and the
+SHA-256 of the file it was imported from.
+"""
+
+import json
+import sys
+from dataclasses import fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, Self
+
+import numpy as np
+from pydantic import Field, TypeAdapter, ValidationError
+from safetensors.numpy import save as encode
+
+from ccnet import InputError
+from ccnet.files import atomic
+from ccnet.settings import Architecture, Settings, explain, frozen
+from ccnet.weights import checkpoints, files
+
+if TYPE_CHECKING:
+    from ccnet.models.ccnet import CCNet
+
+Value = Annotated[float, Field(gt=-1e6, lt=1e6, allow_inf_nan=False)]  # of a pixel
+Positive = Annotated[float, Field(gt=1e-6, lt=1e6, allow_inf_nan=False)]
+Byte = Annotated[int, Field(ge=0, le=255)]
+
+
+class Weights(NamedTuple):
+    """A network in eval mode, and what belongs to it."""
+
+    model: "CCNet"
+    settings: Settings | Architecture
+    class_names: list[str]
+    palette: list[list[int]]
+
+
+def state_arrays(model) -> dict[str, np.ndarray]:
+    """Every parameter and buffer of a model by name, as NumPy arrays of their own."""
+    return {name: np.array(value.numpy()) for name, value in model.state_dict().items()}
+
+
+def load_state(model, tensors: dict[str, np.ndarray], where: str) -> None:
+    """Set every parameter and buffer of a model. Raises InputError unless names, shapes and types match exactly."""
+    from ccnet.runtime import jt
+
+    own = model.state_dict()
+    wrong = sorted(set(own) ^ set(tensors)) + [
+        name
+        for name in sorted(set(own) & set(tensors))
+        if (tuple(own[name].shape), str(own[name].dtype)) != (tensors[name].shape, str(tensors[name].dtype))
+    ]
+    if wrong:
+        raise InputError(f"{where}: does not fit the network its settings describe: {', '.join(wrong[:5])} …")
+    for name, value in own.items():
+        value.assign(jt.array(tensors[name]))
+
+
+@frozen
+class Description:
+    """What belongs to a network's weights: the entries of their file's header."""
+
+    settings: Settings | Architecture  # the latter of a network that was trained elsewhere
+    class_names: Annotated[list[str], Field(min_length=1, max_length=255)]
+    palette: list[Annotated[list[Byte], Field(min_length=3, max_length=3)]]  # R, G, B of each class
+    mean: tuple[Value, Value, Value]  # of R, G, B, by which images are normalised
+    std: tuple[Positive, Positive, Positive]
+
+    @classmethod
+    def checked(cls, metadata: dict[str, Any], where: str) -> Self:
+        """The description in a header. Raises InputError that names what is missing or wrong."""
+        try:
+            own = {field.name: metadata[field.name] for field in fields(cls)}  # type: ignore[arg-type]
+            found = TypeAdapter(cls).validate_json(json.dumps(own))
+        except KeyError as error:
+            raise InputError(f"{where}: no {error} in its header: not the weights of a whole network") from error
+        except ValidationError as error:
+            raise InputError(f"{where}: {explain(error.errors()[0])}; get the file again") from error
+        if len(found.palette) != len(found.class_names):
+            raise InputError(f"{where}: {len(found.class_names)} class_names but {len(found.palette)} colours in its"
+                             " palette; get the file again")  # fmt: skip
+        return found
+
+
+def describe(
+    model, settings: Settings | Architecture, class_names: list[str], palette: list[list[int]]
+) -> dict[str, str]:
+    """The header's entries, as JSON."""
+    entries = {"settings": settings.as_dict(), "class_names": class_names, "palette": palette}
+    return {key: json.dumps(value) for key, value in (entries | {"mean": model.mean, "std": model.std}).items()}
+
+
+def save(
+    path: Path, model, settings: Settings | Architecture, class_names: list[str], palette: list[list[int]]
+) -> None:
+    """Write a model's weights and what belongs to them."""
+    with atomic(path) as temporary:
+        temporary.write_bytes(encode(state_arrays(model), describe(model, settings, class_names, palette)))
+
+
+def located(path: Path) -> Path:
+    """The file that `path` means: of a run's folder its weights or, before its training ends, its newest checkpoint.
+
+    Raises InputError for a folder that has neither.
+    """
+    if not path.is_dir():
+        return path
+    finished = path / "weights.safetensors"
+    found = finished if finished.exists() else checkpoints.newest(path / "checkpoints")
+    if found is None:
+        raise InputError(f"{path}: a folder without {finished.name} and without checkpoints; train the run first, or"
+                         " name a weights file")  # fmt: skip
+    return found
+
+
+def load(path: Path) -> Weights:
+    """A network in eval mode from its weights file, a checkpoint, or a run's folder (see `located`).
+
+    Raises InputError for a file that is not ours, or damaged.
+    """
+    from ccnet.models import build_from_settings
+
+    path = located(Path(path))
+    metadata, tensors = files.read(path)
+    if "step" in metadata:
+        print(f"ccnet: {path}: a checkpoint, of step {metadata['step']}", file=sys.stderr)
+        tensors = checkpoints.of_model(tensors)
+    described = Description.checked(metadata, str(path))
+    model = build_from_settings(described.settings, len(described.class_names))
+    model.mean, model.std = described.mean, described.std
+    load_state(model, tensors, str(path))
+    model.eval()
+    return Weights(model, described.settings, described.class_names, described.palette)
+
+
+def save_backbone(path: Path, tensors: dict[str, np.ndarray], backbone: str, deep_stem: bool | None,
+                  source: str) -> None:  # fmt: skip
+    """Write a backbone's tensors (`backbone.…`) for training to begin with; `source` is their file's SHA-256."""
+    metadata = {"part": "backbone", "backbone": backbone, "deep_stem": deep_stem, "source_sha256": source}
+    with atomic(path) as temporary:
+        temporary.write_bytes(encode(tensors, {key: json.dumps(value) for key, value in metadata.items()}))
+
+
+def load_backbone(path: Path, model, settings: Settings) -> None:
+    """Set a model's backbone from such a file. Raises InputError unless it is the one that its settings name."""
+    metadata, tensors = files.read(path)
+    wanted: dict[str, object] = {
+        "part": "backbone", "backbone": settings.model.backbone, "source_sha256": settings.model.pretrained,
+    }  # fmt: skip
+    if settings.model.backbone.startswith("resnet"):
+        wanted["deep_stem"] = settings.model.deep_stem
+    for key, value in wanted.items():
+        if metadata.get(key) != value:
+            raise InputError(f"{path}: its {key} is {json.dumps(metadata.get(key))}, the settings' {json.dumps(value)};"
+                             " change model.* to suit, or import other weights with ccnet import-weights")  # fmt: skip
+    own = {name.removeprefix("backbone."): value for name, value in tensors.items()}
+    load_state(model.backbone, own, str(path))

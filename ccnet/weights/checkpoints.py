@@ -1,0 +1,100 @@
+"""Checkpoints that survive a kill: atomic, locked, and bound to the settings and data they were made with."""
+
+import fcntl
+import json
+import os
+import sys
+from pathlib import Path
+from typing import NamedTuple, Self
+
+import numpy as np
+from safetensors.numpy import save
+
+from ccnet import InputError
+from ccnet.files import atomic
+from ccnet.weights import files
+
+KEPT = 2
+
+
+class Checkpoint(NamedTuple):
+    """A training after `step` steps: all it takes to go on from there."""
+
+    step: int  # optimiser steps done
+    tensors: dict[str, np.ndarray]
+    history: list[dict]
+
+
+class Checkpoints:
+    """The checkpoints of one run in `folder`, used as a context manager that holds the folder's lock.
+
+    Those of other settings or data have another `fingerprint` in their names: they are neither continued nor touched,
+    so that a change taken back loses nothing. Raises InputError where another process trains there.
+    """
+
+    def __init__(self, folder: Path, fingerprint: str, description: dict[str, str] | None = None):
+        """`description` is written into each: what it takes beside tensors to use the network in it."""
+        self.folder, self.fingerprint, self.description = Path(folder), fingerprint, description or {}
+
+    def __enter__(self) -> Self:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        # a POSIX record lock, not flock: it ends with this process, even while a forked worker lives on
+        self._lock = open(self.folder / "lock", "a+")
+        try:
+            fcntl.lockf(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except (BlockingIOError, PermissionError):  # EAGAIN or EACCES; others say that there are no locks here
+            self._lock.seek(0)
+            holder = self._lock.read().strip() or "unknown"
+            raise InputError(f"{self.folder}: another training is running there (process {holder})") from None
+        self._lock.truncate(0)
+        self._lock.write(str(os.getpid()))
+        self._lock.flush()
+        for torn in self.folder.glob(".*.safetensors"):  # of a process that was killed while it saved
+            torn.unlink()
+        return self
+
+    def __exit__(self, *_) -> None:
+        self._lock.close()
+
+    def save(self, checkpoint: Checkpoint) -> None:
+        """Write the checkpoint, then drop all but the newest two (one to fall back on)."""
+        progress = {"step": json.dumps(checkpoint.step), "history": json.dumps(checkpoint.history)}
+        path = self.folder / f"{self.fingerprint}_step_{checkpoint.step:08d}.safetensors"
+        with atomic(path) as temporary:
+            temporary.write_bytes(save(checkpoint.tensors, self.description | progress))
+        for old in self._newest_first()[KEPT:]:
+            old.unlink()
+
+    def load(self) -> Checkpoint | None:
+        """The newest whole checkpoint of these settings, or None. A damaged one is named and passed over."""
+        for path in self._newest_first():
+            try:
+                return _read(path)
+            except InputError as error:
+                print(f"ccnet: {error}: passed over", file=sys.stderr)
+        return None
+
+    def _newest_first(self) -> list[Path]:
+        return sorted(self.folder.glob(f"{self.fingerprint}_step_*.safetensors"), reverse=True)
+
+
+def of_model(tensors: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """A network's own among the tensors of a checkpoint, by their names in the network."""
+    return {name.removeprefix("model."): value for name, value in tensors.items() if name.startswith("model.")}
+
+
+def newest(folder: Path) -> Path | None:
+    """The file of the most steps of the training that saved last in `folder`; None where there is none."""
+    found = list(folder.glob("[!.]*_step_*.safetensors"))
+    if not found:
+        return None
+    fingerprint, _, _ = max(found, key=lambda path: path.stat().st_mtime_ns).name.partition("_step_")
+    return max(path for path in found if path.name.startswith(f"{fingerprint}_step_"))
+
+
+def _read(path: Path) -> Checkpoint:
+    metadata, tensors = files.read(path)
+    step, history = metadata.get("step"), metadata.get("history")
+    if type(step) is not int or step < 0 or not isinstance(history, list):
+        raise InputError(f"{path}: damaged: not a checkpoint's step and history")
+    return Checkpoint(step, tensors, history)

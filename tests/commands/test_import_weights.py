@@ -1,0 +1,318 @@
+import hashlib
+import json
+import os
+import pickle
+from pathlib import Path
+
+import numpy as np
+import pytest
+from safetensors import safe_open
+from safetensors.numpy import load_file
+
+from ccnet import InputError, cli, weights
+from ccnet.commands import import_weights, segment, train
+from ccnet.contenders.inputs import drawn
+from ccnet.data.labels import voc_colours
+from ccnet.predictor import Predictor
+from ccnet.runtime import jt
+from ccnet.weights.checkpoints import Checkpoint
+from tests import tiny
+from tests.ops.helpers import assert_close
+from tests.serving import serving
+from tests.weights import naming
+
+
+def sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def metadata(path: Path) -> dict:
+    with safe_open(path, framework="numpy") as file:
+        return {key: json.loads(value) for key, value in file.metadata().items()}
+
+
+@pytest.fixture
+def jittor_file(tmp_path) -> tuple[Path, dict[str, np.ndarray]]:
+    """A VAN's state dict as Jittor saves it, and what should become of it; needs no torch."""
+    _, ours, theirs = naming.published("VAN")
+    jt.save(theirs, str(tmp_path / "van.pkl"))
+    return tmp_path / "van.pkl", ours
+
+
+def save_torch(path: Path, state: dict[str, np.ndarray], *, stream: bool = False, **beside) -> Path:
+    import torch
+
+    tensors = {name: torch.from_numpy(np.array(values)) for name, values in state.items()}
+    torch.save({"state_dict": tensors, **beside}, path, _use_new_zipfile_serialization=not stream)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("kind", "stream"),
+    [*((kind, False) for kind in naming.KINDS if kind not in naming.NETWORKS), ("torchvision", True), ("VAN", True)],
+)
+def test_a_backbone_arrives_whole(tmp_path, kind, stream):
+    backbone, ours, theirs = naming.published(kind)
+    source, out = save_torch(tmp_path / "w.pth", theirs, stream=stream), tmp_path / "out.safetensors"
+    import_weights.run(source=str(source), backbone=backbone, out=out)
+    arrived = load_file(out)
+    assert arrived.keys() == ours.keys()
+    for name, values in ours.items():
+        np.testing.assert_array_equal(arrived[name], values, err_msg=name)
+    deep_stem = naming.KINDS[kind][1].get("deep_stem")
+    assert metadata(out) == {
+        "part": "backbone", "backbone": backbone, "deep_stem": deep_stem, "source_sha256": sha256(source),
+    }  # fmt: skip
+
+
+def test_a_jittor_file_arrives_whole(tmp_path, jittor_file):
+    source, ours = jittor_file
+    import_weights.run(source=str(source), backbone="van_tiny", out=tmp_path / "out.safetensors")
+    arrived = load_file(tmp_path / "out.safetensors")
+    assert arrived.keys() == ours.keys()
+    assert all((arrived[name] == values).all() for name, values in ours.items())
+
+
+@pytest.mark.parametrize(("kind", "stream"), [("official", True), ("mmsegmentation", False)])
+def test_a_whole_ccnet_is_ready_to_segment(tmp_path, kind, stream):
+    backbone, ours, theirs = naming.published(kind)
+    source, out = save_torch(tmp_path / "w.pth", theirs, stream=stream), tmp_path / "out.safetensors"
+    (tmp_path / "classes.txt").write_text("road\nsky\ncar\ntree\npole\n")
+    import_weights.run(source=str(source), backbone=backbone, out=out, classes=tmp_path / "classes.txt")
+    arrived, official = load_file(out), kind == "official"
+    for name, values in ours.items():
+        scale = official and name.endswith(
+            (*(f"bn{i}.weight" for i in (1, 2, 3)), "norm.weight", "downsample.1.weight")
+        )
+        turned = values[:, ::-1] if official and name == "backbone.conv1.weight" else values
+        np.testing.assert_array_equal(arrived[name], np.abs(turned) + 1e-5 if scale else turned, err_msg=name)
+    loaded = weights.load(out)
+    assert loaded.settings.as_dict().keys() == {"model"}  # how it was trained, its file does not say
+    model = loaded.settings.model
+    assert loaded.class_names == ["road", "sky", "car", "tree", "pole"]
+    assert loaded.palette == [list(colour) for colour in voc_colours(5)]
+    assert (model.backbone, model.deep_stem, model.recurrence) == (backbone, True, 2)
+    assert (model.align_corners, model.contract_dilation) == (official, not official)
+    assert model.negative_slope == (0.01 if official else 0)
+    assert model.pretrained == sha256(source)
+    tiny_image(tmp_path / "photos")
+    segment.run(folder=tmp_path / "photos", weights_file=out, out=tmp_path / "segmented", device="cpu")
+    assert ",ok," in (tmp_path / "segmented" / "index.csv").read_text()
+
+
+def official_logits(state: dict[str, np.ndarray], image: np.ndarray) -> np.ndarray:
+    """Logits `(C, H, W)` of the official network: of B, G, R minus their mean, in norms that scale by |weight| + 1e-5.
+
+    `state` has our names, but the official values.
+    """
+    import torch
+
+    from ccnet.contenders.pytorch import CCNet
+
+    network = CCNet("resnet18", naming.CLASSES, 128, align_corners=True, negative_slope=0.01, deep_stem=True,
+                    contract_dilation=False).eval()  # fmt: skip
+    norms = {name.removesuffix(".running_var") + ".weight" for name in state if name.endswith("running_var")}
+    scaled = {name: np.abs(values) + 1e-5 if name in norms else values for name, values in state.items()}
+    network.load_state_dict({name: torch.tensor(values) for name, values in scaled.items()}, strict=False)
+    pixels = image[:, :, ::-1] - np.array([104.00698793, 116.66876762, 122.67891434], np.float32)
+    return network(torch.tensor(pixels.transpose(2, 0, 1)[None].astype(np.float32)))[0][0].detach().numpy()
+
+
+def test_the_official_network_computes_the_same_up_to_the_border(tmp_path):
+    """Its convolutions pad with zeros what its own mean was taken from."""
+    backbone, shapes, _ = naming.published("official")
+    state = {name: drawn(name, values.shape) for name, values in shapes.items()}
+    state["backbone.conv1.weight"] /= 60  # of 0 … 255, not of unit variance
+    state["head.before.norm.weight"] *= -1
+    theirs = {naming.renamed(name, naming.OFFICIAL): values for name, values in state.items()}
+    source, out = save_torch(tmp_path / "w.pth", theirs), tmp_path / "out.safetensors"
+    import_weights.run(source=str(source), backbone=backbone, out=out)
+    image = np.random.default_rng(0).integers(0, 256, (49, 65, 3), np.uint8)
+    expected = official_logits(state, image)
+    assert_close(Predictor(weights.load(out).model)._logits(image).numpy(), expected, 1e-3)
+
+
+def tiny_image(folder: Path) -> None:
+    from PIL import Image
+
+    folder.mkdir()
+    Image.fromarray(tiny.draw(0)[0]).save(folder / "one.png")
+
+
+def test_the_class_names_are_those_that_mmsegmentation_notes(tmp_path):
+    backbone, _, theirs = naming.published("mmsegmentation")
+    names = ("a", "b", "c", "d", "e")
+    source = save_torch(tmp_path / "w.pth", theirs, meta={"CLASSES": names, "mmseg_version": "0.5"})
+    import_weights.run(source=str(source), backbone=backbone, out=tmp_path / "out.safetensors")
+    assert metadata(tmp_path / "out.safetensors")["class_names"] == list(names)
+
+
+def test_without_names_classes_have_numbers_and_too_many_names_are_refused(tmp_path):
+    backbone, _, theirs = naming.published("official")
+    source, out = save_torch(tmp_path / "w.pth", theirs), tmp_path / "out.safetensors"
+    import_weights.run(source=str(source), backbone=backbone, out=out)
+    assert metadata(out)["class_names"] == [f"class_{number}" for number in range(naming.CLASSES)]
+    (tmp_path / "classes.txt").write_text("road\nsky\n")
+    with pytest.raises(InputError, match=r"classes\.txt: 2 class names for a network of 5 classes"):
+        import_weights.run(source=str(source), backbone=backbone, out=out, classes=tmp_path / "classes.txt")
+
+
+def test_an_auxiliary_head_of_another_width_is_told_and_can_be_skipped(tmp_path, capsys):
+    backbone, ours, theirs = naming.published("mmsegmentation")
+    for name, axis in {"convs.0.conv.weight": 0, "conv_seg.weight": 1}.items():
+        key = f"auxiliary_head.{name}"
+        theirs[key] = np.repeat(theirs[key], 2, axis)
+    for part in ("weight", "bias", "running_mean", "running_var"):
+        theirs[f"auxiliary_head.convs.0.bn.{part}"] = np.ones(256, np.float32)
+    options = {"source": str(save_torch(tmp_path / "w.pth", theirs)), "backbone": backbone}
+    with pytest.raises(InputError, match=r"leaves 6 parameters unfilled .*--skip auxiliary"):
+        import_weights.run(**options, out=tmp_path / "out.safetensors")
+    assert "shape mismatch     6  auxiliary.conv.conv.weight (256, 256, 3, 3) where (128, 256, 3, 3)" in (
+        capsys.readouterr().out
+    )
+    assert not (tmp_path / "out.safetensors").exists()
+    import_weights.run(**options, out=tmp_path / "out.safetensors", skip=["auxiliary"])
+    arrived = load_file(tmp_path / "out.safetensors")
+    assert arrived.keys() == ours.keys()
+    assert (arrived["head.attention.gamma"] == ours["head.attention.gamma"]).all()
+
+
+def test_the_key_report(tmp_path, jittor_file, capsys):
+    source, ours = jittor_file
+    import_weights.run(source=str(source), backbone="van_tiny", out=tmp_path / "out.safetensors")
+    first, *rows, last = capsys.readouterr().out.splitlines()
+    assert first.startswith(f"{source}: VAN classifier, ")
+    assert rows[0] == f"  matched          {len(ours)}  {', '.join(list(ours)[:4])}, …"
+    assert rows[1:] == [
+        "  unused             2  head.weight, head.bias",
+        "  missing            0",
+        "  shape mismatch     0",
+    ]
+    assert last == f"{tmp_path / 'out.safetensors'}: backbone of van_tiny, from SHA-256 {sha256(source)}"
+
+
+@pytest.mark.parametrize(
+    ("backbone", "said"),
+    [
+        ("van_small", r"leaves \d+ parameters unfilled \(backbone\..*choose another --for"),
+        ("resnet18", "VAN classifier does not fit --for resnet18; name a van"),
+        ("van_giant", "--for van_giant: not one of resnet18, "),
+    ],
+)
+def test_another_backbone_is_refused(tmp_path, jittor_file, backbone, said, capsys):
+    with pytest.raises(InputError, match=said):
+        import_weights.run(source=str(jittor_file[0]), backbone=backbone, out=tmp_path / "out.safetensors")
+    if backbone == "van_small":
+        assert "(32, 3, 7, 7) where (64, 3, 7, 7) is needed" in capsys.readouterr().out
+
+
+def test_a_skip_without_effect_is_an_error(tmp_path, jittor_file):
+    with pytest.raises(InputError, match="--skip auxilliary: no parameter's name begins so; they begin with backbone"):
+        import_weights.run(
+            source=str(jittor_file[0]), backbone="van_tiny", out=tmp_path / "out.safetensors", skip=["auxilliary"]
+        )
+
+
+@pytest.mark.parametrize(("digits", "said"), [("0" * 64, "its SHA-256 is .*, not 000"), ("abc", "64 hexadecimal")])
+def test_a_checksum_that_is_another_is_refused(tmp_path, jittor_file, digits, said):
+    with pytest.raises(InputError, match=said):
+        import_weights.run(
+            source=str(jittor_file[0]), backbone="van_tiny", out=tmp_path / "out.safetensors", sha256=digits
+        )
+
+
+def test_an_address_needs_its_checksum_and_is_downloaded_once(tmp_path, jittor_file):
+    source, _ = jittor_file
+    out = tmp_path / "pretrained" / "out.safetensors"
+    with serving({"/van.pkl": source.read_bytes()}) as site:
+        address = f"{site.url}/van.pkl"
+        with pytest.raises(InputError, match="needs --sha256"):
+            import_weights.run(source=address, backbone="van_tiny", out=out)
+        for _ in range(2):
+            import_weights.run(source=address, backbone="van_tiny", out=out, sha256=sha256(source))
+        assert len(site.requests) == 1
+    assert metadata(out)["source_sha256"] == sha256(source)
+
+
+class Malicious:
+    def __init__(self, command):
+        self.command = command
+
+    def __reduce__(self):
+        return os.system, (self.command,)
+
+
+def test_a_malicious_file_fails_in_one_line_and_does_nothing(tmp_path, capsys):
+    mark, source = tmp_path / "ran", tmp_path / "w.pkl"
+    source.write_bytes(pickle.dumps({"state_dict": {"conv1.weight": Malicious(f"touch {mark}")}}))
+    done = cli.main(["import-weights", str(source), "--for", "resnet18", "--out", str(tmp_path / "out.safetensors")])
+    said = capsys.readouterr().err
+    assert done == 1
+    assert said.startswith(f"ccnet import-weights: error: {source}: asks for posix.system")
+    assert said.count("\n") == 1
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["w.pkl"]
+
+
+@pytest.fixture
+def imported(tmp_path, jittor_file) -> tuple[Path, str, dict[str, np.ndarray]]:
+    """An imported van_tiny, its source's SHA-256 and its tensors."""
+    source, ours = jittor_file
+    import_weights.run(source=str(source), backbone="van_tiny", out=tmp_path / "van.safetensors")
+    return tmp_path / "van.safetensors", sha256(source), ours
+
+
+def test_a_training_begins_with_the_imported_backbone(imported):
+    path, digest, ours = imported
+    trainer = train.Trainer(tiny.settings(pretrained=digest), 4)
+    trainer.begin(None, path)
+    begun = weights.state_arrays(trainer.model)
+    for name, values in ours.items():
+        np.testing.assert_array_equal(begun[name], values, err_msg=name)
+    assert np.isfinite(trainer.step(np.zeros((2, 3, 32, 32), np.uint8), np.zeros((2, 32, 32), np.uint8)))
+
+
+def test_a_continued_training_keeps_what_it_has_learnt(imported):
+    path, digest, _ = imported
+    trainer = train.Trainer(tiny.settings(pretrained=digest), 4)
+    learnt = trainer.checkpoint()
+    trainer.begin(Checkpoint(5, learnt.tensors, []), path)
+    assert trainer.done == 5
+    now = weights.state_arrays(trainer.model)
+    assert all((now[name] == learnt.tensors[f"model.{name}"]).all() for name in now)
+
+
+@pytest.mark.parametrize(
+    ("changes", "given", "said"),
+    [
+        ({"pretrained": "0" * 64}, True, "its source_sha256 is"),
+        ({"backbone": "van_small"}, True, 'its backbone is "van_tiny", the settings\' "van_small"'),
+        ({}, False, "give their file with --pretrained"),
+        ({"pretrained": None}, True, r"model\.pretrained is null"),
+    ],
+)
+def test_a_training_takes_only_what_its_settings_name(imported, changes, given, said):
+    path, digest, _ = imported
+    trainer = train.Trainer(tiny.settings(**{"pretrained": digest, **changes}), 4)
+    with pytest.raises(InputError, match=said):
+        trainer.begin(None, path if given else None)
+
+
+def test_another_stem_is_refused(tmp_path):
+    _, ours, _ = naming.published("MIT")
+    weights.save_backbone(tmp_path / "w.safetensors", ours, "resnet18", True, "ab" * 32)
+    trainer = train.Trainer(tiny.settings(backbone="resnet18", deep_stem=False, pretrained="ab" * 32), 4)
+    with pytest.raises(InputError, match="its deep_stem is true, the settings' false"):
+        trainer.begin(None, tmp_path / "w.safetensors")
+
+
+def test_weights_of_a_network_are_no_backbone(tmp_path):
+    settings, path = tiny.settings(pretrained="ab" * 32), tmp_path / "w.safetensors"
+    trainer = train.Trainer(settings, 4)
+    weights.save(path, trainer.model, settings, tiny.CLASSES, tiny.PALETTE)
+    with pytest.raises(InputError, match="its part is null"):
+        trainer.begin(None, path)
+
+
+def test_a_backbone_alone_is_no_network(imported):
+    with pytest.raises(InputError, match="not the weights of a whole network"):
+        weights.load(imported[0])

@@ -1,0 +1,358 @@
+"""The page is parsed, and where Chromium is at hand rendered: numbers, names, and nothing from outside."""
+
+import html
+import io
+import json
+import os
+import re
+import shutil
+import subprocess
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from ccnet import InputError
+from ccnet.commands import report
+from ccnet.data.shards import Record, write_shard
+
+CLASSES = ["road", "<script>alert(1)</script>", "sky & more", "ünseen"]
+PALETTE = [[128, 64, 128], [70, 70, 70], [0, 130, 180], [255, 255, 0]]
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+
+
+class Page(HTMLParser):
+    """The rows of a page's tables, its references, and its scripts."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self.rows: list[list[str]] = []
+        self.references: list[str] = []
+        self.tags: list[str] = []
+        self.text = path.read_text(encoding="utf-8")
+        self.cell = False
+        self.feed(self.text)
+
+    def handle_starttag(self, tag: str, attrs: list) -> None:
+        self.tags.append(tag)
+        self.references += [value for name, value in attrs if name in ("src", "href", "xlink:href", "data")]
+        self.cell = self.cell or tag in ("td", "th")
+        if tag == "tr":
+            self.rows.append([])
+        elif tag in ("td", "th"):
+            self.rows[-1].append("")
+
+    def handle_endtag(self, tag: str) -> None:
+        self.cell = self.cell and tag not in ("td", "th")
+
+    def handle_data(self, data: str) -> None:
+        if self.cell:
+            self.rows[-1][-1] += data
+
+    def row(self, name: str, nth: int = 0) -> list[str]:
+        """The cells after `name` in the nth row that starts with it."""
+        return [row[1:] for row in self.rows if row and row[0].strip() == name][nth]
+
+
+def png(array: np.ndarray) -> bytes:
+    buffer = io.BytesIO()
+    Image.fromarray(array).save(buffer, "png")
+    return buffer.getvalue()
+
+
+@pytest.fixture
+def dataset(tmp_path: Path) -> Path:
+    """A dataset's folder with three val pictures of 40 × 24 and labels.json; class 3 never occurs."""
+    folder, random = tmp_path / "streets", np.random.default_rng(0)
+    records = []
+    for index in range(3):
+        label = np.repeat(np.array([2, 1, 0, 255], np.uint8), 6)[:, None].repeat(40, axis=1)
+        image = random.integers(0, 256, (24, 40, 3), dtype=np.uint8)
+        counts = np.array([240, 240, 240, 0, 240])
+        records.append(Record(f"val/{index}", png(image), png(label), 40, 24, counts))
+    write_shard(folder / "val.h5", records, class_names=CLASSES, palette=PALETTE, split="val")
+    split = {"pixels": [600, 300, 100, 0], "ignored_share": 0.25, "sizes": {"40x24": 3}, "absent": ["ünseen"]}
+    splits = {"train": {"images": 1200, **split}, "val": {"images": 3, **split}}
+    contents = {"class_names": CLASSES, "palette": PALETTE, "splits": splits}
+    (folder / "labels.json").write_text(json.dumps(contents))
+    return folder
+
+
+def add_run(dataset: Path, name: str, iou: float = 0.5, rows: int = 30, **changed) -> Path:
+    """A run's folder whose measures all follow from `iou`."""
+    folder = dataset / name
+    folder.mkdir()
+    settings = {"model": {"backbone": "van_tiny", "head": "rcca", "recurrence": 2}, "optimizer": {"learning_rate": iou}}
+    metrics = {
+        "mean_iou": iou,
+        "pixel_accuracy": iou + 0.1,
+        "mean_accuracy": iou + 0.05,
+        "per_class": dict(zip(CLASSES, [iou, iou / 2, iou / 3, None], strict=True)),
+        "confusion": [[90, 10, 0, 0], [25, 75, 0, 0], [0, 0, 100, 0], [0, 0, 0, 0]],
+        "protocol": {"mode": "whole", "scales": [1.0], "flip": False, "images": 3, "weights_sha256": "0f" * 32},
+        "seconds_per_image": iou / 10,
+    }
+    (folder / "settings.json").write_text(json.dumps(settings))
+    (folder / "metrics.json").write_text(json.dumps(metrics | changed))
+    history = [f"{10 * i + 10},0.01,{2 / (i + 1)},9.5\n" for i in range(rows)]
+    (folder / "history.csv").write_text("step,learning_rate,loss,images_per_second\n" + "".join(history))
+    return folder
+
+
+def add_example(run: Path, name: str, value: int = 1) -> None:
+    path = run / "examples" / f"{name}.png"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    picture = Image.fromarray(np.full((24, 40), value, np.uint8)).convert("P")
+    picture.putpalette(np.array(PALETTE).ravel().tolist())
+    picture.save(path)
+
+
+def build(dataset: Path, *runs: Path, protocols: tuple[str, ...] = ()) -> Page:
+    out = dataset / "report.html"
+    report.run(
+        labels=dataset / "labels.json", shards=[dataset / "val.h5"], runs=list(runs), out=out, protocols=protocols
+    )
+    return Page(out)
+
+
+def test_tables_have_the_numbers_of_the_metrics(dataset):
+    page = build(dataset, add_run(dataset, "b", 0.6123), add_run(dataset, "a", 0.45))
+    assert page.row("b") == ["van_tiny", "rcca", "2", "300", "61.23", "71.23", "66.23", "0.0612"]
+    assert page.row("a") == ["van_tiny", "rcca", "2", "300", "45.00", "55.00", "50.00", "0.0450"]
+    assert page.row("road") == ["60.00", "61.2", "45.0"]
+    assert page.row("mean") == ["", "61.2", "45.0"]
+    assert page.row("ünseen") == ["0.00", "–", "–"]
+    assert page.row("train")[:4] == ["1\u2009200", "40 × 24 (3)", "25.00", "ünseen"]
+    assert page.row("optimizer.learning_rate") == ["0.6123", "0.45"]
+    assert page.row("scales") == ["1.0", "1.0"]
+    assert page.row("road", 1) == ["90", "10", "0", "0"]
+    assert page.row("ünseen", 1) == ["–"] * 4
+    assert re.findall("<strong>(.+?)</strong>", page.text) == ["61.23", "71.23", "66.23", "0.0450"]
+    assert "<h1>streets</h1>" in page.text
+    assert "1\u2009203 images · 4 classes" in page.text
+
+
+def test_skipped_pairs_are_counted_and_listed(dataset):
+    run = add_run(dataset, "a")
+    assert "skipped" not in build(dataset, run).text
+    labels = json.loads((dataset / "labels.json").read_text())
+    labels["splits"]["train"]["skipped"] = [{"name": "街 <1>", "reason": "labels/街 <1>.png: the file is empty"}]
+    labels["splits"]["val"]["skipped"] = [{"name": str(number), "reason": "torn"} for number in range(11)]
+    (dataset / "labels.json").write_text(json.dumps(labels))
+    page = build(dataset, run)
+    assert page.row("街 <1>") == ["labels/街 <1>.png: the file is empty"]
+    assert page.row("10") == ["torn"]
+    shown = re.findall(r"<details( open)?>\s*<summary>(.*) were skipped</summary>", page.text)
+    assert shown == [(" open", "1 of 1\u2009201 pairs of train"), ("", "11 of 14 pairs of val")]
+
+
+def test_parameters_are_shown_when_they_were_counted(dataset):
+    page = build(dataset, add_run(dataset, "a", parameters=11_400_000), add_run(dataset, "b"))
+    assert page.row("a")[3] == "11\u2009400\u2009000"
+    assert page.row("b")[3] == "–"
+
+
+def test_the_page_needs_nothing_from_outside(dataset):
+    run = add_run(dataset, "a")
+    add_example(run, "val/0")
+    page = build(dataset, run)
+    assert page.references
+    assert all(reference.startswith(("#", "data:image/")) for reference in page.references)
+    assert not re.search(r"url\((?!#)|@import|<link", page.text)
+
+
+def test_names_are_escaped(dataset):
+    run = add_run(dataset, '"><script>alert(2)<script>')
+    add_example(run, "val/0")
+    page = build(dataset, run)
+    assert page.tags.count("script") == 1
+    assert CLASSES[1] not in page.text
+    assert page.row(CLASSES[1])[1] == "25.0"
+    assert page.row('"><script>alert(2)<script>')[0] == "van_tiny"
+
+
+def test_pictures_are_those_that_were_predicted(dataset):
+    one, other = add_run(dataset, "one"), add_run(dataset, "other")
+    add_example(one, "val/2")
+    add_example(one, "not in the shards")
+    page = build(dataset, one, other)
+    assert re.findall("<h3>(val/.|not.*)</h3>", page.text) == ["val/2"]
+    assert page.tags.count("img") == 4
+    # two thirds of the labelled pixels are another class than 1
+    assert "33.3 % right" in page.text
+    assert "other: no prediction kept" in page.text
+
+
+def test_one_run_without_anything_optional(dataset):
+    page = build(dataset, add_run(dataset, "a", rows=1, seconds_per_image=None, mean_iou=None))
+    assert page.row("a") == ["van_tiny", "rcca", "2", "10", "–", "60.00", "55.00", "–"]
+    assert "No run has kept predictions" in page.text
+    assert "Segmented" not in page.text
+    assert "<strong>" not in page.text
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("losses", [[], ["nan"], ["nan", "inf", "2"]])
+def test_a_training_that_logged_little_or_diverged(dataset, losses):
+    run = add_run(dataset, "日本語")
+    rows = "".join(f"{10 * i},0,{loss}\n" for i, loss in enumerate(losses, 1))
+    (run / "history.csv").write_text("step,learning_rate,loss\n" + rows)
+    page = build(dataset, run)
+    assert page.row("日本語")[3] == (str(10 * len(losses)) if losses else "–")
+
+
+def test_runs_measured_differently_are_pointed_out(dataset):
+    one, other = add_run(dataset, "one"), add_run(dataset, "other", protocol={"mode": "sliding", "weights_sha256": "1"})
+    text = build(dataset, one, other).text
+    assert "Not measured alike:</strong> the runs differ in mode, scales, flip, images" in text
+    assert "Not measured alike" not in build(dataset, one).text
+
+
+def add_protocol(run: Path, name: str, iou: float | None, words: str) -> None:
+    metrics = json.loads((run / "metrics.json").read_text())
+    changed = {"mean_iou": iou, "protocol": metrics["protocol"] | {"in_words": words}}
+    (run / f"metrics_{name}.json").write_text(json.dumps(metrics | changed))
+
+
+def test_protocols_are_compared_with_a_sentence_each(dataset):
+    runs = [add_run(dataset, "one", 0.5), add_run(dataset, "other", 0.4)]
+    for run, iou in zip(runs, (0.51, 0.6), strict=True):
+        add_protocol(run, "tiled", iou, "Windows <everywhere>.")
+        add_protocol(run, "stale", 0.9, "Removed from the config.")
+    add_protocol(runs[0], "dark", None, "All ignored.")
+    add_protocol(runs[1], "dark", 0.1, "All ignored.")
+    page = build(dataset, *runs, protocols=("tiled", "dark"))
+    assert page.row("standard") == ["50.00", "40.00", ""]
+    assert page.row("tiled") == ["51.00", "60.00", "Windows <everywhere>."]
+    assert page.row("dark") == ["–", "10.00", "All ignored."]
+    assert "<strong>60.00</strong>" in page.text
+    assert "Removed from the config" not in page.text
+    assert "mIoU % by protocol" not in build(dataset, *runs).text
+
+
+def test_a_protocol_not_measured_is_named(dataset):
+    with pytest.raises(InputError, match=r"metrics_tiled\.json: No such file.*`ccnet evaluate` writes it"):
+        build(dataset, add_run(dataset, "a"), protocols=("tiled",))
+
+
+def test_segmented_folders_show_overlays_and_failures(dataset):
+    run = add_run(dataset, "a")
+    folder = run / "segmented" / "my photos"
+    folder.mkdir(parents=True)
+    rows = ["cat.jpg,ok,,400,300,0.1", 'broken.jpg,failed,"truncated, at byte 12",,,']
+    (folder / "index.csv").write_text("\n".join(["file,status,reason,width,height,seconds", *rows]))
+    Image.new("RGB", (400, 300)).save(folder / "cat_overlay.jpg")
+    page = build(dataset, run)
+    assert page.row("broken.jpg") == ["failed", "truncated, at byte 12"]
+    assert "by a: 1 ok, 1 failed" in page.text
+    assert page.tags.count("img") == 1
+
+
+def test_overlays_of_removed_and_failed_photos_are_not_shown(dataset):
+    run = add_run(dataset, "a")
+    folder = run / "segmented" / "photos"
+    (folder / "deep").mkdir(parents=True)
+    rows = ["deep/cat.jpg,skipped,", "broken.jpg,failed,cut", "lost.jpg,ok,"]
+    (folder / "index.csv").write_text("\n".join(["file,status,reason", *rows]))
+    for name in ("deep/cat", "broken", "removed"):
+        Image.new("RGB", (40, 30)).save(folder / f"{name}_overlay.jpg")
+    assert re.findall('alt="Overlay of (.*?)"', build(dataset, run).text) == ["cat"]
+
+
+def test_names_that_are_not_utf8_are_spelt_out(dataset):
+    run = add_run(dataset, "a")
+    folder = run / "segmented" / "photos"
+    folder.mkdir(parents=True)
+    (folder / "index.csv").write_bytes(b"file,status,reason\ncaf\xe9.jpg,skipped,done\n")
+    Image.new("RGB", (40, 30)).save(folder / os.fsdecode(b"caf\xe9_overlay.jpg"))
+    page = build(dataset, run)
+    assert page.row(r"caf\udce9.jpg") == ["skipped", "done"]
+    assert page.tags.count("img") == 1
+
+
+def test_many_classes_are_drawn_and_the_file_stays_small(dataset):
+    names, count = [f"class {i}" for i in range(150)], 150
+    labels = json.loads((dataset / "labels.json").read_text())
+    labels |= {"class_names": names, "palette": [[i, 0, 0] for i in range(count)]}
+    for split in labels["splits"].values():
+        split["pixels"] = list(range(count))
+    (dataset / "labels.json").write_text(json.dumps(labels))
+    measured = {"per_class": dict.fromkeys(names, 0.5), "confusion": np.eye(count, dtype=int).tolist()}
+    page = build(dataset, *(add_run(dataset, f"run {i}", **measured) for i in range(12)))
+    assert page.row("class 149") == ["1.33", *["50.0"] * 12]
+    assert page.tags.count("img") == 12
+    assert len(page.text) < 5e6
+
+
+def test_the_same_inputs_give_the_same_page(dataset):
+    run = add_run(dataset, "a")
+    add_example(run, "val/1")
+    first, second = (re.sub("<time.*?</time>", "", build(dataset, run).text) for _ in range(2))
+    assert first == second
+
+
+@pytest.mark.parametrize("name", ["settings.json", "history.csv", "metrics.json"])
+def test_a_missing_file_is_named(dataset, name):
+    run = add_run(dataset, "a")
+    (run / name).unlink()
+    with pytest.raises(InputError, match=rf"{re.escape(str(run / name))}: No such file.*`ccnet \w+` writes it"):
+        build(dataset, run)
+    assert not (dataset / "report.html").exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "reason"),
+    [
+        ("metrics.json", "{", "Invalid JSON"),
+        ("metrics.json", "{}", "mean_iou: Field required"),
+        ("settings.json", "[1]", "an object"),
+        ("history.csv", "step,learning_rate,loss\n10,0.1,high\n", "0.loss: .* number"),
+    ],
+)
+def test_an_invalid_file_is_named(dataset, name, text, reason):
+    run = add_run(dataset, "a")
+    (run / name).write_text(text)
+    with pytest.raises(InputError, match=f"{re.escape(str(run / name))}: .*{reason}"):
+        build(dataset, run)
+
+
+def test_metrics_of_another_dataset_are_refused(dataset):
+    run = add_run(dataset, "a", per_class={"cat": 1.0})
+    with pytest.raises(InputError, match=r"metrics\.json: other classes than labels\.json"):
+        build(dataset, run)
+
+
+def test_a_prediction_of_another_size_is_refused(dataset):
+    run = add_run(dataset, "a")
+    add_example(run, "val/0")
+    Image.new("P", (8, 8)).save(run / "examples/val/0.png")
+    with pytest.raises(InputError, match=r"0\.png: \(8, 8\)"):
+        build(dataset, run)
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed")
+def test_a_phone_shows_it_without_sideways_scrolling_or_errors(dataset, tmp_path):
+    """All figures of each run are within its 390 pixels; wider tables scroll in themselves."""
+    names = ("one", "another run with quite a long name", "x" * 60)
+    runs = [add_run(dataset, name, parameters=11_400_000) for name in names]
+    for run in runs:
+        add_example(run, "val/0")
+    frame = tmp_path / "frame.html"
+    inside = html.escape(build(dataset, *runs).text)
+    frame.write_text(
+        f'<!doctype html><iframe style="width: 390px; height: 844px; border: 0" srcdoc="{inside}"></iframe><script>'
+        "addEventListener('load', () => { const page = document.querySelector('iframe').contentDocument;"
+        "page.querySelectorAll('details').forEach(part => part.open = true);"
+        "document.body.dataset.cut = [...page.querySelectorAll('.runs td')]"
+        ".filter(cell => cell.getBoundingClientRect().right > 390).map(cell => cell.textContent);"
+        "document.body.dataset.width = page.documentElement.scrollWidth; })</script>"
+    )
+    flags = [f"--disable-{part}" for part in ("gpu", "quic", "background-networking", "component-update", "sync")]
+    flags += ["--headless", "--no-sandbox", "--no-first-run", "--hide-scrollbars", "--enable-logging=stderr"]
+    command = [str(CHROMIUM), *flags, f"--user-data-dir={tmp_path / 'profile'}", "--dump-dom", frame.as_uri()]
+    shown = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
+    assert re.findall(r'data-width="(\d+)"', shown.stdout) == ["390"]
+    assert re.findall(r'data-cut="(.*?)"', shown.stdout) == [""]
+    assert "CONSOLE" not in shown.stderr

@@ -1,0 +1,165 @@
+import numpy as np
+import pytest
+
+from ccnet import InputError
+from ccnet.weights import origins
+from ccnet.weights.tensors import Storage, Tensor
+from tests.weights import naming
+
+DESCRIPTIONS = {
+    "torchvision": "ResNet classifier with a plain stem (torchvision)",
+    "MIT": "ResNet classifier with a deep stem (MIT CSAIL)",
+    "ResNetV1c": "ResNetV1c (deep stem, mmsegmentation)",
+    "VAN": "VAN classifier",
+    "official": "official CCNet",
+    "mmsegmentation": "mmsegmentation's CCNet",
+}
+
+
+def tensor(values: np.ndarray) -> Tensor:
+    strides = tuple(stride // values.itemsize for stride in values.strides)
+    return Tensor(Storage(values.dtype.str, values.size, values.tobytes()), 0, values.shape, strides)
+
+
+def shapes(state: dict) -> dict[str, tuple[int, ...]]:
+    return {name: values.shape for name, values in state.items()}
+
+
+@pytest.mark.parametrize("kind", naming.KINDS)
+def test_each_kind_is_recognised_and_every_name_finds_its_place(kind):
+    _, ours, theirs = naming.published(kind)
+    besides = naming.KINDS[kind][3]
+    origin = origins.recognise(theirs, "w.pth")
+    assert origin.description == DESCRIPTIONS[kind]
+    found = origins.match(origin, {name: tensor(values) for name, values in theirs.items()}, shapes(ours))
+    assert found.filled.keys() == ours.keys()
+    assert found.unused == list(besides)
+    assert not found.missing
+    assert not found.mismatched
+    values = origins.convert(origin, found.filled, shapes(ours))
+    for name in ours if kind != "official" else ():
+        np.testing.assert_array_equal(values[name], ours[name], err_msg=name)
+
+
+@pytest.mark.parametrize("kind", sorted(naming.KINDS.keys() - set(naming.NETWORKS)))
+def test_a_backbone_is_found_below_another_head(kind):
+    _, ours, theirs = naming.published(kind)
+    state = {f"backbone.{name}": tensor(values) for name, values in theirs.items()}
+    state["decode_head.conv_seg.weight"] = tensor(np.ones((5, 8, 1, 1), np.float32))
+    origin = origins.recognise(state, "w.pth")
+    found = origins.match(origin, state, shapes(ours))
+    assert origin.description == DESCRIPTIONS[kind]
+    assert found.filled.keys() == ours.keys()
+    assert "decode_head.conv_seg.weight" in found.unused
+
+
+def test_a_stranger_is_named_with_what_is_known():
+    with pytest.raises(
+        InputError, match=r"w\.pth: not recognised .*encoder\.a.*; known: official CCNet; .*torchvision"
+    ):
+        origins.recognise({"encoder.a": 0, "encoder.b": 0}, "w.pth")
+
+
+def test_what_is_too_little_and_too_large_is_told():
+    origin = origins.recognise(["layer1.0.conv1.weight"], "w.pth")
+    state = {"bn1.weight": np.ones(3, np.float32), "fc.bias": np.ones(1, np.float32)}
+    wanted = {"backbone.bn1.weight": (64,), "backbone.bn1.bias": (64,)}
+    found = origins.match(origin, {name: tensor(values) for name, values in state.items()}, wanted)
+    assert found.mismatched == {"backbone.bn1.weight": "(3,) where (64,) is needed"}
+    assert found.missing == ["backbone.bn1.bias"]
+    assert found.unused == ["fc.bias"]
+
+
+def test_numbers_that_are_none_are_refused():
+    origin = origins.recognise(["layer1.0.conv1.weight"], "w.pth")
+    with pytest.raises(ValueError, match=r"not finite in backbone\.bn1\.bias"):
+        origins.convert(
+            origin, {"backbone.bn1.bias": tensor(np.full(2, np.nan, np.float32))}, {"backbone.bn1.bias": (2,)}
+        )
+
+
+@pytest.fixture
+def torch():
+    import torch
+
+    return torch
+
+
+def normed(torch, x, state, name):
+    parts = [torch.from_numpy(state[f"{name}.{part}"]) for part in ("running_mean", "running_var", "weight", "bias")]
+    return torch.nn.functional.batch_norm(x, *parts)
+
+
+def convolved(torch, x, state, name, **options):
+    return torch.nn.functional.conv2d(x, torch.from_numpy(np.ascontiguousarray(state[f"{name}.weight"])), **options)
+
+
+def test_the_official_input_and_norms_are_ours_in_effect(torch):
+    """BGR minus a mean and |weight| + 1e-5 there, RGB minus the mean and plain norms here: the same features."""
+    generator = np.random.default_rng(0)
+    theirs = {"conv1.weight": generator.standard_normal((64, 3, 3, 3), np.float32) / 100}
+    theirs |= {f"bn1.{part}": generator.standard_normal(64, np.float32) for part in ("weight", "bias", "running_mean")}
+    theirs["bn1.running_var"] = generator.uniform(0.5, 1.5, 64).astype(np.float32)
+    origin = next(origin for origin in origins.ORIGINS if origin.description == "official CCNet")
+    wanted = {f"backbone.{name}": values.shape for name, values in theirs.items()}
+    filled = {f"backbone.{name}": tensor(values) for name, values in theirs.items()}
+    ours = origins.convert(origin, filled, wanted)
+
+    image = generator.integers(0, 256, (1, 3, 9, 9)).astype(np.float32)  # RGB
+    mean, std = (np.array(values, np.float32)[:, None, None] for values in origin.normalisation)
+    bgr = image[:, ::-1] - np.array([104.00698793, 116.66876762, 122.67891434], np.float32)[:, None, None]
+    inplace_abn = theirs | {"bn1.weight": np.abs(theirs["bn1.weight"]) + 1e-5}
+    padded = {"padding": 1}  # with zeros, after the mean is taken away
+    bgr = convolved(torch, torch.from_numpy(bgr.copy()), theirs, "conv1", **padded)
+    expected = normed(torch, bgr, inplace_abn, "bn1")
+    actual = convolved(torch, torch.from_numpy((image - mean) / std), ours, "backbone.conv1", **padded)
+    actual = normed(torch, actual, ours, "backbone.bn1")
+    np.testing.assert_allclose(actual, expected, rtol=1e-4, atol=1e-4)
+
+
+PARTS = ("running_mean", "running_var", "weight", "bias")
+NARROW, WIDE = [(3, 32), (32, 32), (32, 64)], [(3, 64), (64, 64), (64, 128)]  # channels in and out
+THEIRS = [("stem.0", "stem.1"), ("stem.3", "stem.4"), ("stem.6", "stem.7")]
+OURS = [(f"backbone.conv{number}", f"backbone.bn{number}") for number in (1, 2, 3)]
+
+
+def stem(names, channels, reader) -> dict[str, tuple[int, ...]]:
+    """The shapes of a deep stem and of the 1×1 convolution behind it."""
+    made: dict[str, tuple[int, ...]] = {f"{reader}.weight": (64, channels[-1][1], 1, 1)}
+    for (conv, norm), (before, after) in zip(names, channels, strict=True):
+        made[f"{conv}.weight"] = (after, before, 3, 3)
+        made |= {f"{norm}.{part}": (after,) for part in PARTS}
+    return made
+
+
+def features(torch, state, names, reader, training):
+    x = torch.from_numpy(np.random.default_rng(1).standard_normal((2, 3, 12, 12), np.float32))
+    for conv, norm in names:
+        mean, var, weight, bias = (state[f"{norm}.{part}"] for part in PARTS)
+        x = torch.nn.functional.conv2d(x, state[f"{conv}.weight"], padding=1)
+        x = torch.nn.functional.batch_norm(x, mean.clone(), var.clone(), weight, bias, training=training).relu()
+    return torch.nn.functional.conv2d(x, state[f"{reader}.weight"])
+
+
+@pytest.mark.parametrize("training", [False, True])
+def test_a_narrow_stem_computes_the_same_in_our_wide_one_and_stays_narrow(torch, training):
+    generator, reader = np.random.default_rng(0), "layer1.0.conv1"
+    shapes_there = stem(THEIRS, NARROW, reader)
+    narrow = {name: generator.uniform(0.5, 1.5, shape).astype(np.float32) for name, shape in shapes_there.items()}
+    wide = stem(OURS, WIDE, f"backbone.{reader}")
+    origin = origins.recognise(narrow, "w.pth")
+    found = origins.match(origin, {name: tensor(values) for name, values in narrow.items()}, wide)
+    ours = origins.convert(origin, found.filled, wide)
+    assert shapes(ours) == wide
+
+    theirs = {name: torch.from_numpy(values) for name, values in narrow.items()}
+    tensors = {name: torch.from_numpy(values).requires_grad_("running" not in name) for name, values in ours.items()}
+    expected = features(torch, theirs, THEIRS, reader, training)
+    actual = features(torch, tensors, OURS, f"backbone.{reader}", training)
+    np.testing.assert_allclose(actual.detach(), expected, rtol=1e-3, atol=1e-3)
+    actual.square().sum().backward()
+    for (conv, norm), (_, after) in zip(OURS, NARROW, strict=True):
+        assert tensors[f"{conv}.weight"].grad[:after].any()
+        assert not tensors[f"{conv}.weight"].grad[after:].any()
+        assert not tensors[f"{norm}.bias"].grad[after:].any()
+    assert not tensors[f"backbone.{reader}.weight"].grad[:, 64:].any()
