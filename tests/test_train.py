@@ -256,7 +256,7 @@ def labelled(share: float, seed: int):
     pairs = [tiny.draw(seed + i, 32, 32) for i in range(4)]
     images, labels = (np.stack(arrays) for arrays in zip(*pairs, strict=True))
     labels[2:, int(32 * share) :] = 255
-    return jt.array(images), jt.array(labels)
+    return jt.array(np.ascontiguousarray(images.transpose(0, 3, 1, 2))), jt.array(labels)
 
 
 def frozen(norm, x, residual=None, slope=1.0):
