@@ -15,6 +15,7 @@ test: .venv/dev  ## all tests
 check: .venv/dev  ## what a pull request must pass besides the tests
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/clang-format --dry-run --Werror $(shell find ccnet tests -name '*.cc' -o -name '*.cu' -o -name '*.cuh' -o -name '*.h')
 	$(BIN)/mypy
 	$(BIN)/snakefmt --check Snakefile workflow
 	$(BIN)/snakemake --lint

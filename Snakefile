@@ -5,6 +5,12 @@ from snakemake.utils import min_version
 min_version("9.14")
 
 
+include: "workflow/rules/config_files.py"
+
+
+check([Path(workflow.basedir, "config.yaml")])
+
+
 configfile: f"{workflow.basedir}/config.yaml"
 
 

@@ -7,21 +7,15 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, redirect_stderr
+from collections.abc import Callable, Sequence
+from contextlib import redirect_stderr
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
-from ccnet import InputError, __version__
-from ccnet.failures import explain, out_of_memory
+from ccnet import __version__
+from ccnet.failures import Unbreakable, in_a_line
 
 INTERRUPTED = 130
-# what needs less memory, by verb
-SMALLER = {
-    "train": "lower batch_size (accumulate makes up for it) or crop_size",
-    "evaluate": "let a --window slide over the images, or make it smaller",
-    "segment": "scale the images down",
-}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -29,7 +23,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = vars(build_parser().parse_args(arguments))
     if threading.current_thread() is threading.main_thread():  # where alone Python lets handlers be set
         signal.signal(signal.SIGTERM, signal.default_int_handler)  # a scheduler's Ctrl-C
-    with redirect_stderr(_Unbreakable(sys.stderr)):  # type: ignore[type-var]
+    with redirect_stderr(Unbreakable(sys.stderr)):  # type: ignore[type-var]
         return _run(options.pop("verb"), options.pop("debug"), options)
 
 
@@ -45,46 +39,9 @@ def _run(verb: str, debug: bool, options: dict[str, Any]) -> int:
     except Exception as error:
         if debug:
             raise
-        print(f"ccnet {verb}: error: {_explain(verb, error)}", file=sys.stderr)
+        print(f"ccnet {verb}: error: {in_a_line(verb, error)}", file=sys.stderr)
         return 1
     return 0
-
-
-class _Unbreakable:
-    """stderr, or nowhere once that cannot be written: a reader that is gone (`tee`, a terminal) ends no training."""
-
-    def __init__(self, stream: TextIO | None):
-        self._stream = stream or open(os.devnull, "w")  # noqa: SIM115 (None: closed from the start)
-
-    def write(self, text: str) -> int:
-        with self._surviving():
-            self._stream.write(text)
-        return len(text)
-
-    def flush(self) -> None:
-        with self._surviving():
-            self._stream.flush()
-
-    @contextmanager
-    def _surviving(self) -> Iterator[None]:
-        try:
-            yield
-        except OSError:
-            os.dup2(os.open(os.devnull, os.O_WRONLY), self._stream.fileno())
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._stream, name)
-
-
-def _explain(verb: str, error: Exception) -> str:
-    if isinstance(error, InputError):
-        return str(error)  # one line, but for a list of bad files with a line each
-    text = explain(error, SMALLER.get(verb, "end what else needs memory"))
-    if out_of_memory(error):
-        return text
-    if isinstance(error, OSError):
-        return f"{text}; check the path, its permissions and the free space"
-    return f"{type(error).__name__}: {text}; this is a fault of ccnet: please report it with the output of --debug"
 
 
 class _Command(argparse.ArgumentParser):
@@ -275,8 +232,7 @@ def _add_protocol(command: _Command) -> None:
 def _add_weights(command: _Command) -> None:
     command.add_argument(
         "--weights", type=Path, dest="weights_file", required=True, metavar="W.safetensors",
-        help="weights, a checkpoint, or a run's folder: its weights or, before training ends, its newest checkpoint",
-    )  # fmt: skip
+        help="a file, or a run's folder: its weights, else its newest checkpoint")  # fmt: skip
 
 
 def _add_device(command: _Command) -> None:

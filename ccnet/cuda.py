@@ -6,7 +6,8 @@ from typing import NamedTuple
 
 from ccnet.toolkit import Toolkit
 
-NEWEST_ARCHITECTURE = 90  # Jittor 1.3.11 makes code for its own GPU alone, and for sm_90 at most
+JITTORS_NEWEST = 90  # Jittor 1.3.11 asks nvcc for code for its own GPUs alone, and for sm_90 at most
+NEWEST_ARCHITECTURE = {12000: 90, 12080: 120, 12090: 121}  # that nvcc knows, by the version of CUDA from which on
 OLDEST_ARCHITECTURE = {12: 50, 13: 75}  # by the toolkit's major version
 OLDEST_DRIVER = {12: 525, 13: 580}
 FIX = "ccnet doctor --fix"
@@ -62,11 +63,20 @@ def _gpu(library: ctypes.CDLL, number: int) -> Gpu:
     return Gpu(name.value.decode(errors="replace"), 10 * major.value + minor.value)
 
 
-def problems(driver: Driver | None, toolkit: Toolkit | None) -> dict[str, Problem]:
-    """What keeps Jittor from a GPU, by subject ("driver", "GPU", "CUDA", "cuDNN"); empty where nothing does."""
+def gpu_code(driver: Driver) -> str:
+    """What nvcc is to make where Jittor asks for sm_90, as it does for newer GPUs too: "sm_90,sm_120"; or nothing."""
+    wanted = {gpu.architecture for gpu in driver.gpus if gpu.architecture >= JITTORS_NEWEST}
+    return ",".join(f"sm_{architecture}" for architecture in sorted(wanted))
+
+
+def problems(driver: Driver | None, toolkit: Toolkit | None, in_tree: bool = True) -> dict[str, Problem]:
+    """What keeps Jittor from a GPU, by subject ("driver", "GPU", "CUDA", "cuDNN"); empty where nothing does.
+
+    `in_tree` is False where Jittor calls the toolkit's own nvcc instead of the one in the tree made of it.
+    """
     found = {
         "driver": _of_driver(driver, toolkit),
-        "GPU": _of_gpus(driver, toolkit),
+        "GPU": _of_gpus(driver, toolkit, in_tree),
         "CUDA": _of_toolkit(driver, toolkit),
         "cuDNN": _of_cudnn(toolkit),
     }
@@ -85,7 +95,7 @@ def _of_driver(driver: Driver | None, toolkit: Toolkit | None) -> Problem | None
     return None
 
 
-def _of_gpus(driver: Driver | None, toolkit: Toolkit | None) -> Problem | None:
+def _of_gpus(driver: Driver | None, toolkit: Toolkit | None, in_tree: bool) -> Problem | None:
     if driver is None:
         return None
     if not driver.gpus:
@@ -94,12 +104,23 @@ def _of_gpus(driver: Driver | None, toolkit: Toolkit | None) -> Problem | None:
     major = toolkit.cuda // 1000 if toolkit else 13
     oldest = OLDEST_ARCHITECTURE.get(major, 0)
     for gpu in driver.gpus:
-        if gpu.architecture > NEWEST_ARCHITECTURE:
-            text = f"{gpu.name} is sm_{gpu.architecture}; Jittor 1.3.11 builds for sm_{NEWEST_ARCHITECTURE} at most"
-            return Problem(text, "choose an older GPU with CUDA_VISIBLE_DEVICES, or compute on the CPU")
+        if problem := _of_new_gpu(gpu, toolkit.cuda if toolkit else 13000, in_tree):
+            return problem
         if gpu.architecture < oldest:
             text = f"{gpu.name} is sm_{gpu.architecture}; CUDA {major} builds for sm_{oldest} or newer"
             return Problem(text, f"choose a newer GPU with CUDA_VISIBLE_DEVICES, or {CUDA_12}")
+    return None
+
+
+def _of_new_gpu(gpu: Gpu, cuda: int, in_tree: bool) -> Problem | None:
+    if not in_tree and gpu.architecture > JITTORS_NEWEST:
+        text = f"{gpu.name} is sm_{gpu.architecture}; Jittor 1.3.11 asks for sm_{JITTORS_NEWEST} at most"
+        return Problem(text, f"unset nvcc_path: the nvcc that {FIX} prepares asks for more")
+    newest = max(known for since, known in NEWEST_ARCHITECTURE.items() if since <= max(cuda, 12000))
+    if gpu.architecture > newest:
+        text = f"{gpu.name} is sm_{gpu.architecture}; CUDA {spelled(cuda)} builds for sm_{newest} at most"
+        other = WHEELS if gpu.architecture <= max(NEWEST_ARCHITECTURE.values()) else "compute on the CPU"
+        return Problem(text, f"choose an older GPU with CUDA_VISIBLE_DEVICES, or {other}")
     return None
 
 

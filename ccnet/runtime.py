@@ -7,6 +7,7 @@ not complete. So the decision is made here, before the import: a GPU build where
 
 import atexit
 import os
+import platform
 import shutil
 import signal
 import sys
@@ -37,11 +38,13 @@ def cuda_problem() -> str | None:
     if driver is None:
         return "no NVIDIA driver (libcuda.so.1)"
     toolkit = read_toolkit(Path(chosen).resolve().parents[1]) if chosen else find_toolkit()
-    problems = cuda.problems(driver, toolkit)
+    in_tree = not chosen or Path(chosen).with_name("toolkit-nvcc").exists()
+    problems = cuda.problems(driver, toolkit, in_tree)
     if chosen:  # the user's word for it that Jittor can build with this one
         problems = {subject: problem for subject, problem in problems.items() if subject in ("driver", "GPU")}
     for problem in problems.values():
         return f"{problem.text}: {problem.remedy}"
+    os.environ["CCNET_GPU_CODE"] = cuda.gpu_code(driver)  # for the nvcc in the tree
     if toolkit and not chosen:
         _use(toolkit.tree)
     return None
@@ -77,6 +80,17 @@ def _watch_compilation(finished: threading.Event) -> None:
             bar.update(min(made, OBJECT_FILES) - bar.n)
 
 
+@contextmanager
+def _nameless() -> Iterator[None]:
+    """Jittor keys its cache on the host's name: every node of a cluster that shares a home would compile anew."""
+    name = platform.node
+    platform.node = lambda: ""
+    try:
+        yield
+    finally:
+        platform.node = name
+
+
 def _end_compilers() -> None:
     """Jittor keeps the processes that compiled it until exit, and hangs there if a signal ended one: end them now."""
     if jittor_utils.pool_size:
@@ -107,7 +121,7 @@ _is_main = threading.current_thread() is threading.main_thread()  # where alone 
 # handler, and one in Python is only heard between two waits: some would stay, and be waited for for ever
 if _is_main:
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
-with _announced():
+with _announced(), _nameless():
     import jittor as jt
     import jittor_utils
     from jittor import nn  # noqa: F401 (for the other rooms)

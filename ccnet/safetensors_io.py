@@ -15,7 +15,7 @@ def read(path: Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     try:
         with safe_open(path, framework="numpy") as file:
             header, tensors = file.metadata() or {}, {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
-    except (SafetensorError, OSError, ValueError, TypeError) as error:
+    except (SafetensorError, OSError, ValueError, TypeError, AttributeError) as error:  # no such type in NumPy, too
         raise InputError(f"{path}: not a readable weights file ({error})") from error
     try:
         return {key: json.loads(value) for key, value in header.items()}, tensors

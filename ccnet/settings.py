@@ -17,6 +17,7 @@ from pydantic.dataclasses import dataclass
 
 from ccnet import InputError
 from ccnet.files import atomic
+from ccnet.suggestion import suggestion
 
 LONGEST = 100  # characters of a wrong value that an error shows
 frozen = dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid", strict=True))
@@ -144,6 +145,13 @@ class Settings:
         text = json.dumps(self.as_dict(), sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
+    def warning(self) -> str | None:
+        """What is allowed but hardly meant; None where nothing is."""
+        steps, warmup = self.schedule.steps, self.schedule.warmup_steps
+        if steps > warmup:
+            return None
+        return f"steps {steps} is not above warmup_steps {warmup}: learning_rate is never reached; lower warmup_steps"
+
     @classmethod
     def from_dict(cls, nested: dict, where: str = "settings") -> Self:
         """Settings from groups. Raises InputError that names each wrong key, its value and what is allowed."""
@@ -241,4 +249,11 @@ def explain(error: Any) -> str:
     """One of pydantic's errors in a line: where, the wrong value, what is allowed."""
     address, value = ".".join(str(part) for part in error["loc"]), json.dumps(error["input"])
     value = value if len(value) <= LONGEST else f"{value[:LONGEST]} …"
+    if error["type"] == "unexpected_keyword_argument":
+        names = hyperparameters() if len(error["loc"]) == 1 else _addresses()
+        return f"{address}: {suggestion(address, names)}"
     return f"{address}: {value}: {error['msg'][0].lower()}{error['msg'][1:]}"
+
+
+def _addresses() -> list[str]:
+    return [entry["address"] for entry in hyperparameters().values()]

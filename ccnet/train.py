@@ -39,6 +39,8 @@ def run(*, settings: Path, shards: list[Path], checkpoints: Path, out: Path, his
     Raises KeyboardInterrupt on SIGINT or SIGTERM, after the step in hand is finished and saved.
     """
     chosen = Settings.read(settings, changes)
+    if warning := chosen.warning():
+        print(f"ccnet train: warning: {warning}", file=sys.stderr)
     reader = ShardReader(shards)
     if not len(reader):
         raise InputError(f"{shards[0]}: no images in these shards; check dataset.limit and the source")

@@ -1,7 +1,9 @@
 """The verb `warmup`: compile all that runs need, by training and evaluating each for a moment on two drawn streets.
 
-Jittor compiles a kernel when it first meets it. Kernels read shapes as they run, so those of a small crop serve any
-other; and what is compiled once is there for every process of this user on this kind of machine.
+Jittor compiles a kernel when it first meets it. On the CPU kernels read shapes as they run, so those of a small crop
+serve any other. On CUDA some are keyed on shapes: there a run trains on its own crop, and is evaluated on images of
+that size, so that other sizes of images still compile a few. What is compiled once is there for every process of this
+user on this kind of machine.
 """
 
 import io
@@ -13,17 +15,17 @@ from pathlib import Path
 
 import numpy as np
 
-from ccnet import InputError
+from ccnet import InputError, cuda
 from ccnet.data import labels, streets
 from ccnet.data.shards import Record, write_shard
 from ccnet.settings import Settings
-from ccnet.toolkit import cache_home
+from ccnet.toolkit import cache_home, find_toolkit
 
-SIDE = 64  # of images and crops, pixels
+SIDE = 64  # of images and crops on the CPU, pixels
 # Jittor writes constants of 0, 1 and 2 into a kernel, and AdamW's 1 - rate * decay rounds to 1 at a small rate: so the
 # rate falls from the run's own to next to nothing. The batch is the run's: the non-local block goes image by image
 BRIEFLY = ["schedule.steps=3", "schedule.warmup_steps=0", "schedule.power=10", "schedule.final_learning_rate=0",
-           f"data.crop_size={SIDE}", "model.pretrained=null"]  # fmt: skip
+           "model.pretrained=null"]  # fmt: skip
 
 
 def run(*, runs: list[Path], device: str = "auto") -> None:
@@ -31,33 +33,30 @@ def run(*, runs: list[Path], device: str = "auto") -> None:
 
     Raises InputError where a run's settings cannot be used, or its training or evaluation fails.
     """
-    for folder in runs:
-        Settings.read(folder / "settings.json")
-    with tempfile.TemporaryDirectory() as scratch:
-        shard = Path(scratch) / "streets.h5"
-        write_shard(shard, map(_record, range(2)), class_names=streets.CLASS_NAMES, palette=streets.PALETTE,
-                    split="train")  # fmt: skip
-        for folder in runs:
-            start = time.time()
-            _train_and_evaluate(folder, shard, Path(scratch) / str(runs.index(folder)), device)
-            print(
-                f"{folder}: ready, {_kernels_since(start)} kernels compiled in {time.time() - start:.0f} s", flush=True
-            )
+    crops = [Settings.read(folder / "settings.json").data.crop_size for folder in runs]
+    on_cuda = device != "cpu" and not cuda.problems(cuda.find_driver(), find_toolkit())
+    for folder, crop in zip(runs, crops, strict=True):
+        start = time.time()
+        with tempfile.TemporaryDirectory() as scratch:
+            _train_and_evaluate(folder, Path(scratch), crop if on_cuda else SIDE, device)
+        print(f"{folder}: ready, {_kernels_since(start)} kernels compiled in {time.time() - start:.0f} s", flush=True)
 
 
-def _record(seed: int) -> Record:
-    image, label = streets.draw(seed, (SIDE, SIDE))
+def _record(seed: int, side: int) -> Record:
+    image, label = streets.draw(seed, (side, side))
     encoded, truth = io.BytesIO(), np.asarray(label)
     image.save(encoded, "PNG")
     counts = labels.histogram(truth, len(streets.CLASS_NAMES))
-    return Record(f"street {seed}", encoded.getvalue(), labels.encode(truth), SIDE, SIDE, counts)
+    return Record(f"street {seed}", encoded.getvalue(), labels.encode(truth), side, side, counts)
 
 
-def _train_and_evaluate(folder: Path, shard: Path, scratch: Path, device: str) -> None:
-    weights = scratch / "weights.safetensors"
+def _train_and_evaluate(folder: Path, scratch: Path, side: int, device: str) -> None:
+    shard, weights = scratch / "streets.h5", scratch / "weights.safetensors"
+    write_shard(shard, (_record(seed, side) for seed in range(2)), class_names=streets.CLASS_NAMES,
+                palette=streets.PALETTE, split="train")  # fmt: skip
     train = ["train", "--settings", folder / "settings.json", "--checkpoints", scratch / "checkpoints",
              "--out", weights, "--history", scratch / "history.csv", "--workers", "0"]  # fmt: skip
-    for change in BRIEFLY:
+    for change in [*BRIEFLY, f"data.crop_size={side}"]:
         train += ["--set", change]
     evaluate = ["evaluate", "--weights", weights, "--out", scratch / "metrics.json"]
     for command in (train, evaluate):

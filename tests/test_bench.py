@@ -125,7 +125,6 @@ def test_choice_of_the_device(device, driver, failure, chosen, monkeypatch, caps
 
 
 def test_a_gpu_that_is_not_there_is_refused_before_anything_is_timed(monkeypatch, tmp_path, capsys):
-    pytest.importorskip("torch", reason="PyTorch is the other side: pip install -e '.[bench]'")
     monkeypatch.setattr(bench.machine, "convolve", lambda name: Ran("", "no NVIDIA driver (libcuda.so.1)"))
     assert cli.main(["bench", "--device", "cuda", "--out", str(tmp_path / "bench.json")]) == 1
     said = capsys.readouterr()
@@ -195,7 +194,6 @@ def test_without_pytorch_the_remedy_is_named(monkeypatch, capsys):
     ids=str,
 )
 def test_what_cannot_be_timed_is_refused(options, said, tmp_path, capsys):
-    pytest.importorskip("torch", reason="PyTorch is the other side: pip install -e '.[bench]'")
     assert cli.main(["bench", *options, "--out", str(tmp_path / "bench.json")]) == 1
     assert said in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
@@ -203,7 +201,6 @@ def test_what_cannot_be_timed_is_refused(options, said, tmp_path, capsys):
 
 @pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
 def test_a_case_from_end_to_end(device, tmp_path, monkeypatch, capsys):
-    pytest.importorskip("torch", reason="PyTorch is the other side: pip install -e '.[bench]'")
     options = {"block": "rcca", "batch": 2, "channels": 16, "height": 9, "width": 5, "backward": True,
                "precision": "float32"}  # fmt: skip
     product = bench.Case("product", "matmul", {"size": 16, "precision": "TF32"}, rivals=("PyTorch",))
@@ -271,7 +268,6 @@ def test_without_us_or_without_a_rival_there_is_nothing_to_compare(sides, tmp_pa
 @pytest.mark.parametrize("backward", [False, True])
 def test_both_sides_compute_attention_in_bfloat16_as_if_on_a_gpu(backward, monkeypatch):
     """Our CUDA kernels in the emulation, beside what PyTorch does in float32."""
-    pytest.importorskip("torch", reason="PyTorch is the other side: pip install -e '.[bench]'")
     from ccnet.contenders import ours, theirs
     from ccnet.contenders.__main__ import arrays
     from tests.ops.test_cuda import emulated_code, replace_code
@@ -287,7 +283,6 @@ def test_both_sides_compute_attention_in_bfloat16_as_if_on_a_gpu(backward, monke
 
 @pytest.mark.parametrize("kind", ["inference", "training"])
 def test_pytorch_in_bfloat16_by_autocast(kind):
-    pytest.importorskip("torch", reason="PyTorch is the other side: pip install -e '.[bench]'")
     from ccnet.contenders import theirs
     from ccnet.contenders.__main__ import arrays
 
@@ -299,7 +294,8 @@ def test_pytorch_in_bfloat16_by_autocast(kind):
 
 
 def test_pytorch_without_cuda_says_so():
-    torch = pytest.importorskip("torch", reason="PyTorch is the other side: pip install -e '.[bench]'")
+    import torch
+
     if torch.cuda.is_available():
         pytest.skip("PyTorch has CUDA here")
     from ccnet.contenders import theirs

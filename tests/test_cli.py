@@ -73,14 +73,6 @@ def test_errors_are_one_line_and_exit_1(error, said, monkeypatch, capsys):
     assert captured.count("\n") == 1
 
 
-@pytest.mark.parametrize(("verb", "said"), [("train", ["batch_size", "crop_size"]), ("evaluate", ["--window"])])
-def test_out_of_memory_names_what_needs_less(verb, said):
-    error = RuntimeError("x" * 500 + "\n[Reason]: Unable to alloc cuda device memory for size 8")
-    line = cli._explain(verb, error)
-    assert line.startswith("out of memory (Unable to alloc cuda device memory for size 8): ")
-    assert all(name in line for name in said)
-
-
 def test_debug_shows_the_traceback(monkeypatch):
     monkeypatch.setattr("ccnet.settings.run", lambda **_: (_ for _ in ()).throw(RuntimeError("deep down")))
     with pytest.raises(RuntimeError, match="deep down"):

@@ -8,7 +8,7 @@ from ccnet import cuda
 from ccnet.cuda import Driver, Gpu
 from ccnet.toolkit import Toolkit
 
-H200 = Gpu("NVIDIA H200", 90)
+H200, RTX_5090 = Gpu("NVIDIA H200", 90), Gpu("RTX 5090", 120)
 DRIVER = Driver(13000, (H200,))
 TOOLKIT = Toolkit(Path("/cuda"), 13000, "9.19.1", (), {})
 
@@ -28,7 +28,13 @@ def prepared(monkeypatch, tmp_path):
         (Driver(12040, (H200,)), TOOLKIT, {"driver": ("CUDA 12.4 at most", "CUDA_HOME")}),
         (Driver(11080, (H200,)), TOOLKIT, {"driver": ("CUDA 11.8 at most", "driver 580")}),
         (Driver(13000, (), 100), TOOLKIT, {"GPU": ("no GPU answers (error 100)", "CUDA_VISIBLE_DEVICES")}),
-        (Driver(13000, (H200, Gpu("B200", 100))), TOOLKIT, {"GPU": ("B200 is sm_100; Jittor", "older GPU")}),
+        (Driver(13000, (H200, RTX_5090)), TOOLKIT, {}),
+        (Driver(13000, (RTX_5090,)), replace(TOOLKIT, cuda=12080), {}),
+        (Driver(13000, (RTX_5090,)), replace(TOOLKIT, cuda=12060),
+         {"GPU": ("RTX 5090 is sm_120; CUDA 12.6 builds for sm_90 at most", "pip install '.[cuda13]'")}),
+        (Driver(13000, (Gpu("R300", 130),)), TOOLKIT,
+         {"GPU": ("R300 is sm_130; CUDA 13.0 builds for sm_121 at most", "or compute on the CPU")}),
+        (Driver(13000, (RTX_5090,)), None, {"CUDA": ("no CUDA toolkit", "pip install '.[cuda13]'")}),
         (Driver(13000, (Gpu("V100", 70),)), TOOLKIT, {"GPU": ("V100 is sm_70; CUDA 13", "CUDA 12")}),
         (Driver(13000, (Gpu("V100", 70),)), replace(TOOLKIT, cuda=12040), {}),
         (DRIVER, None, {"CUDA": ("no CUDA toolkit", "pip install '.[cuda13]'")}),
@@ -45,6 +51,21 @@ def test_what_keeps_jittor_from_a_gpu(driver, toolkit, said, prepared):
     for subject, (text, remedy) in said.items():
         assert text in found[subject].text
         assert remedy in found[subject].remedy
+
+
+def test_an_nvcc_that_jittor_calls_directly_makes_what_jittor_asks_for(prepared):
+    assert cuda.problems(DRIVER, TOOLKIT, in_tree=False) == {}
+    problem = cuda.problems(Driver(13000, (RTX_5090,)), TOOLKIT, in_tree=False)["GPU"]
+    assert problem.text == "RTX 5090 is sm_120; Jittor 1.3.11 asks for sm_90 at most"
+    assert problem.remedy.startswith("unset nvcc_path")
+
+
+@pytest.mark.parametrize(
+    ("architectures", "code"),
+    [((120,), "sm_120"), ((120, 90, 120, 80), "sm_90,sm_120"), ((90,), "sm_90"), ((80,), "")],
+)
+def test_code_is_made_for_the_gpus_that_jittor_takes_for_sm_90(architectures, code):
+    assert cuda.gpu_code(Driver(13000, tuple(Gpu("", number) for number in architectures))) == code
 
 
 def test_a_toolkit_is_prepared_first(monkeypatch, tmp_path):

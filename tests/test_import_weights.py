@@ -39,7 +39,8 @@ def jittor_file(tmp_path) -> tuple[Path, dict[str, np.ndarray]]:
 
 
 def save_torch(path: Path, state: dict[str, np.ndarray], *, stream: bool = False, **beside) -> Path:
-    torch = pytest.importorskip("torch", reason="torch (a dev extra) writes the files that are read here")
+    import torch
+
     tensors = {name: torch.from_numpy(np.array(values)) for name, values in state.items()}
     torch.save({"state_dict": tensors, **beside}, path, _use_new_zipfile_serialization=not stream)
     return path

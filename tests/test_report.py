@@ -333,20 +333,25 @@ def test_a_prediction_of_another_size_is_refused(dataset):
 
 @pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed")
 def test_a_phone_shows_it_without_sideways_scrolling_or_errors(dataset, tmp_path):
-    runs = [add_run(dataset, name) for name in ("one", "another run with quite a long name", "x" * 60)]
+    """All figures of each run are within its 390 pixels; wider tables scroll in themselves."""
+    names = ("one", "another run with quite a long name", "x" * 60)
+    runs = [add_run(dataset, name, parameters=11_400_000) for name in names]
     for run in runs:
         add_example(run, "val/0")
     frame = tmp_path / "frame.html"
     inside = html.escape(build(dataset, *runs).text)
     frame.write_text(
-        f'<!doctype html><iframe style="width: 400px; height: 800px; border: 0" srcdoc="{inside}"></iframe><script>'
+        f'<!doctype html><iframe style="width: 390px; height: 844px; border: 0" srcdoc="{inside}"></iframe><script>'
         "addEventListener('load', () => { const page = document.querySelector('iframe').contentDocument;"
         "page.querySelectorAll('details').forEach(part => part.open = true);"
+        "document.body.dataset.cut = [...page.querySelectorAll('.runs td')]"
+        ".filter(cell => cell.getBoundingClientRect().right > 390).map(cell => cell.textContent);"
         "document.body.dataset.width = page.documentElement.scrollWidth; })</script>"
     )
     flags = [f"--disable-{part}" for part in ("gpu", "quic", "background-networking", "component-update", "sync")]
     flags += ["--headless", "--no-sandbox", "--no-first-run", "--hide-scrollbars", "--enable-logging=stderr"]
     command = [str(CHROMIUM), *flags, f"--user-data-dir={tmp_path / 'profile'}", "--dump-dom", frame.as_uri()]
     shown = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
-    assert re.findall(r'data-width="(\d+)"', shown.stdout) == ["400"]
+    assert re.findall(r'data-width="(\d+)"', shown.stdout) == ["390"]
+    assert re.findall(r'data-cut="(.*?)"', shown.stdout) == [""]
     assert "CONSOLE" not in shown.stderr

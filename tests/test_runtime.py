@@ -61,6 +61,22 @@ def test_a_prepared_toolkit_is_used(machine, tmp_path):
     assert os.environ["use_cutlass"] == "0"  # it would be downloaded
 
 
+def test_a_gpu_newer_than_jittor_gets_its_own_code(machine, tmp_path):
+    """A driver that reports compute capability 12.0."""
+    machine(driver=Driver(13000, (Gpu("RTX 5090", 120),)))
+    assert runtime.cuda_problem() is None
+    assert os.environ["CCNET_GPU_CODE"] == "sm_120"
+    chosen = tmp_path / "bin" / "nvcc"  # which would be asked for sm_90
+    chosen.parent.mkdir()
+    chosen.touch(0o755)
+    os.environ["nvcc_path"] = str(chosen)
+    assert runtime.cuda_problem().startswith(
+        "RTX 5090 is sm_120; Jittor 1.3.11 asks for sm_90 at most: unset nvcc_path"
+    )
+    chosen.with_name("toolkit-nvcc").touch(0o755)  # as in the tree
+    assert runtime.cuda_problem() is None
+
+
 def test_a_chosen_nvcc_is_the_one_that_counts(machine, tmp_path):
     machine(toolkit=None)
     chosen = tmp_path / "bin" / "nvcc"
@@ -155,3 +171,20 @@ def test_no_compiler_is_one_line(tmp_path):
 def test_handlers_here_are_pythons():
     # a job in the background of a script is started with SIGINT ignored
     assert signal.getsignal(signal.SIGINT) in (signal.default_int_handler, signal.SIG_IGN)
+
+
+def test_hosts_of_other_names_share_a_cache():
+    """What a node of a cluster has compiled serves the others, that mount the same home."""
+    code = """if True:
+        import platform, sys
+        platform.node = lambda: sys.argv[1]
+        from ccnet import runtime
+        assert platform.node() == sys.argv[1]
+        print(runtime.jittor_utils.cache_path)
+        """
+    paths = set()
+    for name in ("node-1", "node-2"):
+        done = subprocess.run([sys.executable, "-c", code, name], capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        paths.add(done.stdout)
+    assert len(paths) == 1

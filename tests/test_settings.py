@@ -1,4 +1,5 @@
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -65,11 +66,34 @@ def test_a_wrong_value_is_named_with_what_is_allowed(key, value, names):
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("change", "message"),
+    {
+        "optimizer.learning_rat=10": "optimizer.learning_rat: unknown key; did you mean 'optimizer.learning_rate'?",
+        "learning_rat=10": "learning_rat: unknown key; did you mean 'learning_rate'?",
+        "optimiser.learning_rate=1": "optimiser: unknown key; did you mean 'optimizer'?",
+        "data.optimizer=sgd": "data.optimizer: unknown key; did you mean ",
+    }.items(),
+)
+def test_a_key_that_is_not_known_comes_with_a_suggestion(tmp_path, change, message):
+    path = tmp_path / "settings.json"
+    path.write_text(json.dumps(Settings.from_flat(FLAT).as_dict()))
+    with pytest.raises(InputError, match=rf"settings\.json: {re.escape(message)}"):
+        Settings.read(path, [change])
+
+
 def test_set_refuses_a_group_that_is_a_value(tmp_path):
     path = tmp_path / "settings.json"
     path.write_text(json.dumps(Settings.from_flat(FLAT).as_dict()))
     with pytest.raises(InputError, match=r"seed\.x"):
         Settings.read(path, ["seed.x=1"])
+
+
+@pytest.mark.parametrize(("steps", "warns"), [(40, True), (41, False)])
+def test_a_warm_up_that_never_ends_is_warned_of(steps, warns):
+    warning = Settings.from_flat({**FLAT, "steps": steps, "warmup_steps": 40}).warning()
+    assert (warning or "").startswith("steps 40 is not above warmup_steps 40: " if warns else "")
+    assert bool(warning) == warns
 
 
 def test_a_missing_value_is_named():

@@ -81,6 +81,22 @@ def test_its_nvcc_asks_for_what_the_headers_need(tmp_path):
     assert said == "-std=c++17 -DA=b c -o x y.o\n"
 
 
+@pytest.mark.parametrize(
+    ("gpus", "asked", "passed"),
+    [
+        ("sm_120", "-arch=compute_90 -code=sm_90", "-arch=compute_90 -code=sm_120"),
+        ("sm_90,sm_120", "-arch=compute_80 -code=sm_80 -code=sm_90", "-arch=compute_80 -code=sm_80 -code=sm_90,sm_120"),
+        ("sm_90", "-arch=compute_90 -code=sm_90", "-arch=compute_90 -code=sm_90"),
+        ("", "-arch=compute_90 -code=sm_90", "-arch=compute_90 -code=sm_90"),
+    ],
+)
+def test_its_nvcc_makes_code_for_the_gpus_that_are_here(tmp_path, monkeypatch, gpus, asked, passed):
+    tree = toolkit.prepare(toolkit.read_toolkit(make_cudnn(make_cuda(tmp_path / "cuda"))))
+    monkeypatch.setenv("CCNET_GPU_CODE", gpus)
+    command = [tree / "bin" / "nvcc", *asked.split()]
+    assert subprocess.run(command, capture_output=True, text=True, check=True).stdout == f"{passed}\n"
+
+
 def test_a_tree_belongs_to_what_it_was_made_of(tmp_path, monkeypatch):
     root = make_cudnn(make_cuda(tmp_path / "cuda"))
     first = toolkit.prepare(toolkit.read_toolkit(root))

@@ -244,6 +244,12 @@ def test_every_loss_trains(loss):
     assert any(not np.array_equal(before[name], value) for name, value in weights_of(one).items())
 
 
+def test_a_warm_up_that_never_ends_is_warned_of(trained, tmp_path):
+    done = subprocess.run(trained.command(tmp_path, "--set", "steps=2"), capture_output=True, text=True)
+    assert done.returncode == 0
+    assert "ccnet train: warning: steps 2 is not above warmup_steps 3: " in done.stderr
+
+
 def test_shards_without_images_are_refused(trained, tmp_path):
     empty = tiny.shard(tmp_path / "empty.h5", [])
     with pytest.raises(InputError, match=r"empty\.h5: no images"):
@@ -310,7 +316,8 @@ class Pair(nn.Module):
 
 @pytest.mark.parametrize("optimizer", ["adamw", "sgd"])
 def test_optimisers_are_those_of_pytorch(optimizer):
-    torch = pytest.importorskip("torch", reason="PyTorch is the oracle here")
+    import torch
+
     rng = np.random.default_rng(0)
     matrix, vector, x = (rng.standard_normal(shape).astype(np.float32) for shape in ((4, 3), (3,), (5, 4)))
     ours = Pair(matrix, vector)

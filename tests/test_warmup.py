@@ -1,9 +1,11 @@
 import json
+import subprocess
 from pathlib import Path
 
 import pytest
 
 from ccnet import InputError, cli, warmup
+from ccnet.data.shards import ShardReader
 from ccnet.toolkit import cache_home
 from tests import tiny
 
@@ -31,6 +33,25 @@ def test_a_training_compiles_nothing_that_was_warmed_up(tmp_path, capsys):
     for command in (train, evaluate):
         assert cli.main([*map(str, command), "--device", "cpu"]) == 0
     assert kernels() == before
+
+
+@pytest.mark.parametrize(("device", "problems", "side"), [
+    ("cpu", {}, 64), ("auto", {"GPU": "none"}, 64), ("auto", {}, 49), ("cuda", {}, 49),
+])  # fmt: skip
+def test_on_cuda_it_is_the_runs_own_crop(tmp_path, monkeypatch, device, problems, side):
+    """There kernels are keyed on shapes, of the crops in training and of the images in evaluation."""
+    (tmp_path / "settings.json").write_text(json.dumps(tiny.settings(crop_size=49).as_dict()))
+    monkeypatch.setattr(warmup.cuda, "problems", lambda driver, toolkit: problems)
+    done = []
+
+    def run(command, **options):
+        image, label = ShardReader([Path(command[command.index("--shards") + 1])])[0]
+        done.append((command[3], image.shape, label.shape, f"data.crop_size={side}" in command))
+        return subprocess.CompletedProcess(command, 0)
+
+    monkeypatch.setattr(warmup.subprocess, "run", run)
+    warmup.run(runs=[tmp_path], device=device)
+    assert done == [("train", (side, side, 3), (side, side), True), ("evaluate", (side, side, 3), (side, side), False)]
 
 
 def test_what_cannot_be_warmed_up_is_named(tmp_path, monkeypatch):

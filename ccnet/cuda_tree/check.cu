@@ -5,11 +5,11 @@
 #include <cudnn.h>
 #include <npp.h>
 
-__global__ void twice(float* values) { values[threadIdx.x] *= 2; }
+__global__ void twice(float *values) { values[threadIdx.x] *= 2; }
 
 int main() {
-  int runtime = 0;
-  cudaRuntimeGetVersion(&runtime);
-  printf("%d %zu %zu\n", runtime, cudnnGetVersion(), cublasGetCudartVersion());
-  return 0;
+    int runtime = 0;
+    cudaRuntimeGetVersion(&runtime);
+    printf("%d %zu %zu\n", runtime, cudnnGetVersion(), cublasGetCudartVersion());
+    return 0;
 }

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import struct
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cached_property
@@ -13,7 +14,7 @@ import h5py
 import numpy as np
 
 from ccnet import InputError
-from ccnet.data import images, labels
+from ccnet.data import hdf5, images, labels
 from ccnet.data.labels import Palette
 from ccnet.files import atomic
 
@@ -53,13 +54,13 @@ def write_shard(
     Datasets: `images`, `labels` (uint8, files end to end), `image_offsets`, `label_offsets` (int64, N + 1),
     `names`, `sizes` (int32, N × (width, height)); where pairs were skipped, `skipped` (their names and reasons).
     Attributes: class_names, palette, split, histogram, sha256, and max_size, the longest side that larger images were
-    shrunk to; left out where all kept their size.
+    shrunk to; left out where all kept their size. What `ccnet.data.hdf5` appends follows.
     """
     names: list[str] = []
     sizes: list[tuple[int, int]] = []
     skipped: list[Skipped] = []
     histogram = np.zeros(len(class_names) + 1, np.int64)
-    with atomic(path) as temporary, h5py.File(temporary, "w", rdcc_nbytes=0) as file:
+    with atomic(path) as temporary, hdf5.create(temporary, bulk=("images", "labels")) as file:
         image_bytes, label_bytes = _Blobs(file, "images"), _Blobs(file, "labels")
         for record in records:
             if isinstance(record, Skipped):
@@ -165,12 +166,21 @@ def _digest(data: h5py.Dataset) -> str:
 
 @contextmanager
 def _whole(path: Path) -> Iterator[None]:
-    """Whatever h5py raises on a damaged file becomes an InputError that names it."""
+    """Whatever reading a damaged file raises becomes an InputError that names it."""
     if not path.is_file():
         raise InputError(f"{path}: no such shard: prepare it first")
     try:
         yield
-    except (OSError, KeyError, ValueError, TypeError, AttributeError, RuntimeError, MemoryError) as error:
+    except (
+        OSError,
+        LookupError,
+        ValueError,
+        TypeError,
+        AttributeError,
+        RuntimeError,
+        MemoryError,
+        struct.error,
+    ) as error:
         raise InputError(f"{path}: damaged, or not a shard ({error}): delete it and prepare it again") from error
 
 
@@ -195,7 +205,7 @@ class ShardReader:
 
     @staticmethod
     def _read_index(path: Path) -> tuple[_Index, str]:
-        with _whole(path), h5py.File(path, "r", locking=False) as file:
+        with _whole(path), hdf5.opened(path) as file:
             return _Index.read(file), str(file.attrs["sha256"])
 
     @cached_property
@@ -263,7 +273,7 @@ class ShardReader:
     def verify(self) -> None:
         """Recompute every shard's checksum. Raises InputError naming the first that is not as written."""
         for path in self.paths:
-            with _whole(path), h5py.File(path, "r", rdcc_nbytes=0, locking=False) as file:
+            with _whole(path), hdf5.opened(path) as file:
                 found = _seal(_Index.read(file), [_digest(file["images"]), _digest(file["labels"])])
                 stated = str(file.attrs["sha256"])
             if found != stated:

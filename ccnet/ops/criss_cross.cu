@@ -69,8 +69,7 @@ __global__ void softmax(Image image, int64_t count, T *weights) {
     for (int64_t i = lane; i < positions; i += WARP)
         if (i != itself) sum += expf((float)w[i] - largest);
     const float scale = 1 / warp_sum(sum);
-    for (int64_t i = lane; i < positions; i += WARP)
-        w[i] = T(i == itself ? 0.f : expf((float)w[i] - largest) * scale);
+    for (int64_t i = lane; i < positions; i += WARP) w[i] = T(i == itself ? 0.f : expf((float)w[i] - largest) * scale);
 }
 
 // Gradient of the scores from that of the weights, in place: w · (dw - Σ w dw); one warp a pixel, and then the next.

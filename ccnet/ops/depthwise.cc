@@ -6,6 +6,11 @@
 namespace {
 namespace depthwise {
 
+// owners of scratch memory: a plane with its padding; rows of outputs, and a plane of their gradient, of whole Lanes
+struct PaddedPlane;
+struct RoundedRows;
+struct RoundedGradient;
+
 struct Padded {
     int64_t height, width, stride, dilation, size, padding;
     int64_t out_height, out_width;
@@ -78,7 +83,8 @@ inline __attribute__((always_inline)) void outputs(const float *input, const flo
                         sums[row][block] += weight[(i - row) * size + k] * values[block];
         }
     for (int row = 0; row < rows; row++)
-        for (int block = 0; block < blocks; block++) *(Lanes *)(output + row * pitch + block * LANES) = sums[row][block];
+        for (int block = 0; block < blocks; block++)
+            *(Lanes *)(output + row * pitch + block * LANES) = sums[row][block];
 }
 
 // `rows` rows of outputs from row y, `dilation` apart, to `to`, whose rows are `pitch` floats apart.
@@ -99,14 +105,15 @@ void convolve_plane(const float *padded, const float *weight, float bias, const 
     const int64_t width = shape.out_width, rounded = round_up(width, LANES), step = shape.dilation;
     std::vector<int64_t> columns(shape.size);
     for (int64_t k = 0; k < shape.size; k++) columns[k] = shape.column(k);
-    float *spare = scratch<1>(4 * rounded);
+    float *spare = scratch<RoundedRows>(4 * rounded);
     for (int64_t phase = 0; phase < std::min(step, shape.out_height); phase++)
         for (int64_t y = phase; y < shape.out_height;) {
             const int64_t rows = shape.stride == 1 && y + 3 * step < shape.out_height ? 4 : 1;
             const bool direct = width == rounded;
             float *to = direct ? output + y * width : spare;
             const int64_t pitch = direct ? step * width : rounded;
-            (rows == 4 ? convolve_rows<K, 4> : convolve_rows<K, 1>)(padded, weight, bias, shape, columns.data(), y, to, pitch);
+            (rows == 4 ? convolve_rows<K, 4> : convolve_rows<K, 1>)(padded, weight, bias, shape, columns.data(), y, to,
+                                                                    pitch);
             for (int64_t row = 0; !direct && row < rows; row++)
                 memcpy(output + (y + row * step) * width, spare + row * rounded, width * sizeof(float));
             y += rows * step;
@@ -121,7 +128,7 @@ void forward(const float *x, const float *weight, const float *bias, float *y, i
 #pragma omp parallel for
     for (int64_t plane = 0; plane < planes; plane++) {
         const int64_t channel = plane % channels;
-        float *padded = scratch<0>(shape.floats());
+        float *padded = scratch<PaddedPlane>(shape.floats());
         pad(x + plane * shape.height * shape.width, shape.height, shape.width, 1, shape, padded);
         convolve_plane<K>(padded, weight + channel * taps, bias ? bias[channel] : 0, shape, y + plane * out_pixels);
     }
@@ -139,7 +146,7 @@ void input_gradient(const float *weight, const float *dy, float *dx, int64_t pla
         const float *kernel = weight + plane % channels * taps;
         std::vector<float> flipped(taps);
         std::reverse_copy(kernel, kernel + taps, flipped.begin());
-        float *padded = scratch<0>(spread.floats());
+        float *padded = scratch<PaddedPlane>(spread.floats());
         pad(dy + plane * shape.out_height * shape.out_width, shape.out_height, shape.out_width, shape.stride, spread,
             padded);
         convolve_plane<K>(padded, flipped.data(), 0, spread, dx + plane * shape.height * shape.width);
@@ -180,7 +187,8 @@ void weight_gradient(const float *x, const float *dy, float *dweight, float *dbi
     const int64_t rounded = round_up(shape.out_width, LANES);
 #pragma omp parallel for
     for (int64_t channel = 0; channel < channels; channel++) {
-        float *padded = scratch<0>(shape.floats()), *grad = scratch<1>(shape.out_height * rounded);
+        float *padded = scratch<PaddedPlane>(shape.floats()),
+              *grad = scratch<RoundedGradient>(shape.out_height * rounded);
         float *gradient = dweight + channel * taps;
         std::fill(gradient, gradient + taps, 0.f);
         double total = 0;

@@ -93,8 +93,7 @@ __global__ void convolve_tile(const T *input, const float *weight, const float *
     }
     for (int r = 0; r < OUTPUTS; r++) {
         const int y = top + first_row(shape.dilation) + r * shape.dilation;
-        if (y < shape.height && x < shape.width)
-            output[(plane * shape.height + y) * shape.width + x] = T(sums[r]);
+        if (y < shape.height && x < shape.width) output[(plane * shape.height + y) * shape.width + x] = T(sums[r]);
     }
 }
 
@@ -205,7 +204,7 @@ void convolve(const T *input, const float *weight, const float *bias, T *output,
     const Tiling tiling(shape);
     const int64_t outputs = flipped ? (int64_t)shape.height * shape.width : (int64_t)shape.out_height * shape.out_width;
     if (K && tiling.fits(shape))
-        launch(convolve_tile<T, K ? K : 1>, dim3(planes * tiling.across * tiling.down), dim3(WARP, tiling.threads),
+        launch(convolve_tile < T, K ? K : 1 >, dim3(planes * tiling.across * tiling.down), dim3(WARP, tiling.threads),
                input, weight, bias, output, channels, shape, tiling, flipped);
     else
         launch(convolve_directly<T>, dim3(divide_up(planes * outputs, THREADS)), dim3(THREADS), input, weight, bias,
@@ -242,7 +241,7 @@ void weight_gradient(const T *x, const T *dy, float *dweight, float *dbias, int6
     const int64_t planes = batch * channels, gradients = shape.taps() + 1;
     float *each = scratch(planes * gradients);
     if (K && tiling.fits(shape))
-        launch(weight_gradient_tile<T, K ? K : 1>, dim3(planes), dim3(WARP, tiling.threads), x, dy, each, shape,
+        launch(weight_gradient_tile < T, K ? K : 1 >, dim3(planes), dim3(WARP, tiling.threads), x, dy, each, shape,
                tiling);
     else
         launch(weight_gradient_directly<T>, dim3(planes * gradients), dim3(WARP), x, dy, each, shape);

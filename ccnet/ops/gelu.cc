@@ -14,8 +14,7 @@ inline void forward(const float *x, float *y, int64_t count) {
 // dx = dy · (Φ(x) + x · φ(x)), with the normal distribution Φ and its density φ
 inline void backward(const float *x, const float *dy, float *dx, int64_t count) {
 #pragma omp parallel for simd
-    for (int64_t i = 0; i < count; i++)
-        dx[i] = dy[i] * (normal(x[i]) + x[i] * 0.39894228f * expf(-0.5f * x[i] * x[i]));
+    for (int64_t i = 0; i < count; i++) dx[i] = dy[i] * (normal(x[i]) + x[i] * 0.39894228f * expf(-0.5f * x[i] * x[i]));
 }
 
 }  // namespace gelu

@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <cstdlib>
 #include <cstring>
+#include <stdexcept>
 #include <vector>
 #include <omp.h>
 
@@ -47,15 +48,17 @@ inline void store(float *to, Lanes lanes, int64_t count) {
         memcpy(to, &lanes, count * sizeof(float));
 }
 
-// Memory of one thread that is kept between launches, so that a kernel pays for no page faults.
-template <int slot>
+// Memory of one thread that is kept between launches, so that a kernel pays for no page faults. Each `Owner`, a type
+// that is declared for the purpose, has its own: until it asks again, nobody else writes there.
+template <class Owner>
 float *scratch(int64_t floats) {
     static thread_local std::vector<float> memory;
     if ((int64_t)memory.size() < floats) memory.resize(floats);
     return memory.data();
 }
 
-// The normal distribution (1 + erf(x / √2)) / 2 of a float or of Lanes; erf as a rational minimax function, within 4e-7.
+// The normal distribution (1 + erf(x / √2)) / 2 of a float or of Lanes; erf as a rational minimax function, within
+// 4e-7.
 template <class T>
 inline T normal(T x) {
     T z = x * 0.70710678f;

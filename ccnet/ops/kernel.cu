@@ -73,11 +73,11 @@ void product(int64_t count, int64_t M, int64_t N, int64_t K, Matrices<A> a, Matr
     const int exact = 68, tf32 = 77;  // CUBLAS_COMPUTE_32F, CUBLAS_COMPUTE_32F_FAST_TF32
     const float one = 1;
     const bool fast = jittor::use_tensorcore && cublas_type<A>() == 0;
-    check(cublasGemmStridedBatchedEx(jittor::cublas_handle, b.transpose == 'T', a.transpose == 'T', N, M, K, &one,
-                                     b.data, cublas_type<B>(), b.pitch, b.stride, a.data, cublas_type<A>(), a.pitch,
-                                     a.stride, &beta, c.data, cublas_type<C>(), c.pitch, c.stride, count,
-                                     fast ? tf32 : exact, -1),
-          "cublasGemmStridedBatchedEx");
+    check(
+        cublasGemmStridedBatchedEx(jittor::cublas_handle, b.transpose == 'T', a.transpose == 'T', N, M, K, &one, b.data,
+                                   cublas_type<B>(), b.pitch, b.stride, a.data, cublas_type<A>(), a.pitch, a.stride,
+                                   &beta, c.data, cublas_type<C>(), c.pitch, c.stride, count, fast ? tf32 : exact, -1),
+        "cublasGemmStridedBatchedEx");
 }
 
 __device__ inline float warp_sum(float value) {

@@ -16,6 +16,17 @@ struct Layers {
     Float *fc1, *bias1, *dwconv, *bias_dw, *fc2, *bias2;
 };
 
+// owners of scratch memory: one hidden channel of a strip with its padding, and its gradient, also in whole Lanes; a
+// chunk of hidden channels as fc1 makes them, as fc2 takes them, and the gradients of both; those of the layers
+struct PaddedPlane;
+struct PaddedGradient;
+struct RoundedGradient;
+struct Hidden;
+struct Active;
+struct ActiveGradient;
+struct HiddenGradient;
+struct ThreadSums;
+
 constexpr int64_t CHUNK = 128, STRIP = 2048;  // hidden channels, pixels
 
 // Rows of an image, with the `margin` rows above and below that are in it.
@@ -74,8 +85,8 @@ inline void forward(const Sizes &sizes, const Layers<const float> &layers, const
         const depthwise::Padded shape(rows.count(), width, 3, 1, margin);
         const int64_t count = rows.count() * width, length = around.count() * width;
         const int64_t place = image * channels * pixels + rows.first * width;
-        float *padded = scratch<0>(shape.floats()), *hidden = scratch<2>(CHUNK * length);
-        float *active = scratch<3>(CHUNK * count);
+        float *padded = scratch<PaddedPlane>(shape.floats()), *hidden = scratch<Hidden>(CHUNK * length);
+        float *active = scratch<Active>(CHUNK * count);
         memset(padded, 0, shape.floats() * sizeof(float));
         for (int64_t c = 0; c < channels; c++)
             for (int64_t i = place + c * pixels; i < place + c * pixels + count; i++)
@@ -90,8 +101,8 @@ inline void forward(const Sizes &sizes, const Layers<const float> &layers, const
                                              plane);
                 gelu(plane, count, 0);
             }
-            dnnl_sgemm('N', 'N', channels, count, made, 1, layers.fc2 + chunk, sizes.hidden, active, count, 1, y + place,
-                       pixels);
+            dnnl_sgemm('N', 'N', channels, count, made, 1, layers.fc2 + chunk, sizes.hidden, active, count, 1,
+                       y + place, pixels);
         }
     });
 }
@@ -109,13 +120,13 @@ struct Strip {
           shape(rows.count(), sizes.width, 3, 1, sizes.dilation),
           wide(near.count(), sizes.width, 3, 1, sizes.dilation) {
         const int64_t width = sizes.width;
-        padded = scratch<0>(wide.floats());
-        padded_gradient = scratch<4>(shape.floats());
-        lines = scratch<5>(rows.count() * round_up(width, LANES));
-        hidden = scratch<2>(CHUNK * far.count() * width);
-        active = scratch<3>(CHUNK * near.count() * width);
-        gradient = scratch<6>(CHUNK * near.count() * width);
-        narrow = scratch<7>(CHUNK * rows.count() * width);
+        padded = scratch<PaddedPlane>(wide.floats());
+        padded_gradient = scratch<PaddedGradient>(shape.floats());
+        lines = scratch<RoundedGradient>(rows.count() * round_up(width, LANES));
+        hidden = scratch<Hidden>(CHUNK * far.count() * width);
+        active = scratch<Active>(CHUNK * near.count() * width);
+        gradient = scratch<ActiveGradient>(CHUNK * near.count() * width);
+        narrow = scratch<HiddenGradient>(CHUNK * rows.count() * width);
         memset(padded, 0, wide.floats() * sizeof(float));
         memset(padded_gradient, 0, shape.floats() * sizeof(float));
         std::fill(lines, lines + rows.count() * round_up(width, LANES), 0.f);
@@ -148,7 +159,8 @@ inline void hidden_backward(const Sizes &sizes, const Layers<const float> &layer
     const float *weight = layers.dwconv + 9 * channel;
     float flipped[9], *z = s.active + k * s.near.count() * width, *dz = s.gradient + k * s.near.count() * width;
     std::reverse_copy(weight, weight + 9, flipped);
-    pad_rows(s.hidden + k * s.far.count() * width, s.far, layers.bias1[channel], s.near.first, margin, s.wide, s.padded);
+    pad_rows(s.hidden + k * s.far.count() * width, s.far, layers.bias1[channel], s.near.first, margin, s.wide,
+             s.padded);
     depthwise::convolve_plane<3>(s.padded, weight, layers.bias_dw[channel], s.wide, z);
     gelu_backward(z, dz, s.near.count() * width);
     for (int64_t row = 0; row < s.rows.count(); row++)
@@ -173,14 +185,15 @@ inline void strip_backward(const Sizes &sizes, const Layers<const float> &layers
         const int64_t made = std::min(CHUNK, hidden - chunk);
         const float *fc1 = layers.fc1 + chunk * channels;
         widen(sizes, layers, x, chunk, made, s.far, s.hidden);
-        dnnl_sgemm('T', 'N', made, length, channels, 1, layers.fc2 + chunk, hidden, dy + s.near.first * width, pixels, 0,
-                   s.gradient, length);
+        dnnl_sgemm('T', 'N', made, length, channels, 1, layers.fc2 + chunk, hidden, dy + s.near.first * width, pixels,
+                   0, s.gradient, length);
         for (int64_t k = 0; k < made; k++) hidden_backward(sizes, layers, sums, s, chunk + k, k);
         dnnl_sgemm('N', 'T', channels, made, count, 1, dy + place, pixels, s.active + skipped, length, 1,
                    sums.fc2 + chunk, hidden);
         dnnl_sgemm('N', 'T', made, channels, count, 1, s.narrow, count, x + place, pixels, 1,
                    sums.fc1 + chunk * channels, channels);
-        dnnl_sgemm('T', 'N', channels, count, made, 1, fc1, channels, s.narrow, count, chunk ? 1 : 0, dx + place, pixels);
+        dnnl_sgemm('T', 'N', channels, count, made, 1, fc1, channels, s.narrow, count, chunk ? 1 : 0, dx + place,
+                   pixels);
     }
 }
 
@@ -197,7 +210,7 @@ inline void backward(const Sizes &sizes, const Layers<const float> &layers, cons
 #pragma omp parallel
     {
         const int64_t threads = omp_get_num_threads();
-        float *own = all[omp_get_thread_num()] = scratch<8>(size), *parts[6];
+        float *own = all[omp_get_thread_num()] = scratch<ThreadSums>(size), *parts[6];
         std::fill(own, own + size, 0.f);
         for (int i = 0; i < 6; own += lengths[i++]) parts[i] = own;
         const Layers<float> sums = {parts[0], parts[1], parts[2], parts[3], parts[4], parts[5]};

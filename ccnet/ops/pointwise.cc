@@ -28,8 +28,7 @@ inline void product(const Sizes &sizes, char transpose, const float *x, const fl
             for (int64_t o = 0; bias && o < outputs; o++) std::fill(to + o * pixels, to + o * pixels + count, bias[o]);
             dnnl_sgemm(transpose, 'N', outputs, count, inputs, 1, weight, transpose == 'N' ? inputs : outputs,
                        x + image * inputs * pixels + first, pixels, bias ? 1 : 0, to, pixels);
-            for (int64_t o = 0; o < outputs; o++)
-                finish(epilogue, o, (image * outputs + o) * pixels + first, y, count);
+            for (int64_t o = 0; o < outputs; o++) finish(epilogue, o, (image * outputs + o) * pixels + first, y, count);
         }
 }
 
@@ -41,8 +40,8 @@ inline void add_gradient(const Sizes &sizes, const float *x, const float *dy, in
     for (int64_t image = first / pixels; image * pixels < last; image++) {
         const int64_t from = std::max(first - image * pixels, int64_t(0)), to = std::min(last - image * pixels, pixels);
         const float *gradient = dy + (image * sizes.outputs + o) * pixels + from;
-        dnnl_sgemm('N', 'T', count, inputs, to - from, 1, gradient, pixels, x + image * inputs * pixels + from, pixels, 1,
-                   dweight + o * inputs, inputs);
+        dnnl_sgemm('N', 'T', count, inputs, to - from, 1, gradient, pixels, x + image * inputs * pixels + from, pixels,
+                   1, dweight + o * inputs, inputs);
         for (int64_t row = 0; row < count; row++) {
             float sum = 0;
 #pragma omp simd reduction(+ : sum)
@@ -64,7 +63,7 @@ inline void weight_gradient(const Sizes &sizes, const float *x, const float *dy,
         const int64_t total = by_pixels ? all : sizes.outputs, first = total * thread / threads;
         const int64_t last = total * (thread + 1) / threads;
         if (by_pixels) {
-            float *own = sums[thread] = scratch<0>(size + sizes.outputs);
+            float *own = sums[thread] = scratch<struct ThreadSums>(size + sizes.outputs);
             std::fill(own, own + size + sizes.outputs, 0.f);
             add_gradient(sizes, x, dy, 0, sizes.outputs, first, last, own, own + size);
 #pragma omp barrier

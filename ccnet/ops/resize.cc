@@ -25,7 +25,7 @@ inline void forward(const float *x, float *y, int64_t planes, int64_t in_height,
     const Axis down(in_height, height, align_corners), across(in_width, width, align_corners);
 #pragma omp parallel for
     for (int64_t plane = 0; plane < planes; plane++) {
-        float *rows = scratch<0>(2 * width), *row[2] = {rows, rows + width};
+        float *rows = scratch<struct TwoRows>(2 * width), *row[2] = {rows, rows + width};
         int64_t held[2] = {-1, -1};  // which input row is in `row`
         auto stretch = [&](int64_t slot, int64_t source) {
             if (held[slot] == source) return;
@@ -59,7 +59,7 @@ inline void backward(const float *dy, float *dx, int64_t planes, int64_t in_heig
     const Axis down(in_height, height, align_corners), across(in_width, width, align_corners);
 #pragma omp parallel for
     for (int64_t plane = 0; plane < planes; plane++) {
-        float *rows = scratch<0>(in_height * width);
+        float *rows = scratch<struct AllRows>(in_height * width);
         std::fill(rows, rows + in_height * width, 0.f);
         for (int64_t j = 0; j < height; j++) {
             const float share = down.share[j], *from = dy + (plane * height + j) * width;

@@ -1,5 +1,5 @@
-// A block of a Visual Attention Network in inference, as one kernel: both norms and both layer scales are folded into the
-// 1 × 1 convolutions beside them, and the sums with the shortcuts are what those add to.
+// A block of a Visual Attention Network in inference, as one kernel: both norms and both layer scales are folded into
+// the 1 × 1 convolutions beside them, and the sums with the shortcuts are what those add to.
 #include "mlp.cc"
 namespace {
 namespace van_block {
@@ -26,6 +26,13 @@ constexpr int64_t PIECE = 1024;  // pixels that a 1 × 1 convolution takes at a 
 struct Folded {
     float *weight, *bias;
 };
+
+// Memory for one of `inputs` and `outputs` channels.
+template <class Owner>
+Folded folded(int64_t inputs, int64_t outputs) {
+    float *memory = scratch<Owner>((inputs + 1) * outputs);
+    return {memory, memory + inputs * outputs};
+}
 
 // convolution(norm(x))
 inline void fold_before(const Norm &norm, const Convolution &convolution, int64_t inputs, int64_t outputs,
@@ -65,7 +72,8 @@ inline void gate(const float *a, int64_t count, float bias, float *y) {
 template <class Function>
 void pieces(const Sizes &sizes, Function f) {
     const int64_t pixels = sizes.pixels(), threads = omp_get_num_threads();
-    const int64_t share = (sizes.batch * pixels + threads - 1) / threads, piece = std::min(PIECE, round_up(share, LANES));
+    const int64_t share = (sizes.batch * pixels + threads - 1) / threads,
+                  piece = std::min(PIECE, round_up(share, LANES));
 #pragma omp for collapse(2)
     for (int64_t image = 0; image < sizes.batch; image++)
         for (int64_t first = 0; first < pixels; first += piece) f(image, first, std::min(piece, pixels - first));
@@ -89,7 +97,8 @@ inline void look_around(const Sizes &sizes, const Block &block, const float *x, 
 #pragma omp for
     for (int64_t plane = 0; plane < sizes.batch * sizes.channels; plane++) {
         const int64_t c = plane % sizes.channels;
-        float *padded = scratch<0>(std::max(near.floats(), far.floats())), *y = to + plane * sizes.pixels();
+        float *padded = scratch<struct PaddedPlane>(std::max(near.floats(), far.floats())),
+              *y = to + plane * sizes.pixels();
         depthwise::pad(x + plane * sizes.pixels(), height, width, 1, near, padded);
         depthwise::convolve_plane<5>(padded, block.conv0.weight + 25 * c, block.conv0.bias[c], near, y);
         depthwise::pad(y, height, width, 1, far, padded);
@@ -103,7 +112,7 @@ inline void attend(const Sizes &sizes, const Block &block, const Folded &proj_2,
     const int64_t channels = sizes.channels, pixels = sizes.pixels();
     pieces(sizes, [&](int64_t image, int64_t first, int64_t count) {
         const int64_t place = image * channels * pixels + first;
-        float *gated = scratch<2>(channels * count);
+        float *gated = scratch<struct Gated>(channels * count);
         dnnl_sgemm('N', 'N', channels, count, channels, 1, block.conv1.weight, channels, y + place, pixels, 0, gated,
                    count);
         for (int64_t c = 0; c < channels; c++) {
@@ -118,16 +127,10 @@ inline void attend(const Sizes &sizes, const Block &block, const Folded &proj_2,
 // x (B, C, H, W) -> y, with `attended` of the same size as scratch
 inline void forward(const Sizes &sizes, const Block &block, const float *x, float *y, float *attended) {
     const int64_t channels = sizes.channels, hidden = sizes.hidden;
-    float *memory = scratch<5>(2 * (channels * channels + channels) + 2 * channels * hidden + channels + hidden);
-    auto folded = [&](int64_t inputs, int64_t outputs) {
-        const Folded to = {memory, memory + inputs * outputs};
-        memory += (inputs + 1) * outputs;
-        return to;
-    };
-    const Folded proj_1 = folded(channels, channels), proj_2 = folded(channels, channels);
-    const Folded fc1 = folded(channels, hidden), fc2 = folded(hidden, channels);
-    const mlp::Layers<const float> layers = {fc1.weight, fc1.bias, block.dwconv.weight, block.dwconv.bias, fc2.weight,
-                                             fc2.bias};
+    const Folded proj_1 = folded<struct Proj1>(channels, channels), proj_2 = folded<struct Proj2>(channels, channels);
+    const Folded fc1 = folded<struct Fc1>(channels, hidden), fc2 = folded<struct Fc2>(hidden, channels);
+    const mlp::Layers<const float> layers = {fc1.weight,        fc1.bias,   block.dwconv.weight,
+                                             block.dwconv.bias, fc2.weight, fc2.bias};
     auto shift = [&](int64_t c) { return block.norm_1.shift(c); };
 #pragma omp parallel
     {

@@ -1,12 +1,10 @@
 // 3 × 3 convolution at stride 1 by Winograd's F(M × M, 3 × 3) (Lavin and Gray, arXiv:1509.09308): a tile of M × M
 // outputs takes (M + 2)² products per channel, where the definition takes 9 M²: 36 for 144 with M = 4. At each point of
 // the transformed tiles the convolution is a matrix product over the channels. With dilation d the image is d × d
-// interleaved images, each convolved without dilation. Tiles and channels are worked on in blocks that stay in the cache.
+// interleaved images, each convolved without dilation. Tiles and channels are worked on in blocks that stay in the
+// cache.
 namespace {
 namespace winograd {
-
-constexpr int64_t TILES = 256;     // of a block, at least: it is rounded up to whole runs
-constexpr int64_t CHANNELS = 64;  // inputs transformed at a time
 
 // Points at which the polynomials behind F(M × M, 3 × 3) are taken, besides infinity. For 4 × 4 the usual 0, ±1, ±2
 // shrunk by a third: that makes the rounding error four times smaller.
@@ -17,8 +15,8 @@ constexpr double POINTS<2>[3] = {0, 1, -1};
 template <>
 constexpr double POINTS<4>[5] = {0, 2. / 3, -2. / 3, 4. / 3, -4. / 3};
 
-// The matrices of Y = Aᵀ [(G g Gᵀ) ⊙ (Bᵀ d B)] A by Cook and Toom, and their transposes. A and G evaluate at the points,
-// B multiplies the factors x - point, all but one.
+// The matrices of Y = Aᵀ [(G g Gᵀ) ⊙ (Bᵀ d B)] A by Cook and Toom, and their transposes. A and G evaluate at the
+// points, B multiplies the factors x - point, all but one.
 template <int M>
 struct Matrices {
     static constexpr int N = M + 2;
@@ -85,24 +83,38 @@ struct Sizes {
     int64_t pixels() const { return height * width; }
 };
 
+// How winograd.py cuts the work: a block has `tiles` at least, being rounded up to whole runs; `channels` inputs are
+// transformed at a time; in a transformed block one row begins `pitch` floats after the other.
+struct Cut {
+    int64_t tiles, channels, pitch;
+};
+
+// Memory that winograd.py has made for transformed values, with `apart` floats for each of `points`.
+struct Memory {
+    float *data;
+    int64_t points, apart;
+};
+
 // Tiles of `side` M over the pixels first, first + dilation, … below `length`.
 inline int64_t tiles(int64_t first, int64_t length, int64_t dilation, int64_t side) {
     return first < length ? ((length - first - 1) / dilation + side) / side : 0;
 }
 
 template <int M>
-std::vector<Block> blocks(const Sizes &sizes) {
+std::vector<Block> blocks(const Sizes &sizes, const Cut &cut) {
     std::vector<Block> all(1);
     const int64_t step = sizes.dilation;
     for (int64_t image = 0; image < sizes.batch; image++)
         for (int64_t row = 0; row < step; row++)
             for (int64_t tile = 0; tile < tiles(row, sizes.height, step, M); tile++)
                 for (int64_t x = 0; x < std::min(step, sizes.width); x++) {
-                    if (all.back().tiles >= TILES) all.emplace_back();
+                    if (all.back().tiles >= cut.tiles) all.emplace_back();
                     const int64_t count = tiles(x, sizes.width, step, M);
                     all.back().runs.push_back({image, row + M * step * tile, x, count, all.back().tiles});
                     all.back().tiles += count;
                 }
+    for (const Block &block : all)
+        if (block.tiles + LANES > cut.pitch) throw std::length_error("winograd: a block is longer than the pitch");
     return all;
 }
 
@@ -123,17 +135,33 @@ inline bool large_tiles(const Sizes &sizes) {
 inline Lanes at(const float *p) { return *(const Lanes *)p; }
 inline void put(float *p, Lanes value) { *(Lanes *)p = value; }
 
-// The transformed values of a block: (points, rows, pitch). The pitch has room for vectors written beyond the last tile;
-// the spare line between points keeps those of one place out of each other's cache sets, where a power of two would
-// put them all.
+// Transformed values: (points, rows, pitch). The pitch has room for vectors written beyond the last value.
 struct Array {
     int64_t pitch, apart;
     float *data;
-    Array(int64_t rows, int64_t pitch, float *data) : pitch(pitch), apart(rows * pitch + LANES), data(data) {}
-    float *at(int64_t point, int64_t row, int64_t place = 0) const { return data + point * apart + row * pitch + place; }
+    Array(int64_t points, int64_t rows, int64_t pitch, const Memory &memory)
+        : pitch(pitch), apart(memory.apart), data(memory.data) {
+        if (points > memory.points || rows * pitch > apart) throw std::length_error("winograd: memory is too small");
+    }
+    float *at(int64_t point, int64_t row, int64_t place = 0) const {
+        return data + point * apart + row * pitch + place;
+    }
 };
 
-inline int64_t pitch(int64_t width) { return round_up(TILES + width / 2 + 1, LANES) + LANES; }
+struct Workspace {
+    Memory kernels, tiles, products;
+};
+
+// Kernels (points, O, channels), of the inputs transformed at a time; tiles (points, channels, pitch) and products
+// (points, O, pitch) of a block.
+template <int M>
+struct Transformed {
+    Array kernels, tiles, products;
+    Transformed(const Sizes &sizes, const Cut &cut, const Workspace &workspace)
+        : kernels((M + 2) * (M + 2), sizes.outputs, round_up(cut.channels, LANES), workspace.kernels),
+          tiles((M + 2) * (M + 2), cut.channels, cut.pitch, workspace.tiles),
+          products((M + 2) * (M + 2), sizes.outputs, cut.pitch, workspace.products) {}
+};
 
 // Pixels `gap` apart of a row, from column `x`; 0 outside. `to` is filled to `length` and a vector beyond.
 inline void pick(const float *row, int64_t width, int64_t x, int64_t gap, int64_t length, float *to) {
@@ -163,9 +191,10 @@ inline void deal(const Sizes &sizes, const Run &run, const float *plane, int64_t
 
 // Bᵀ d B of the tiles of a run of one plane.
 template <int M>
-void transform_input(const Sizes &sizes, const Run &run, const float *plane, float *rows, const Array &to, int64_t c) {
+void transform_input(const Sizes &sizes, const Run &run, const float *plane, const Array &to, int64_t c) {
     constexpr int N = M + 2;
     const int64_t step = sizes.dilation, room = round_up(run.count + 1, LANES) + 2 * LANES;
+    float *rows = scratch<struct InputRows>(N * M * room);
     deal<M>(sizes, run, plane, run.y - step, N, run.x - step, run.count + 1, room, rows);
     for (int64_t t = 0; t < run.count; t += LANES) {
         Lanes d[N][N], v[N][N];
@@ -179,10 +208,10 @@ void transform_input(const Sizes &sizes, const Run &run, const float *plane, flo
 
 // A dY Aᵀ of the tiles of a run of one plane of an output's gradient.
 template <int M>
-void transform_gradient(const Sizes &sizes, const Run &run, const float *plane, float *rows, const Array &to,
-                        int64_t o) {
+void transform_gradient(const Sizes &sizes, const Run &run, const float *plane, const Array &to, int64_t o) {
     constexpr int N = M + 2;
     const int64_t room = round_up(run.count, LANES) + 2 * LANES;
+    float *rows = scratch<struct GradientRows>(M * M * room);
     deal<M>(sizes, run, plane, run.y, M, run.x, run.count, room, rows);
     for (int64_t t = 0; t < run.count; t += LANES) {
         Lanes d[M][M], v[N][N];
@@ -196,9 +225,10 @@ void transform_gradient(const Sizes &sizes, const Run &run, const float *plane, 
 
 // Aᵀ m A of the tiles of a run into one plane of the output.
 template <int M>
-void transform_output(const Sizes &sizes, const Run &run, const Array &from, int64_t o, float *rows, float *plane) {
+void transform_output(const Sizes &sizes, const Run &run, const Array &from, int64_t o, float *plane) {
     constexpr int N = M + 2;
     const int64_t room = round_up(run.count, LANES), step = sizes.dilation;
+    float *rows = scratch<struct OutputRows>(M * M * room);
     for (int64_t t = 0; t < run.count; t += LANES) {
         Lanes m[N][N], y[M][M];
         for (int i = 0; i < N; i++)
@@ -215,8 +245,8 @@ void transform_output(const Sizes &sizes, const Run &run, const Array &from, int
     }
 }
 
-// G g Gᵀ of the kernels of `count` inputs from `first`: weight (O, I, 3, 3) -> to (points, O, CHANNELS). With `gradient`
-// the weight is (I, O, 3, 3) and its kernels are turned by 180°: the convolution that takes dy to dx.
+// G g Gᵀ of the kernels of `count` inputs from `first`: weight (O, I, 3, 3) -> to (points, O, channels). With
+// `gradient` the weight is (I, O, 3, 3) and its kernels are turned by 180°: the convolution that takes dy to dx.
 template <int M>
 void transform_weight(const Sizes &sizes, bool gradient, const float *weight, int64_t first, int64_t count,
                       const Array &to) {
@@ -238,7 +268,7 @@ void transform_weight(const Sizes &sizes, bool gradient, const float *weight, in
     }
 }
 
-// Gᵀ dU G of the kernels of `count` inputs from `first`: sums (points, O, CHANNELS) -> dweight (O, I, 3, 3).
+// Gᵀ dU G of the kernels of `count` inputs from `first`: sums (points, O, channels) -> dweight (O, I, 3, 3).
 template <int M>
 void gather_weight(const Sizes &sizes, const Array &sums, int64_t first, int64_t count, float *dweight) {
     constexpr int N = M + 2;
@@ -268,33 +298,28 @@ void at_points(int64_t points, int64_t outputs, Function f) {
 }
 
 template <int M>
-void transform_inputs(const Sizes &sizes, const Block &block, const float *x, int64_t first, int64_t count, float *rows,
+void transform_inputs(const Sizes &sizes, const Block &block, const float *x, int64_t first, int64_t count,
                       const Array &to) {
 #pragma omp for
     for (int64_t c = 0; c < count; c++)
         for (const Run &run : block.runs)
-            transform_input<M>(sizes, run, x + (run.image * sizes.inputs + first + c) * sizes.pixels(), rows, to, c);
+            transform_input<M>(sizes, run, x + (run.image * sizes.inputs + first + c) * sizes.pixels(), to, c);
 }
 
-inline float *rows_of(const Sizes &sizes) { return scratch<0>(36 * (pitch(sizes.width) + 2 * LANES)); }
-
 // y (B, O, H, W) from x (B, I, H, W) and weight (O, I, 3, 3), then `epilogue`; see transform_weight for `gradient`.
-// kernels (points, O, CHANNELS), tiles (points, CHANNELS, pitch) and products (points, O, pitch) are scratch.
 template <int M>
-void convolve(const Sizes &sizes, bool gradient, const float *x, const float *weight, const Epilogue &epilogue,
-              float *y, float *kernels, float *tiles, float *products) {
-    const int64_t pixels = sizes.pixels(), most = std::min(CHANNELS, round_up(sizes.inputs, LANES));
-    const Array u(sizes.outputs, most, kernels), v(most, pitch(sizes.width), tiles);
-    const Array m(sizes.outputs, pitch(sizes.width), products);
-    const std::vector<Block> all = blocks<M>(sizes);
+void convolve(const Sizes &sizes, const Cut &cut, const Workspace &workspace, bool gradient, const float *x,
+              const float *weight, const Epilogue &epilogue, float *y) {
+    const int64_t pixels = sizes.pixels(), most = cut.channels;
+    const Transformed<M> arrays(sizes, cut, workspace);
+    const Array &u = arrays.kernels, &v = arrays.tiles, &m = arrays.products;
+    const std::vector<Block> all = blocks<M>(sizes, cut);
 #pragma omp parallel
     for (const Block &block : all) {
-        float *rows = rows_of(sizes);
         for (int64_t first = 0; first < sizes.inputs; first += most) {
             const int64_t count = std::min(most, sizes.inputs - first);
-            if (&block == &all[0] || most < sizes.inputs)
-                transform_weight<M>(sizes, gradient, weight, first, count, u);
-            transform_inputs<M>(sizes, block, x, first, count, rows, v);
+            if (&block == &all[0] || most < sizes.inputs) transform_weight<M>(sizes, gradient, weight, first, count, u);
+            transform_inputs<M>(sizes, block, x, first, count, v);
             at_points((M + 2) * (M + 2), sizes.outputs, [&](int64_t point, int64_t o, int64_t outputs) {
                 dnnl_sgemm('N', 'N', outputs, block.tiles, count, 1, u.at(point, o), u.pitch, v.at(point, 0), v.pitch,
                            first ? 1 : 0, m.at(point, o), m.pitch);
@@ -303,33 +328,32 @@ void convolve(const Sizes &sizes, bool gradient, const float *x, const float *we
 #pragma omp for
         for (int64_t o = 0; o < sizes.outputs; o++) {
             for (const Run &run : block.runs)
-                transform_output<M>(sizes, run, m, o, rows, y + (run.image * sizes.outputs + o) * pixels);
+                transform_output<M>(sizes, run, m, o, y + (run.image * sizes.outputs + o) * pixels);
             for (int64_t image = 0; &block == &all.back() && image < sizes.batch; image++)
                 finish(epilogue, o, (image * sizes.outputs + o) * pixels, y, pixels);
         }
     }
 }
 
-// dweight (O, I, 3, 3) from x (B, I, H, W) and dy (B, O, H, W); scratch as in `convolve`.
+// dweight (O, I, 3, 3) from x (B, I, H, W) and dy (B, O, H, W).
 template <int M>
-void weight_gradient(const Sizes &sizes, const float *x, const float *dy, float *dweight, float *kernels, float *tiles,
-                     float *products) {
-    const int64_t pixels = sizes.pixels(), most = std::min(CHANNELS, round_up(sizes.inputs, LANES));
-    const Array sums(sizes.outputs, most, kernels), v(most, pitch(sizes.width), tiles);
-    const Array m(sizes.outputs, pitch(sizes.width), products);
-    const std::vector<Block> all = blocks<M>(sizes);
+void weight_gradient(const Sizes &sizes, const Cut &cut, const Workspace &workspace, const float *x, const float *dy,
+                     float *dweight) {
+    const int64_t pixels = sizes.pixels(), most = cut.channels;
+    const Transformed<M> arrays(sizes, cut, workspace);
+    const Array &sums = arrays.kernels, &v = arrays.tiles, &m = arrays.products;
+    const std::vector<Block> all = blocks<M>(sizes, cut);
 #pragma omp parallel
     for (int64_t first = 0; first < sizes.inputs; first += most) {
         const int64_t count = std::min(most, sizes.inputs - first);
-        float *rows = rows_of(sizes);
         for (const Block &block : all) {
             if (first == 0 || all.size() > 1) {
 #pragma omp for
                 for (int64_t o = 0; o < sizes.outputs; o++)
                     for (const Run &run : block.runs)
-                        transform_gradient<M>(sizes, run, dy + (run.image * sizes.outputs + o) * pixels, rows, m, o);
+                        transform_gradient<M>(sizes, run, dy + (run.image * sizes.outputs + o) * pixels, m, o);
             }
-            transform_inputs<M>(sizes, block, x, first, count, rows, v);
+            transform_inputs<M>(sizes, block, x, first, count, v);
             at_points((M + 2) * (M + 2), sizes.outputs, [&](int64_t point, int64_t o, int64_t outputs) {
                 dnnl_sgemm('N', 'T', outputs, count, block.tiles, 1, m.at(point, o), m.pitch, v.at(point, 0), v.pitch,
                            &block == &all[0] ? 0 : 1, sums.at(point, o), sums.pitch);

@@ -1,41 +1,64 @@
 """3 × 3 convolution at stride 1 by Winograd's F(4 × 4, 3 × 3): 36 products where the definition takes 144."""
 
+from collections.abc import Sequence
+
 from ccnet.ops import kernel
 from ccnet.ops.epilogue import NOTHING, Epilogue
 from ccnet.runtime import jt
 
-FORWARD = """
-    const winograd::Sizes sizes = {{in0_shape0, in0_shape1, in1_shape0, in0_shape2, in0_shape3, {dilation}}};
+CUT = """
+    const winograd::Cut cut = {{(int64_t)data["tiles"], (int64_t)data["channels"], (int64_t)data["pitch"]}};
+    const winograd::Workspace workspace = {{{{out1_p, out1_shape0, out1_shape1}}, {{out2_p, out2_shape0, out2_shape1}},
+                                           {{out3_p, out3_shape0, out3_shape1}}}};"""
+FORWARD = f"""{CUT}
+    const winograd::Sizes sizes = {{{{in0_shape0, in0_shape1, in1_shape0, in0_shape2, in0_shape3, {{dilation}}}}}};
     (winograd::large_tiles(sizes) ? winograd::convolve<4> : winograd::convolve<2>)(
-        sizes, false, in0_p, in1_p, {epilogue}, out0_p, out1_p, out2_p, out3_p);"""
-INPUT_GRADIENT = """
-    const winograd::Sizes sizes = {{in1_shape0, in0_shape0, in0_shape1, in1_shape2, in1_shape3, {dilation}}};
+        sizes, cut, workspace, false, in0_p, in1_p, {{epilogue}}, out0_p);"""
+INPUT_GRADIENT = f"""{CUT}
+    const winograd::Sizes sizes = {{{{in1_shape0, in0_shape0, in0_shape1, in1_shape2, in1_shape3, {{dilation}}}}}};
     (winograd::large_tiles(sizes) ? winograd::convolve<4> : winograd::convolve<2>)(
-        sizes, true, in1_p, in0_p, {epilogue}, out0_p, out1_p, out2_p, out3_p);"""
-WEIGHT_GRADIENT = """
-    const winograd::Sizes sizes = {{in0_shape0, in0_shape1, in1_shape1, in0_shape2, in0_shape3, {dilation}}};
+        sizes, cut, workspace, true, in1_p, in0_p, {{epilogue}}, out0_p);"""
+WEIGHT_GRADIENT = f"""{CUT}
+    const winograd::Sizes sizes = {{{{in0_shape0, in0_shape1, in1_shape1, in0_shape2, in0_shape3, {{dilation}}}}}};
     (winograd::large_tiles(sizes) ? winograd::weight_gradient<4> : winograd::weight_gradient<2>)(
-        sizes, in0_p, in1_p, out0_p, out1_p, out2_p, out3_p);"""
-POINTS, TILES, CHANNELS, LANES = 36, 256, 64, 16  # as in the C++
+        sizes, cut, workspace, in0_p, in1_p, out0_p);"""
+# How the C++ cuts the work is decided here alone.
+POINTS = 36  # of a transformed 4 × 4 tile, (4 + 2)²; a 2 × 2 one has fewer
+TILES = 256  # of a block, at least: it is rounded up to whole rows of tiles
+CHANNELS = 64  # inputs transformed at a time
+LINE = 16  # floats of a cache line; the C++ writes as many at once
 
 
-def _scratch(inputs: int, outputs: int, width: int) -> list[tuple[int]]:
-    """Kernels, tiles and products, transformed: further outputs that nobody keeps; Jittor reuses their memory."""
-    most = min(CHANNELS, -(-inputs // LANES) * LANES)
-    pitch = -(-(TILES + width // 2 + 1) // LANES) * LANES + LANES
-    return [(POINTS * (count + LANES),) for count in (outputs * most, most * pitch, outputs * pitch)]
+def _round_up(value: int, step: int) -> int:
+    return -(-value // step) * step
 
 
-def _launch(call: str, shape, scratch: list, inputs: list, dilation: int, epilogue: Epilogue = NOTHING) -> jt.Var:
+def _workspace(inputs: int, outputs: int, width: int) -> tuple[dict[str, int], list[tuple[int, int]]]:
+    """The numbers of the C++ Cut, and the shapes of its Workspace: transformed kernels, tiles and products by point.
+
+    They are further outputs that nobody keeps; Jittor reuses their memory. The spare line of each point keeps the
+    values of one place out of each other's cache sets, where a power of two would put them all.
+    """
+    channels = min(CHANNELS, _round_up(inputs, LINE))
+    longest = TILES + width // 2 + 1  # block: one tile short of TILES, then a row of 2 × 2 tiles
+    pitch = _round_up(longest, LINE) + LINE
+    cut = {"tiles": TILES, "channels": channels, "pitch": pitch}
+    return cut, [(POINTS, floats + LINE) for floats in (outputs * channels, channels * pitch, outputs * pitch)]
+
+
+def _launch(call: str, shape: Sequence[int], inputs: list[jt.Var], workspace: tuple[dict[str, int], list],
+            dilation: int, epilogue: Epilogue = NOTHING) -> jt.Var:  # fmt: skip
+    cut, shapes = workspace
     call = call.format(dilation='(int64_t)data["dilation"]', epilogue=epilogue.literal(len(inputs)))
-    shapes, data = [shape, *scratch], {"dilation": dilation, **epilogue.data()}
-    return kernel.launch("winograd", call, shapes, ["float32"] * 4, [*inputs, *epilogue.variables()], data)[0]
+    data = {"dilation": dilation, **cut, **epilogue.data()}
+    inputs = [*inputs, *epilogue.variables()]
+    return kernel.launch("winograd", call, [shape, *shapes], ["float32"] * 4, inputs, data)[0]
 
 
 def _forward(x: jt.Var, weight: jt.Var, dilation: int, epilogue: Epilogue = NOTHING) -> jt.Var:
     outputs, inputs = weight.shape[:2]
     shape = (x.shape[0], outputs, *x.shape[2:])
-    return _launch(FORWARD, shape, _scratch(inputs, outputs, x.shape[3]), [x, weight], dilation, epilogue)
+    return _launch(FORWARD, shape, [x, weight], _workspace(inputs, outputs, x.shape[3]), dilation, epilogue)
 
 
 class _Winograd(jt.Function):
@@ -50,9 +73,9 @@ class _Winograd(jt.Function):
         # two launches: Jittor runs only the one whose gradient is asked for
         x, weight = self.x, self.weight
         (outputs, inputs), width = weight.shape[:2], x.shape[3]
-        dx = _launch(INPUT_GRADIENT, x.shape, _scratch(outputs, inputs, width), [weight, dy], self.dilation)
-        scratch = _scratch(inputs, outputs, width)
-        return dx, _launch(WEIGHT_GRADIENT, weight.shape, scratch, [x, dy], self.dilation)
+        dx = _launch(INPUT_GRADIENT, x.shape, [weight, dy], _workspace(outputs, inputs, width), self.dilation)
+        workspace = _workspace(inputs, outputs, width)
+        return dx, _launch(WEIGHT_GRADIENT, weight.shape, [x, dy], workspace, self.dilation)
 
 
 class Conv3x3(jt.nn.Conv):

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from ccnet import InputError
-from ccnet.data import labels
+from ccnet.data import hdf5, labels
 from ccnet.data.shards import Record, ShardReader, Skipped, write_shard
 
 CLASSES = ["road", "天空"]
@@ -56,6 +56,7 @@ def test_the_size_that_images_were_shrunk_to_is_sealed(tmp_path):
     for change in (lambda file: file.attrs.modify("max_size", 641), lambda file: file.attrs.__delitem__("max_size")):
         with h5py.File(tmp_path / "small.h5", "r+") as file:
             change(file)
+        hdf5.seal(tmp_path / "small.h5", ["images", "labels"])
         with pytest.raises(InputError, match=r"small\.h5: its contents do not match its checksum"):
             reader.verify()
 
@@ -71,6 +72,7 @@ def test_skipped_pairs_are_kept_by_name_and_reason_however_many(tmp_path):
     assert reader.names == ["a", "图 0", "图 1"]
     with h5py.File(tmp_path / "some.h5", "r+") as file:
         file["skipped"][7, 1] = "another reason"
+    hdf5.seal(tmp_path / "some.h5", ["images", "labels"])
     with pytest.raises(InputError, match=r"some\.h5: its contents do not match its checksum"):
         reader.verify()
 
@@ -146,6 +148,15 @@ def test_any_flipped_bit_is_found_or_harmless(tmp_path):
             assert place not in bulk
             assert [reader.encoded(position) for position in range(3)] == expected
             assert (reader.names, reader.class_names) == (original.names, original.class_names)
+
+
+def test_a_shard_of_an_earlier_version_is_to_be_prepared_again(tmp_path):
+    path = tmp_path / "a.h5"
+    write(path, range(3))
+    with h5py.File(path, "r+"):
+        pass  # HDF5 cuts off what is behind its data
+    with pytest.raises(InputError, match=r"a\.h5: .*made by an earlier version\): delete it and prepare it again"):
+        ShardReader([path])
 
 
 def _complaint(path):

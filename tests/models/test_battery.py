@@ -45,7 +45,6 @@ def name(request) -> str:
 @pytest.fixture(scope="module")
 def pair(name):
     """Our network and PyTorch's."""
-    pytest.importorskip("torch", reason="PyTorch is the oracle here: pip install -e '.[dev]'")
     model = network(name)
     return model, torch_twin(model, name)
 
@@ -73,7 +72,6 @@ def test_logits_agree_with_torch(pair, size):
 @pytest.mark.parametrize("options", VARIANTS, ids=str)
 @pytest.mark.parametrize("smallest", SMALLEST)
 def test_variants_agree_with_torch(smallest, options):
-    pytest.importorskip("torch", reason="PyTorch is the oracle here: pip install -e '.[dev]'")
     model = network(smallest, **options)
     assert difference(*logits_of_both(model, torch_twin(model, smallest, **options), (64, 47))) < 1e-4
 
@@ -116,7 +114,8 @@ def smooth(monkeypatch):
     At a kink rounding decides between two gradients: PyTorch's own in single and in double precision are then some
     percent apart.
     """
-    torch = pytest.importorskip("torch", reason="PyTorch is the oracle here: pip install -e '.[dev]'")
+    import torch
+
     functional = torch.nn.functional
     normalise = BatchNorm.execute
 
@@ -148,7 +147,6 @@ def test_training_agrees_with_torch(pair, smooth):
 @pytest.mark.parametrize("smallest", SMALLEST)
 def test_training_agrees_with_torch_but_for_a_few_kinks(smallest):
     """With ReLU and max-pooling: the gradient as a whole."""
-    pytest.importorskip("torch", reason="PyTorch is the oracle here: pip install -e '.[dev]'")
     model, x = network(smallest), images(64, 64)
     ours = training_step(model, x, labels_for(x))[0]
     theirs = torch_training_step(torch_twin(model, smallest), x, labels_for(x))[0]
@@ -159,7 +157,8 @@ def test_training_agrees_with_torch_but_for_a_few_kinks(smallest):
 @pytest.mark.parametrize("smallest", SMALLEST)
 def test_outputs_of_training_agree_with_torch(smallest):
     """Less closely: normalised by a small batch, PyTorch in single and double precision are 7e-5 apart."""
-    torch = pytest.importorskip("torch", reason="PyTorch is the oracle here: pip install -e '.[dev]'")
+    import torch
+
     model, x = network(smallest, embedding=5), images(64, 47)
     twin = torch_twin(model, smallest, embedding=5).train()
     model.train()

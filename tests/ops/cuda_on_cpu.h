@@ -163,8 +163,10 @@ extern "C" int cublasGemmStridedBatchedEx(cublasContext *, int transpose_a, int 
                 const int64_t place = b * stride_c + i + j * ldc;
                 sum *= *(const float *)alpha;
                 if (*(const float *)beta) sum += *(const float *)beta * emulation::get(C, type_c, place);
-                if (type_c == 0) ((float *)C)[place] = sum;
-                else ((jittor::bfloat16 *)C)[place] = jittor::bfloat16(sum);
+                if (type_c == 0)
+                    ((float *)C)[place] = sum;
+                else
+                    ((jittor::bfloat16 *)C)[place] = jittor::bfloat16(sum);
             }
     return 0;
 }

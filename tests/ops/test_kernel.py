@@ -30,6 +30,18 @@ def test_launch_passes_sizes_and_numbers():
         assert np.array_equal(y.numpy(), factor * x.numpy())
 
 
+def test_scratch_memory_belongs_to_its_owner():
+    call = """
+        struct First; struct Second;
+        scratch<First>(3)[0] = 1;
+        scratch<Second>(300)[0] = 2;
+        out0_p[0] = scratch<First>(3)[0];
+        out0_p[1] = scratch<Second>(3)[0];
+        out0_p[2] = scratch<First>(3) == scratch<Second>(3);"""
+    (y,) = kernel.launch("batch_norm", call, [(3,)], ["float32"], [jt.ones(1)])
+    assert y.numpy().tolist() == [1, 2, 0]
+
+
 @pytest.mark.parametrize("name", KERNELS)
 def test_kernels_need_no_particular_processor(name):
     text = (kernel.FOLDER / f"{name}.cc").read_text(encoding="utf-8")

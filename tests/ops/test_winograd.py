@@ -2,7 +2,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ccnet.ops import winograd
 from ccnet.ops.winograd import Conv3x3
+from ccnet.runtime import jt
 from tests.ops.helpers import assert_close, draw, outputs_and_gradients, torch_outputs_and_gradients
 
 
@@ -27,7 +29,8 @@ def arrays(image, out_channels: int) -> list:
     dilation=st.sampled_from([1, 1, 2, 3, 4, 8]),
 )
 def test_agrees_with_torch(image, out_channels, stride, dilation):
-    functional = pytest.importorskip("torch", reason="PyTorch is the oracle here").nn.functional
+    from torch.nn import functional
+
     inputs = arrays(image, out_channels)
     options = {"stride": stride, "padding": dilation, "dilation": dilation}
     theirs = torch_outputs_and_gradients(lambda *args: functional.conv2d(*args, **options), *inputs)
@@ -46,3 +49,29 @@ def test_agrees_with_plain_jittor(image, monkeypatch):
     monkeypatch.setattr("ccnet.ops.kernel.applies", lambda *variables: False)
     for our, plain in zip(fast, outputs_and_gradients(ours(1, 2), *inputs), strict=True):
         assert_close(our, plain)
+
+
+@pytest.mark.parametrize(("tiles", "channels"), [(16, 16), (700, 16), (64, 128)])
+def test_how_the_work_is_cut_is_decided_in_python_alone(tiles, channels, monkeypatch):
+    inputs = arrays((3, 100, 33, 31), 20)
+    usual = outputs_and_gradients(ours(1, 2), *inputs)
+    monkeypatch.setattr(winograd, "TILES", tiles)
+    monkeypatch.setattr(winograd, "CHANNELS", channels)
+    for our, expected in zip(outputs_and_gradients(ours(1, 2), *inputs), usual, strict=True):
+        assert_close(our, expected)
+
+
+@pytest.mark.parametrize(
+    ("number", "reason"), [("pitch", "a block is longer than the pitch"), ("points", "memory is too small")]
+)
+def test_memory_that_is_too_small_is_refused(number, reason, monkeypatch):
+    def too_small(*sizes, whole=winograd._workspace):
+        cut, shapes = whole(*sizes)
+        if number == "pitch":
+            return {**cut, "pitch": 64}, shapes
+        return cut, [(points - 1, floats) for points, floats in shapes]
+
+    monkeypatch.setattr(winograd, "_workspace", too_small)
+    x, weight = map(jt.array, arrays((1, 8, 40, 40), 8))
+    with pytest.raises(RuntimeError, match=f"winograd: {reason}"):
+        ours(1, 1)(x, weight).numpy()

@@ -60,6 +60,23 @@ def test_the_options_of_a_preparation_reach_it(workplace: Workplace):
     assert "--max-size 64 --on-bad-pair skip --out" in val
 
 
+def test_a_tilde_is_the_home_folder(workplace: Workplace, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("HOME", str(workplace.folder))
+    pretrained = f"{{path: ~/w.pth, sha256: {'ab' * 32}}}"
+    overlay = workplace.overlay(f"""
+        dataset: {{name: folder, source: ~/mine, classes: ~/names.txt}}
+        segment: {{photos: null}}
+        runs: {{resnet18: null, van_tiny: {{pretrained: {pretrained}}}}}
+    """)
+    assert workplace.snakemake("train", overlays=(overlay,)).returncode == 0
+    calls, home = workplace.calls(), workplace.folder
+    assert (
+        f"start fetch --dataset folder --source {home}/mine --classes {home}/names.txt --out results/folder/source"
+        in calls
+    )
+    assert any(call.startswith(f"start import-weights {home}/w.pth ") for call in calls)
+
+
 def test_two_networks_never_share_the_gpu(finished: Workplace):
     needing = [line for line in finished.calls() if line.split()[1] in ("train", "evaluate", "segment")]
     assert len(needing) == 12
@@ -92,6 +109,34 @@ def test_an_interrupted_training_may_save_and_says_so_in_its_log(workplace: Work
     assert process.wait(timeout=60) != 0
     assert (workplace.folder / "saved").exists()
     assert "saved" in (workplace.folder / "results/streets/logs/train-resnet18.log").read_text()
+
+
+def test_only_scores_that_are_up_to_date_are_printed(copy: Workplace):
+    page = copy.folder / "results/streets/report.html"
+    done = copy.snakemake("-R", "write_report")
+    assert {"resnet18: mIoU 0.5000", "van_tiny: mIoU 0.5000", f"report: {page}"} <= set(done.stdout.splitlines())
+    changed = (copy.overlay("runs: {van_tiny: {learning_rate: 0.1}}"),)
+    old = "van_tiny: its score is out of date: `snakemake evaluate`, with the same options, measures it again"
+    for targets in (["results/streets/van_tiny/settings.json"], ["train"]):  # before the training and after it
+        done = copy.snakemake(*targets, overlays=changed)
+        assert done.returncode == 0, done.stderr
+        lines = set(done.stdout.splitlines())
+        assert {"resnet18: mIoU 0.5000", old} <= lines
+        assert f"report: {page} is out of date: `snakemake report`, with the same options, writes it again" in lines
+        assert not [line for line in lines if line.startswith("van_tiny: mIoU")]
+    done = copy.snakemake("evaluate", overlays=changed)
+    assert "van_tiny: mIoU 0.5000" in done.stdout
+    assert f"report: {page} is out of date" in done.stdout
+
+
+def test_scores_are_not_printed_where_nothing_says_whether_they_hold(copy: Workplace):
+    gone = copy.overlay("{segment: {mine: /gone, photos: null}, runs: {van_tiny: {learning_rate: 0.1}}}")
+    done = copy.snakemake("train", overlays=(gone,))
+    assert done.returncode == 0, done.stderr
+    assert (
+        "scores: not shown, since `snakemake report` cannot be planned: see `snakemake report --dry-run`" in done.stdout
+    )
+    assert "mIoU" not in done.stdout
 
 
 @pytest.mark.parametrize("verb", ["prepare", "train"])

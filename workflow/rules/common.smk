@@ -1,10 +1,12 @@
 # What the rules read from the config, and the helpers they share.
+import csv
 import hashlib
 import json
 import mimetypes
 import os
 import re
 import shlex
+import subprocess
 import sys
 from pathlib import Path
 
@@ -106,6 +108,11 @@ def option(flag, value):
     return "" if value is None else f"{flag} {shlex.quote(str(value))}"
 
 
+def expanded(source):
+    """A source with the home folder in place of its `~`; addresses, other paths and null as they are."""
+    return source and os.path.expanduser(source)
+
+
 def protocol_flags(name):
     """A protocol as flags of `ccnet evaluate`, in one order."""
     for key, value in sorted(config["evaluation"][name].items()):
@@ -162,13 +169,48 @@ def threads_per_gpu():
     return max(1, (workflow._cores or 8) // ((gpu and gpu.value) or 1))
 
 
+def out_of_date():
+    """The files that Snakemake would make again for the report, of other settings, weights or data; None: it cannot."""
+    chosen = workflow.config_settings
+    command = [sys.executable, "-m", "snakemake", "report", "--summary"]
+    command += ["--snakefile", workflow.main_snakefile]
+    for flag, values in {
+        "--config": chosen.config_args,
+        "--configfile": chosen.configfiles,
+    }.items():
+        command += [flag, *map(str, values)] if values else []
+    if chosen.replace_workflow_config:
+        command.append("--replace-workflow-config")
+    done = subprocess.run(command, capture_output=True, text=True)
+    if done.returncode:
+        return None
+    rows = csv.DictReader(
+        done.stdout.splitlines(), delimiter="\t", quoting=csv.QUOTE_NONE
+    )
+    return {row["output_file"] for row in rows if row["plan"] != "no update"}
+
+
 def print_scores():
-    """Where the report is and how each run scored, of what has been made so far."""
+    """Where the report is and how each run scored, of what has been made so far and is up to date."""
+    old = out_of_date()
+    if old is None:
+        print(
+            "scores: not shown, since `snakemake report` cannot be planned: see `snakemake report --dry-run`"
+        )
+        return
     for run in RUNS:
         metrics = Path(f"results/{DATASET}/{run}/metrics.json")
-        if metrics.exists():
+        if str(metrics) in old and metrics.exists():
+            print(
+                f"{run}: its score is out of date: `snakemake evaluate`, with the same options, measures it again"
+            )
+        elif metrics.exists():
             score = json.loads(metrics.read_text())["mean_iou"]
             print(f"{run}: mIoU {'–' if score is None else format(score, '.4f')}")
     page = Path(f"results/{DATASET}/report.html")
-    if page.exists():
+    if str(page) in old and page.exists():
+        print(
+            f"report: {page.resolve()} is out of date: `snakemake report`, with the same options, writes it again"
+        )
+    elif page.exists():
         print(f"report: {page.resolve()}")

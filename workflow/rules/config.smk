@@ -1,5 +1,4 @@
 # config.yaml and its overlays, checked: one line an error, all of them at once.
-import difflib
 import json
 import math
 import re
@@ -8,6 +7,10 @@ from pathlib import Path
 
 import jsonschema
 import yaml
+
+
+include: "../../ccnet/suggestion.py"
+
 
 SCHEMA = yaml.safe_load(
     Path(workflow.basedir, "workflow/schemas/config.schema.yaml").read_text()
@@ -26,13 +29,7 @@ def unknown_keys(error):
     """One message for each key that the schema does not list."""
     known = keys_of(error.schema)
     for key in [key for key in error.instance if key not in known]:
-        near = difflib.get_close_matches(str(key), known, n=1)
-        hint = (
-            f"did you mean '{near[0]}'?"
-            if near
-            else f"known here: {', '.join(sorted(known))}"
-        )
-        yield dotted(error, key), f"unknown key; {hint}"
+        yield dotted(error, key), suggestion(str(key), known)
 
 
 TYPES = {

@@ -6,8 +6,8 @@ rule fetch_dataset:
     conda:
         "../envs/ccnet.yaml"
     params:
-        source=option("--source", config["dataset"]["source"]),
-        classes=option("--classes", config["dataset"]["classes"]),
+        source=option("--source", expanded(config["dataset"]["source"])),
+        classes=option("--classes", expanded(config["dataset"]["classes"])),
         state=source_state,
     shell:
         "trap : TERM; ccnet fetch --dataset {wildcards.dataset} {params.source} {params.classes}"

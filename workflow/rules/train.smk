@@ -20,9 +20,11 @@ rule import_weights:
     conda:
         "../envs/ccnet.yaml"
     resources:
-        source=lambda wildcards: PRETRAINED[
-            f"results/pretrained/{wildcards.backbone}-{wildcards.digest}.safetensors"
-        ]["path"],
+        source=lambda wildcards: expanded(
+            PRETRAINED[
+                f"results/pretrained/{wildcards.backbone}-{wildcards.digest}.safetensors"
+            ]["path"]
+        ),
     params:
         sha256=lambda wildcards, output: PRETRAINED[output[0]]["sha256"],
     shell:

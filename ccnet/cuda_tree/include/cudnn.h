@@ -2,8 +2,11 @@
 #include "toolkit/cudnn.h"
 // cuDNN 9 dropped the recurrent interface that Jittor's RNN operators name (ccnet has none): "not supported" if called.
 #if defined(__cplusplus) && CUDNN_MAJOR >= 9
-#define CCNET_DROPPED(name) \
-  template <class... A> inline cudnnStatus_t name(A...) { return CUDNN_STATUS_NOT_SUPPORTED; }
+#define CCNET_DROPPED(name)                \
+    template <class... A>                  \
+    inline cudnnStatus_t name(A...) {      \
+        return CUDNN_STATUS_NOT_SUPPORTED; \
+    }
 CCNET_DROPPED(cudnnSetRNNDescriptor_v6)
 CCNET_DROPPED(cudnnGetRNNParamsSize)
 CCNET_DROPPED(cudnnGetRNNWorkspaceSize)

@@ -6,20 +6,31 @@
 #include <thrust/iterator/transform_iterator.h>
 namespace cub {
 __device__ __forceinline__ unsigned int LaneId() {
-  unsigned int lane;
-  asm("mov.u32 %0, %%laneid;" : "=r"(lane));
-  return lane;
+    unsigned int lane;
+    asm("mov.u32 %0, %%laneid;" : "=r"(lane));
+    return lane;
 }
 struct Max {
-  template <class T> __host__ __device__ T operator()(const T& a, const T& b) const { return a < b ? b : a; }
+    template <class T>
+    __host__ __device__ T operator()(const T &a, const T &b) const {
+        return a < b ? b : a;
+    }
 };
 struct Min {
-  template <class T> __host__ __device__ T operator()(const T& a, const T& b) const { return b < a ? b : a; }
+    template <class T>
+    __host__ __device__ T operator()(const T &a, const T &b) const {
+        return b < a ? b : a;
+    }
 };
 struct Sum {
-  template <class T> __host__ __device__ T operator()(const T& a, const T& b) const { return a + b; }
+    template <class T>
+    __host__ __device__ T operator()(const T &a, const T &b) const {
+        return a + b;
+    }
 };
-template <class T> using CountingInputIterator = thrust::counting_iterator<T>;
-template <class V, class F, class I> using TransformInputIterator = thrust::transform_iterator<F, I, V>;
+template <class T>
+using CountingInputIterator = thrust::counting_iterator<T>;
+template <class V, class F, class I>
+using TransformInputIterator = thrust::transform_iterator<F, I, V>;
 }  // namespace cub
 #endif

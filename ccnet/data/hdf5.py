@@ -1,0 +1,75 @@
+"""HDF5 files that are checked before HDF5 opens them.
+
+HDF5 can crash on a damaged file, or not end (seen: one changed byte in a string's length). So all that it interprets,
+which is all but the bulk of the data, has a checksum of its own behind HDF5's end of the file.
+"""
+
+import hashlib
+import json
+import os
+import struct
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO
+
+import h5py
+
+END = struct.Struct("<Q8s")  # the length of the JSON before it, and a mark
+MARK = b"ccnet.h5"
+
+
+@contextmanager
+def create(path: Path, bulk: Sequence[str]) -> Iterator[h5py.File]:
+    """A new HDF5 file to write to; on success its structure's checksum is appended. `bulk` names chunked datasets."""
+    with h5py.File(path, "w", rdcc_nbytes=0) as file:
+        yield file
+    seal(path, bulk)
+
+
+def seal(path: Path, bulk: Sequence[str]) -> None:
+    """Append the structure's checksum to an HDF5 file that has none: JSON, then `END`."""
+    chunks: list[list[int]] = []
+    with h5py.File(path, "r") as file:
+        for name in bulk:
+            file[name].id.chunk_iter(lambda chunk: chunks.append([chunk.byte_offset, chunk.byte_offset + chunk.size]))
+    with open(path, "r+b") as raw:
+        end = raw.seek(0, os.SEEK_END)
+        text = json.dumps({"bulk": sorted(chunks), "sha256": _structure(raw, sorted(chunks), end)}).encode()
+        raw.seek(end)
+        raw.write(text + END.pack(len(text), MARK))
+
+
+@contextmanager
+def opened(path: Path) -> Iterator[h5py.File]:
+    """A file of `create`'s for reading. Raises ValueError, and others on a damaged file, before HDF5 sees it."""
+    _check(path)
+    with h5py.File(path, "r", rdcc_nbytes=0, locking=False) as file:
+        yield file
+
+
+def _structure(file: BinaryIO, bulk: list[list[int]], end: int) -> str:
+    """The SHA-256 of the bytes before `end` that are not in one of the `bulk` ranges."""
+    running, done = hashlib.sha256(), 0
+    for first, last in [*bulk, [end, end]]:
+        if not done <= first <= last <= end:
+            raise ValueError("its structure is not as written")
+        file.seek(done)
+        running.update(file.read(first - done))
+        done = last
+    return running.hexdigest()
+
+
+def _check(path: Path) -> None:
+    """Raises ValueError unless the file's structure is as written."""
+    with open(path, "rb") as file:
+        size = file.seek(0, os.SEEK_END)
+        file.seek(max(size - END.size, 0))
+        length, mark = END.unpack(file.read())
+        end = size - END.size - length
+        if mark != MARK or end < 0:
+            raise ValueError("incomplete, or made by an earlier version")
+        file.seek(end)
+        stated = json.loads(file.read(length))
+        if _structure(file, stated["bulk"], end) != stated["sha256"]:
+            raise ValueError("its structure is not as written")
