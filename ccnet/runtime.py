@@ -100,13 +100,6 @@ def _end_compilers() -> None:
         jittor_utils.pool_size = 0  # the next need makes new ones
 
 
-def _leave(*_) -> None:
-    """End at once: Jittor, while imported, swallows KeyboardInterrupt and waits at exit for compilers that are gone."""
-    if os.getpid() == _process:  # and not one of its compilers
-        print("ccnet: interrupted while Jittor was loaded", file=sys.stderr, flush=True)
-    os._exit(130)
-
-
 PROBLEM = cuda_problem()
 if PROBLEM:
     os.environ["nvcc_path"] = ""
@@ -123,12 +116,12 @@ if shutil.which("g++") is None and "cc_path" not in os.environ:
     raise InputError("no C++ compiler: Jittor needs g++ (apt install g++, or set cc_path)")
 if not (Path(sysconfig.get_path("include")) / "Python.h").exists():
     raise InputError("no Python headers (Python.h): Jittor compiles against them (apt install python3-dev)")
-_process = os.getpid()
 _handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGCHLD)}
 _is_main = threading.current_thread() is threading.main_thread()  # where alone Python lets handlers be set
-for _number in (signal.SIGINT, signal.SIGTERM):
-    if _is_main and _handlers[_number] is not signal.SIG_IGN:
-        signal.signal(_number, _leave)
+# Jittor swallows exceptions while it is imported, and ends by SIGTERM the processes that compiled it. These inherit the
+# handler, and one in Python is only heard between two waits: some would stay, and be waited for for ever
+if _is_main:
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
 with _announced(), _nameless():
     import jittor as jt
     import jittor_utils

@@ -2,7 +2,7 @@
 
 import pytest
 
-from ccnet.failures import explain, out_of_memory
+from ccnet.failures import explain, explain_command, out_of_memory
 from ccnet.runtime import jt
 
 ALLOCATORS = [  # src/mem/allocator/*.cc and src/mem/mem_info.cc, without CUDA: thrown by an operator of ours
@@ -52,3 +52,11 @@ def test_a_failed_compilation_is_no_lack_of_memory(capfd):
 def test_others_keep_their_words():
     assert explain(OSError(28, "No space left on device"), "") == "[Errno 28] No space left on device"
     assert explain(ValueError("for this\nreason: none"), "") == "for this reason: none"
+
+
+@pytest.mark.parametrize(("verb", "said"), [("train", ["batch_size", "crop_size"]), ("evaluate", ["--window"])])
+def test_out_of_memory_names_what_needs_less(verb, said):
+    error = RuntimeError("x" * 500 + "\n[Reason]: Unable to alloc cuda device memory for size 8")
+    line = explain_command(verb, error)
+    assert line.startswith("out of memory (Unable to alloc cuda device memory for size 8): ")
+    assert all(name in line for name in said)

@@ -132,13 +132,13 @@ def test_a_new_process_decides_before_the_import(tmp_path):
     code = """if True:
         import os, signal, sys
         signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored in the background of a script
-        before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGCHLD)]
+        before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGCHLD)]
         import ccnet.runtime as runtime
         assert (os.environ.get("nvcc_path") == "") == bool(runtime.PROBLEM)
         assert bool(runtime.jt.has_cuda) == (runtime.PROBLEM is None)
         assert os.environ["log_silent"] == "1" and os.environ["OMP_WAIT_POLICY"] == "PASSIVE"
         assert os.environ["GOMP_SPINCOUNT"] == "1000"
-        assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGCHLD)] == before
+        assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGCHLD)] == before
         child = os.fork()
         if child == 0:
             os.kill(os.getpid(), signal.SIGKILL)

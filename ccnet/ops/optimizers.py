@@ -27,15 +27,19 @@ def _add_gradients(optimizer, loss: jt.Var) -> None:
 
 
 def _taken(optimizer, loss: jt.Var | None) -> list[jt.Var]:
-    """All gradients of this step, counted as one; for Jittor's own step they stand where it looks for them."""
+    """All gradients of this step."""
     if loss is not None:
         optimizer.backward(loss)
     gradients, optimizer.gradients = optimizer.gradients, []
+    optimizer.n_step += 1
+    return gradients
+
+
+def _handed_over(optimizer, gradients: list[jt.Var]) -> None:
+    """Put the gradients where Jittor's own step looks for them."""
     left = iter(gradients)
     for group in optimizer.param_groups:
         group["grads"] = [next(left) for _ in group["params"]]
-    optimizer.n_step += 1
-    return gradients
 
 
 def _applies(optimizer) -> bool:
@@ -62,6 +66,7 @@ class SGD(jt.optim.SGD):
         """One step down the gradients that `backward` has added up, and that of `loss`."""
         gradients = _taken(self, loss)
         if not _applies(self):
+            _handed_over(self, gradients)
             return super().step()
         data = {"rate": self.lr, "momentum": self.momentum, "decay": 1.0}
         _in_place(self, gradients, SGD_CALL, ("values",), data)
@@ -77,6 +82,7 @@ class AdamW(jt.optim.AdamW):
         """One step down the gradients that `backward` has added up, and that of `loss`."""
         gradients = _taken(self, loss)
         if not _applies(self):
+            _handed_over(self, gradients)
             return super().step()
         first, second = self.betas
         data = {"first": first, "second": second, "eps": self.eps, "step": self.lr / (1 - first**self.n_step),
