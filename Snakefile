@@ -7,6 +7,7 @@ min_version("9.14")
 
 include: "workflow/rules/config.smk"
 include: "workflow/rules/common.smk"
+include: "workflow/rules/cluster.py"
 include: "workflow/rules/data.smk"
 include: "workflow/rules/train.smk"
 include: "workflow/rules/evaluate.smk"
@@ -58,6 +59,17 @@ rule report:
         rules.train.input,
         rules.evaluate.input,
         rules.segment.input,
+
+
+onstart:
+    if workflow.executor_plugin.name == "slurm":
+        jobs = [job for job in workflow.dag.needrun_jobs() if not job.is_local]
+        asked = [
+            (job.rule.name, job.threads, job.resources.get("mem_mb", 0))
+            for job in jobs
+        ]
+        for warning in too_large(asked):
+            print(warning, file=sys.stderr)
 
 
 onsuccess:

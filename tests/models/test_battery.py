@@ -1,5 +1,8 @@
 """One battery for all backbones: whatever stands in `BACKBONES` gets every test here."""
 
+import re
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -11,6 +14,7 @@ from ccnet.ops.losses import cross_entropy
 from ccnet.runtime import jt
 from tests.models.networks import CLASSES, SMALLEST, difference, images, network, torch_twin
 
+ROOT = Path(__file__).parents[2]
 SIZES = [(64, 96), (65, 47), (33, 32)]
 VARIANTS: list[dict] = [
     {"output_stride": 8, "fusion": False},
@@ -246,3 +250,10 @@ def test_dropout_is_of_training_only():
 def test_an_unknown_name_is_refused_with_the_known_ones(name, head):
     with pytest.raises(InputError, match=r"is not one of (resnet18|rcca), "):
         build(name, CLASSES, head=head)
+
+
+def test_the_readmes_example_gives_logits():
+    (example,) = re.findall(r"```python\n(.*?build\(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    names: dict = {}
+    exec(example, names)
+    assert names["network"](jt.array(images(32, 32))).shape[1:] == [19, 32, 32]

@@ -1,6 +1,7 @@
 """config.yaml, its schema, the presets and the profiles."""
 
 import re
+import runpy
 import shutil
 import subprocess
 import sys
@@ -208,6 +209,24 @@ def test_the_cluster_profile_gives_every_rule_on_a_gpu_its_resources():
     bodies = re.split(r"\n(?:use rule \w+ as|rule) ", rules)
     on_gpu = {re.match(r"\w+", body)[0] for body in bodies if "gpu=1" in body}
     assert on_gpu == set(profile["set-threads"]) == set(profile["set-resources"])
+
+
+def test_the_cluster_profile_neither_hangs_without_accounting_nor_hides_why_a_job_failed():
+    profile = yaml.safe_load((ROOT / "profiles/slurm/config.yaml").read_text())
+    assert profile["slurm-status-command"] == "squeue"  # sacct, the default, never answers without a database
+    assert profile["show-failed-logs"] is True  # the default profile is not read beside this one
+
+
+def test_what_no_node_has_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    too_large = runpy.run_path(str(ROOT / "workflow/rules/cluster.py"))["too_large"]
+    monkeypatch.setenv("PATH", str(tmp_path))
+    asked = [("train_run", 8, 32000), ("train_run", 8, 32000), ("prepare_shard", 1, 8000)]
+    assert list(too_large(asked)) == []  # nobody knows
+    (tmp_path / "sinfo").write_text("#!/bin/sh\necho '2 64000'\necho '64+ 31000+'\n")
+    (tmp_path / "sinfo").chmod(0o755)
+    (line,) = too_large(asked)
+    assert line.startswith("warning: train_run asks for 8 cores and 32000 MB, but no node has so much (there are: 2 ")
+    assert list(too_large([("train_run", 8, 31000), ("segment_folder", 2, 64000)])) == []
 
 
 def test_the_rules_import_no_ccnet():
