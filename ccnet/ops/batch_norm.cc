@@ -8,79 +8,95 @@ struct Sizes {
     double count() const { return batch * pixels; }
 };
 
+// What is normalised; a residual (or null) is added, and a leaky ReLU of this slope follows.
+struct Input {
+    const float *x, *weight, *bias, *residual;
+    double epsilon;
+    float slope;
+};
+
+// y, and of each channel its mean, its variance, and 1 / √(variance + epsilon)
+struct Output {
+    float *y, *mean, *variance, *inverse;
+};
+
+// What the backward pass needs; with a slope of 1 any y will do.
+struct Saved {
+    const float *x, *weight, *mean, *inverse, *y;
+    float slope;
+};
+
+// That of the residual may be null, as the residual was.
+struct Gradients {
+    float *x, *weight, *bias, *residual;
+};
+
 // Calls f(first, length) for pieces of one channel's planes, short enough to be summed in single precision.
 template <class Function>
-inline void pieces(const Sizes &sizes, int64_t channel, Function f) {
+inline void for_each_piece(const Sizes &sizes, int64_t channel, Function f) {
     constexpr int64_t LENGTH = 4096;
     for (int64_t image = 0; image < sizes.batch; image++)
         for (int64_t first = 0; first < sizes.pixels; first += LENGTH)
             f((image * sizes.channels + channel) * sizes.pixels + first, std::min(LENGTH, sizes.pixels - first));
 }
 
-// y = leaky ReLU of the normalised x + residual (or null), and of each channel its mean, its variance, and
-// 1 / √(variance + epsilon)
-inline void forward(const Sizes &sizes, const float *x, const float *weight, const float *bias, const float *residual,
-                    double epsilon, float leak, float *y, float *means, float *variances, float *inverses) {
+inline void forward(const Sizes &sizes, const Input &input, const Output &output) {
+    const float *x = input.x, *residual = input.residual, slope = input.slope;
+    float *y = output.y;
 #pragma omp parallel for
     for (int64_t c = 0; c < sizes.channels; c++) {
         double total = 0, squares = 0;
-        pieces(sizes, c, [&](int64_t first, int64_t length) {
-            float sum = 0;
-#pragma omp simd reduction(+ : sum)
-            for (int64_t i = first; i < first + length; i++) sum += x[i];
-            total += sum;
-        });
+        for_each_piece(sizes, c, [&](int64_t first, int64_t length) { total += sum(x + first, length); });
         const float mean = total / sizes.count();
-        pieces(sizes, c, [&](int64_t first, int64_t length) {
+        for_each_piece(sizes, c, [&](int64_t first, int64_t length) {
             float sum = 0;
 #pragma omp simd reduction(+ : sum)
             for (int64_t i = first; i < first + length; i++) sum += (x[i] - mean) * (x[i] - mean);
             squares += sum;
         });
-        means[c] = mean;
-        variances[c] = squares / sizes.count();
-        inverses[c] = 1 / std::sqrt(variances[c] + epsilon);
-        const float scale = weight[c] * inverses[c], shift = bias[c];
-        pieces(sizes, c, [=](int64_t first, int64_t length) {
+        output.mean[c] = mean;
+        output.variance[c] = squares / sizes.count();
+        output.inverse[c] = 1 / std::sqrt(output.variance[c] + input.epsilon);
+        const float scale = input.weight[c] * output.inverse[c], shift = input.bias[c];
+        for_each_piece(sizes, c, [=](int64_t first, int64_t length) {
 #pragma omp simd
             for (int64_t i = first; i < first + length; i++) {
                 const float z = scale * (x[i] - mean) + shift + (residual ? residual[i] : 0);
-                y[i] = z > 0 ? z : z * leak;
+                y[i] = z > 0 ? z : z * slope;
             }
         });
     }
 }
 
-// What leaky ReLU lets through of dy, known from its result y.
-inline float through(float dy, float y, float leak) { return y > 0 ? dy : dy * leak; }
+// The gradient of a leaky ReLU's argument, from that of its result y.
+inline float leaky_relu_gradient(float dy, float y, float slope) { return y > 0 ? dy : dy * slope; }
 
-// dresidual may be null, as the residual was. With a leak of 1 any y will do.
-inline void backward(const Sizes &sizes, const float *x, const float *weight, const float *means, const float *inverses,
-                     const float *y, float leak, const float *dy, float *dx, float *dweight, float *dbias,
-                     float *dresidual) {
+inline void backward(const Sizes &sizes, const Saved &saved, const float *dy, const Gradients &gradients) {
+    const float *x = saved.x, *y = saved.y, negative_slope = saved.slope;
+    float *dx = gradients.x, *dresidual = gradients.residual;
 #pragma omp parallel for
     for (int64_t c = 0; c < sizes.channels; c++) {
-        const float mean = means[c], inverse = inverses[c];
+        const float mean = saved.mean[c], inverse = saved.inverse[c];
         double total = 0, projected = 0;
-        pieces(sizes, c, [&](int64_t first, int64_t length) {
+        for_each_piece(sizes, c, [&](int64_t first, int64_t length) {
             float sum = 0, product = 0;
 #pragma omp simd reduction(+ : sum, product)
             for (int64_t i = first; i < first + length; i++) {
-                const float gradient = through(dy[i], y[i], leak);
+                const float gradient = leaky_relu_gradient(dy[i], y[i], negative_slope);
                 sum += gradient;
                 product += gradient * (x[i] - mean);
             }
             total += sum;
             projected += product;
         });
-        dbias[c] = total;
-        dweight[c] = projected * inverse;
-        const float scale = weight[c] * inverse, constant = total / sizes.count();
+        gradients.bias[c] = total;
+        gradients.weight[c] = projected * inverse;
+        const float scale = saved.weight[c] * inverse, constant = total / sizes.count();
         const float slope = projected * inverse * inverse / sizes.count();
-        pieces(sizes, c, [=](int64_t first, int64_t length) {
+        for_each_piece(sizes, c, [=](int64_t first, int64_t length) {
 #pragma omp simd
             for (int64_t i = first; i < first + length; i++) {
-                const float gradient = through(dy[i], y[i], leak);
+                const float gradient = leaky_relu_gradient(dy[i], y[i], negative_slope);
                 dx[i] = scale * (gradient - constant - (x[i] - mean) * slope);
                 if (dresidual) dresidual[i] = gradient;
             }

@@ -3,13 +3,13 @@
 from ccnet.ops import kernel
 from ccnet.runtime import jt
 
-SIZES = "{{in0_shape0, in0_shape1, in0_shape2 * in0_shape3}}"
-FORWARD = f"""
-    batch_norm::forward({SIZES}, in0_p, in1_p, in2_p, {{residual}}, data["eps"], data["slope"], out0_p, out1_p, out2_p,
-                        out3_p);"""
-BACKWARD = f"""
-    batch_norm::backward({SIZES}, in0_p, in1_p, in2_p, in3_p, in4_p, data["slope"], in5_p, out0_p, out1_p, out2_p,
-                         {{residual}});"""
+SIZES = "const batch_norm::Sizes sizes = {{in0_shape0, in0_shape1, in0_shape2 * in0_shape3}};"
+FORWARD = f"""{SIZES}
+    batch_norm::forward(sizes, {{{{in0_p, in1_p, in2_p, {{residual}}, data["eps"], (float)data["slope"]}}}},
+                        {{{{out0_p, out1_p, out2_p, out3_p}}}});"""
+BACKWARD = f"""{SIZES}
+    batch_norm::backward(sizes, {{{{in0_p, in1_p, in2_p, in3_p, in4_p, (float)data["slope"]}}}}, in5_p,
+                         {{{{out0_p, out1_p, out2_p, {{residual}}}}}});"""
 
 
 class _BatchNorm(jt.Function):

@@ -20,9 +20,31 @@ struct Image {
     Line column(int64_t x) const { return {x, width, height, 0}; }
 };
 
+// weight (C + 2 C', C) and bias of q, k and v in one, gamma (1)
+struct Parameters {
+    const float *weight, *bias, *gamma;
+};
+
+// What the forward pass leaves for the backward pass: projection (B, H·W, C + 2 C') and the weights of attention
+// (B, H·W, H + W).
+struct Saved {
+    float *projection, *attention;
+};
+
+// weight and bias as those of Parameters; gamma (1)
+struct Gradients {
+    float *weight, *bias, *gamma;
+};
+
+// Memory of the backward pass: gradients of what was aggregated (H·W, C), of attention (H·W, H + W) and of the
+// projection (H·W, C + 2 C').
+struct Workspace {
+    float *aggregated, *attention, *projection;
+};
+
 // weights (pixels of the line × positions of the line) = a bᵀ, where a and b have `depth` of `pitch` floats a pixel
-inline void compare(const Image &image, Line line, int64_t depth, const float *a, int64_t a_pitch, const float *b,
-                    int64_t b_pitch, float *weights) {
+inline void affinity(const Image &image, Line line, int64_t depth, const float *a, int64_t a_pitch, const float *b,
+                     int64_t b_pitch, float *weights) {
     const int64_t positions = image.positions();
     dnnl_sgemm('N', 'T', line.length, line.length, depth, 1, a + line.first * a_pitch, line.step * a_pitch,
                b + line.first * b_pitch, line.step * b_pitch, 0, weights + line.first * positions + line.offset,
@@ -30,8 +52,8 @@ inline void compare(const Image &image, Line line, int64_t depth, const float *a
 }
 
 // to = beta · to + weights · from, or weightsᵀ with transpose 'T'
-inline void gather(const Image &image, Line line, int64_t depth, char transpose, const float *weights,
-                   const float *from, int64_t from_pitch, float beta, float *to, int64_t to_pitch) {
+inline void aggregate(const Image &image, Line line, int64_t depth, char transpose, const float *weights,
+                      const float *from, int64_t from_pitch, float beta, float *to, int64_t to_pitch) {
     const int64_t positions = image.positions();
     dnnl_sgemm(transpose, 'N', line.length, depth, line.length, 1, weights + line.first * positions + line.offset,
                line.step * positions, from + line.first * from_pitch, line.step * from_pitch, beta,
@@ -62,7 +84,7 @@ inline void softmax_row(const Image &image, int64_t y, float *weights) {
 
 // Gradient of the scores of row y from that of the weights, in place: w · (dw - Σ w dw). Returns Σ w dw over the row,
 // its part of gamma's gradient.
-inline double softmax_gradient_row(const Image &image, int64_t y, const float *weights, float *gradient) {
+inline double softmax_row_gradient(const Image &image, int64_t y, const float *weights, float *gradient) {
     const int64_t positions = image.positions();
     double total = 0;
     for (int64_t x = 0; x < image.width; x++) {
@@ -106,22 +128,22 @@ inline void transpose8(const float *from, int64_t pitch, Eight *to) {
     }
 }
 
-// y = gamma · gathered + x for `count` pixels; x and y are planes of `pixels`, gathered has channels side by side
-inline void residual(const float *gathered, const float *x, float gamma, float *y, int64_t count, int64_t pixels,
-                     int64_t channels) {
+// y = gamma · aggregated + x for `count` pixels; x and y are planes of `pixels`, aggregated has channels side by side
+inline void add_residual(const float *aggregated, const float *x, float gamma, float *y, int64_t count, int64_t pixels,
+                         int64_t channels) {
     const int64_t whole = channels / 8 * 8, blocks = count / 8 * 8;
-    Eight turned[8];
+    Eight transposed[8];
     for (int64_t c = 0; c < whole; c += 8)
         for (int64_t n = 0; n < blocks; n += 8) {
-            transpose8(gathered + n * channels + c, channels, turned);
+            transpose8(aggregated + n * channels + c, channels, transposed);
             for (int i = 0; i < 8; i++) {
                 const int64_t place = (c + i) * pixels + n;
-                *(Eight *)(y + place) = gamma * turned[i] + *(const Eight *)(x + place);
+                *(Eight *)(y + place) = gamma * transposed[i] + *(const Eight *)(x + place);
             }
         }
     for (int64_t c = 0; c < channels; c++)
         for (int64_t n = c < whole ? blocks : 0; n < count; n++)
-            y[c * pixels + n] = gamma * gathered[n * channels + c] + x[c * pixels + n];
+            y[c * pixels + n] = gamma * aggregated[n * channels + c] + x[c * pixels + n];
 }
 
 // planes (channels × pixels) -> channels side by side (pixels × channels)
@@ -129,10 +151,10 @@ inline void interleave(const float *planes, int64_t pixels, int64_t channels, fl
     const int64_t whole = channels / 8 * 8, blocks = pixels / 8 * 8;
 #pragma omp for
     for (int64_t n = 0; n < blocks; n += 8) {
-        Eight turned[8];
+        Eight transposed[8];
         for (int64_t c = 0; c < whole; c += 8) {
-            transpose8(planes + c * pixels + n, pixels, turned);
-            for (int i = 0; i < 8; i++) *(Eight *)(to + (n + i) * channels + c) = turned[i];
+            transpose8(planes + c * pixels + n, pixels, transposed);
+            for (int i = 0; i < 8; i++) *(Eight *)(to + (n + i) * channels + c) = transposed[i];
         }
     }
 #pragma omp for
@@ -149,103 +171,108 @@ inline void project(const Image &image, const float *x, const float *weight, con
                    projected);
 }
 
-// x (C, H, W) -> y (C, H, W), with projection (H·W, C + 2 C') and weights (H·W, H + W) for the backward pass; gathered
-// (H·W, slice) is scratch, for `slice` channels at a time
-inline void forward(const Image &image, const float *x, const float *weight, const float *bias, float gamma, float *y,
-                    float *projection, float *weights, float *gathered, int64_t slice) {
+// x (C, H, W) -> y (C, H, W), and what is saved of this image; aggregated (H·W, slice) is scratch memory, for `slice`
+// channels at a time
+inline void forward_image(const Image &image, const float *x, const Parameters &parameters, float *y,
+                          const Saved &saved, float *aggregated, int64_t slice) {
     const int64_t projected = image.projected();
-    project(image, x, weight, bias, projection);
+    float *projection = saved.projection, *weights = saved.attention;
+    project(image, x, parameters.weight, parameters.bias, projection);
     const float *q = projection, *k = q + image.reduced, *v = k + image.reduced;
 #pragma omp parallel
     {
 #pragma omp for
         for (int64_t i = 0; i < image.width; i++)
-            compare(image, image.column(i), image.reduced, q, projected, k, projected, weights);
+            affinity(image, image.column(i), image.reduced, q, projected, k, projected, weights);
 #pragma omp for
         for (int64_t i = 0; i < image.height; i++) {
-            compare(image, image.row(i), image.reduced, q, projected, k, projected, weights);
+            affinity(image, image.row(i), image.reduced, q, projected, k, projected, weights);
             softmax_row(image, i, weights);
         }
         for (int64_t c = 0; c < image.channels; c += slice) {
             const int64_t depth = std::min(slice, image.channels - c);
 #pragma omp for
             for (int64_t i = 0; i < image.width; i++)
-                gather(image, image.column(i), depth, 'N', weights, v + c, projected, 0, gathered, depth);
+                aggregate(image, image.column(i), depth, 'N', weights, v + c, projected, 0, aggregated, depth);
 #pragma omp for
             for (int64_t i = 0; i < image.height; i++) {
                 const int64_t first = i * image.width, plane = c * image.pixels() + first;
-                gather(image, image.row(i), depth, 'N', weights, v + c, projected, 1, gathered, depth);
-                residual(gathered + first * depth, x + plane, gamma, y + plane, image.width, image.pixels(), depth);
+                aggregate(image, image.row(i), depth, 'N', weights, v + c, projected, 1, aggregated, depth);
+                add_residual(aggregated + first * depth, x + plane, parameters.gamma[0], y + plane, image.width,
+                             image.pixels(), depth);
             }
         }
     }
 }
 
-// Gradients of one image: dx is written, dweight and dbias are added to; returns gamma's. All but the last are in
-// proportion to gamma, which is left to the caller: `weight` comes multiplied by it, dweight and dbias are still to be.
-// dgathered (H·W, C), dweights (H·W, H + W) and dprojection (H·W, C + 2 C') are scratch.
-inline double backward(const Image &image, const float *x, const float *weight, const float *projection,
-                       const float *weights, const float *dy, float *dx, float *dweight, float *dbias, float *dgathered,
-                       float *dweights, float *dprojection) {
+// Gradients of one image: dx is written, those of weight and bias are added to; returns gamma's. All but the last are
+// in proportion to gamma, which is left to the caller: `weight` comes multiplied by it, its and the bias's gradients
+// are still to be.
+inline double backward_image(const Image &image, const float *x, const float *weight, const Saved &saved,
+                             const float *dy, float *dx, const Gradients &gradients, const Workspace &workspace) {
     const int64_t projected = image.projected(), channels = image.channels, reduced = image.reduced;
     const int64_t pixels = image.pixels();
-    const float *q = projection, *k = q + reduced, *v = k + reduced;
+    const float *q = saved.projection, *k = q + reduced, *v = k + reduced, *weights = saved.attention;
+    float *daggregated = workspace.aggregated, *dweights = workspace.attention, *dprojection = workspace.projection;
     float *dq = dprojection, *dk = dq + reduced, *dv = dk + reduced;
     // what a line adds to dq, dk, dv; the rows come first and overwrite
-    auto spread = [&](Line line, float beta) {
-        gather(image, line, channels, 'T', weights, dgathered, channels, beta, dv, projected);
-        gather(image, line, reduced, 'N', dweights, k, projected, beta, dq, projected);
-        gather(image, line, reduced, 'T', dweights, q, projected, beta, dk, projected);
+    auto add_line = [&](Line line, float beta) {
+        aggregate(image, line, channels, 'T', weights, daggregated, channels, beta, dv, projected);
+        aggregate(image, line, reduced, 'N', dweights, k, projected, beta, dq, projected);
+        aggregate(image, line, reduced, 'T', dweights, q, projected, beta, dk, projected);
     };
     double dgamma = 0;
 #pragma omp parallel
     {
-        interleave(dy, pixels, channels, dgathered);
+        interleave(dy, pixels, channels, daggregated);
 #pragma omp for
         for (int64_t i = 0; i < image.width; i++)
-            compare(image, image.column(i), channels, dgathered, channels, v, projected, dweights);
+            affinity(image, image.column(i), channels, daggregated, channels, v, projected, dweights);
 #pragma omp for reduction(+ : dgamma)
         for (int64_t i = 0; i < image.height; i++) {
-            compare(image, image.row(i), channels, dgathered, channels, v, projected, dweights);
-            dgamma += softmax_gradient_row(image, i, weights, dweights);
-            spread(image.row(i), 0);
+            affinity(image, image.row(i), channels, daggregated, channels, v, projected, dweights);
+            dgamma += softmax_row_gradient(image, i, weights, dweights);
+            add_line(image.row(i), 0);
         }
 #pragma omp for
-        for (int64_t i = 0; i < image.width; i++) spread(image.column(i), 1);
+        for (int64_t i = 0; i < image.width; i++) add_line(image.column(i), 1);
     }
     std::copy(dy, dy + channels * pixels, dx);
     parallel_sgemm('T', 'T', channels, pixels, projected, weight, channels, dprojection, projected, 1, dx, pixels);
-    parallel_sgemm('T', 'T', projected, channels, pixels, dprojection, projected, x, pixels, 1, dweight, channels);
+    parallel_sgemm('T', 'T', projected, channels, pixels, dprojection, projected, x, pixels, 1, gradients.weight,
+                   channels);
     for (int64_t n = 0; n < pixels; n++)
-        for (int64_t d = 0; d < projected; d++) dbias[d] += dprojection[n * projected + d];
+        for (int64_t d = 0; d < projected; d++) gradients.bias[d] += dprojection[n * projected + d];
     return dgamma;
 }
 
-// The same for `batch` images, one after the other in the same scratch memory.
-inline void forward(int64_t batch, const Image &image, const float *x, const float *weight, const float *bias,
-                    const float *gamma, float *y, float *projection, float *weights, float *gathered, int64_t slice) {
-    const int64_t pixels = image.pixels();
+// What is saved of image `b`.
+inline Saved of_image(const Image &image, const Saved &saved, int64_t b) {
+    return {saved.projection + b * image.pixels() * image.projected(),
+            saved.attention + b * image.pixels() * image.positions()};
+}
+
+// x (B, C, H, W) -> y (B, C, H, W), one image after the other in the same scratch memory.
+inline void forward(int64_t batch, const Image &image, const float *x, const Parameters &parameters, float *y,
+                    const Saved &saved, float *aggregated, int64_t slice) {
     for (int64_t b = 0; b < batch; b++) {
-        const int64_t planes = b * image.channels * pixels;
-        forward(image, x + planes, weight, bias, gamma[0], y + planes, projection + b * pixels * image.projected(),
-                weights + b * pixels * image.positions(), gathered, slice);
+        const int64_t planes = b * image.channels * image.pixels();
+        forward_image(image, x + planes, parameters, y + planes, of_image(image, saved, b), aggregated, slice);
     }
 }
 
-inline void backward(int64_t batch, const Image &image, const float *x, const float *weight, const float *projection,
-                     const float *weights, const float *dy, float *dx, float *dweight, float *dbias, float *dgamma,
-                     float *dgathered, float *dweights, float *dprojection) {
-    const int64_t pixels = image.pixels();
-    std::fill(dweight, dweight + image.projected() * image.channels, 0.f);
-    std::fill(dbias, dbias + image.projected(), 0.f);
-    double total = 0;
+// dx (B, C, H, W) and the gradients; see `backward_image` for `weight`.
+inline void backward(int64_t batch, const Image &image, const float *x, const float *weight, const Saved &saved,
+                     const float *dy, float *dx, const Gradients &gradients, const Workspace &workspace) {
+    std::fill(gradients.weight, gradients.weight + image.projected() * image.channels, 0.f);
+    std::fill(gradients.bias, gradients.bias + image.projected(), 0.f);
+    double dgamma = 0;
     for (int64_t b = 0; b < batch; b++) {
-        const int64_t planes = b * image.channels * pixels;
-        total += backward(image, x + planes, weight, projection + b * pixels * image.projected(),
-                          weights + b * pixels * image.positions(), dy + planes, dx + planes, dweight, dbias, dgathered,
-                          dweights, dprojection);
+        const int64_t planes = b * image.channels * image.pixels();
+        dgamma += backward_image(image, x + planes, weight, of_image(image, saved, b), dy + planes, dx + planes,
+                                 gradients, workspace);
     }
-    dgamma[0] = total;
+    gradients.gamma[0] = dgamma;
 }
 
 }  // namespace criss_cross

@@ -23,32 +23,59 @@ struct Image {
     Lines columns(int64_t image) const { return {width, image * pixels(), 1, width, height, 0}; }
 };
 
+// weight (C + 2 C', C) and bias of q, k and v in one, gamma (1)
+template <class T>
+struct Parameters {
+    const T *weight;
+    const float *bias, *gamma;
+};
+
+// What the forward pass leaves for the backward pass: projection (B, H·W, C + 2 C') and the weights of attention
+// (B, H·W, H + W).
+template <class T>
+struct Saved {
+    T *projection, *attention;
+};
+
+// weight and bias as those of Parameters; gamma (1)
+struct Gradients {
+    float *weight, *bias, *gamma;
+};
+
+// Memory of the backward pass: gradients of what was aggregated (B, H·W, C), of attention (B, H·W, H + W) and
+// of the projection (B, H·W, C + 2 C').
+template <class T>
+struct Workspace {
+    T *aggregated, *attention, *projection;
+};
+
 // the pixels of each line as a matrix, for numbers of which a pixel has `pitch`
 template <class T>
-Matrices<T> along(Lines lines, T *data, int64_t pitch, char transpose = 'N') {
+Matrices<T> line_matrices(Lines lines, T *data, int64_t pitch, char transpose = 'N') {
     return matrices(data + lines.first * pitch, lines.step * pitch, lines.spacing * pitch, transpose);
 }
 
 // weights (pixels of a line × positions of the line) = a bᵀ, where a and b have `depth` of `pitch` numbers a pixel
 template <class T>
-void compare(const Image &image, Lines lines, int64_t depth, const T *a, int64_t a_pitch, const T *b, int64_t b_pitch,
-             T *weights) {
-    product(lines.count, lines.length, lines.length, depth, along(lines, a, a_pitch), along(lines, b, b_pitch, 'T'), 0,
-            along(lines, weights + lines.offset, image.positions()));
+void affinity(const Image &image, Lines lines, int64_t depth, const T *a, int64_t a_pitch, const T *b, int64_t b_pitch,
+              T *weights) {
+    matrix_product(lines.count, lines.length, lines.length, depth, line_matrices(lines, a, a_pitch),
+                   line_matrices(lines, b, b_pitch, 'T'), 0,
+                   line_matrices(lines, weights + lines.offset, image.positions()));
 }
 
 // to = beta · to + weights · from, or weightsᵀ with transpose 'T'
 template <class T>
-void gather(const Image &image, Lines lines, int64_t depth, char transpose, const T *weights, const T *from,
-            int64_t from_pitch, float beta, T *to, int64_t to_pitch) {
-    product(lines.count, lines.length, depth, lines.length,
-            along(lines, weights + lines.offset, image.positions(), transpose), along(lines, from, from_pitch), beta,
-            along(lines, to, to_pitch));
+void aggregate(const Image &image, Lines lines, int64_t depth, char transpose, const T *weights, const T *from,
+               int64_t from_pitch, float beta, T *to, int64_t to_pitch) {
+    matrix_product(lines.count, lines.length, depth, lines.length,
+                   line_matrices(lines, weights + lines.offset, image.positions(), transpose),
+                   line_matrices(lines, from, from_pitch), beta, line_matrices(lines, to, to_pitch));
 }
 
 // to (rows × columns): `values` (columns) in each row; one warp a row
 template <class T>
-__global__ void repeat(const float *values, int64_t rows, int64_t columns, T *to) {
+__global__ void fill_rows(const float *values, int64_t rows, int64_t columns, T *to) {
     const int64_t row = blockIdx.x * WARPS + threadIdx.x / WARP;
     if (row >= rows) return;
     for (int64_t i = threadIdx.x % WARP; i < columns; i += WARP) to[row * columns + i] = T(values[i]);
@@ -92,19 +119,19 @@ __global__ void softmax_gradient(int64_t positions, int64_t count, const T *weig
 
 // Both kernels below turn a tile of 32 pixels × 32 channels with blocks of 32 × 8 threads. The tile's rows are 33
 // floats apart, so that its columns too are read from different banks of shared memory.
-inline dim3 tiles(int64_t pixels, int64_t channels, int64_t batch) {
+inline dim3 tile_grid(int64_t pixels, int64_t channels, int64_t batch) {
     return dim3(divide_up(pixels, WARP), divide_up(channels, WARP), batch);
 }
 
-// y = gamma · gathered + x for `depth` channels; x and y are planes, gathered (batch · pixels × depth) side by side
+// y = gamma · aggregated + x for `depth` channels; x and y are planes, aggregated (batch · pixels × depth) side by side
 template <class T>
-__global__ void residual(const T *gathered, const T *x, const float *gamma, T *y, int64_t depth, int64_t channels,
-                         int64_t pixels) {
+__global__ void add_residual(const T *aggregated, const T *x, const float *gamma, T *y, int64_t depth, int64_t channels,
+                             int64_t pixels) {
     __shared__ float tile[WARP][WARP + 1];
     const int64_t pixel = (int64_t)blockIdx.x * WARP, channel = (int64_t)blockIdx.y * WARP, image = blockIdx.z;
     for (int i = threadIdx.y; i < WARP; i += 8)
         if (pixel + i < pixels && channel + threadIdx.x < depth)
-            tile[i][threadIdx.x] = (float)gathered[(image * pixels + pixel + i) * depth + channel + threadIdx.x];
+            tile[i][threadIdx.x] = (float)aggregated[(image * pixels + pixel + i) * depth + channel + threadIdx.x];
     __syncthreads();
     for (int i = threadIdx.y; i < WARP; i += 8)
         if (pixel + threadIdx.x < pixels && channel + i < depth) {
@@ -130,69 +157,71 @@ __global__ void interleave(const T *planes, int64_t channels, int64_t pixels, T 
             to[(image * pixels + pixel + i) * channels + channel + threadIdx.x] = T(tile[threadIdx.x][i]);
 }
 
-// x (B, C, H, W) -> y (B, C, H, W), with projection (B, H·W, C + 2 C') and weights (B, H·W, H + W) for the backward
-// pass; gathered (B · H·W, slice) is scratch, for `slice` channels at a time
+// x (B, C, H, W) -> y (B, C, H, W), and what is saved; aggregated (B · H·W, slice) is scratch memory, for `slice`
+// channels at a time
 template <class T>
-void forward(int64_t batch, const Image &image, const T *x, const T *weight, const float *bias, const float *gamma,
-             T *y, T *projection, T *weights, T *gathered, int64_t slice) {
+void forward(int64_t batch, const Image &image, const T *x, const Parameters<T> &parameters, T *y,
+             const Saved<T> &saved, T *aggregated, int64_t slice) {
     const int64_t projected = image.projected(), channels = image.channels, pixels = image.pixels();
-    const dim3 a_warp_each(divide_up(batch * pixels, WARPS));
+    const dim3 warp_per_pixel(divide_up(batch * pixels, WARPS));
+    T *projection = saved.projection, *weights = saved.attention;
     const T *q = projection, *k = q + image.reduced, *v = k + image.reduced;
 
-    launch(repeat<T>, a_warp_each, dim3(THREADS), bias, batch * pixels, projected, projection);
-    product(batch, pixels, projected, channels, matrices(x, pixels, channels * pixels, 'T'),
-            matrices(weight, channels, 0, 'T'), 1, matrices(projection, projected, pixels * projected));
+    launch(fill_rows<T>, warp_per_pixel, dim3(THREADS), parameters.bias, batch * pixels, projected, projection);
+    matrix_product(batch, pixels, projected, channels, matrices(x, pixels, channels * pixels, 'T'),
+                   matrices(parameters.weight, channels, 0, 'T'), 1,
+                   matrices(projection, projected, pixels * projected));
     for (int64_t b = 0; b < batch; b++)
-        compare(image, image.columns(b), image.reduced, q, projected, k, projected, weights);
-    compare(image, image.rows(batch), image.reduced, q, projected, k, projected, weights);
-    launch(softmax<T>, a_warp_each, dim3(THREADS), image, batch * pixels, weights);
+        affinity(image, image.columns(b), image.reduced, q, projected, k, projected, weights);
+    affinity(image, image.rows(batch), image.reduced, q, projected, k, projected, weights);
+    launch(softmax<T>, warp_per_pixel, dim3(THREADS), image, batch * pixels, weights);
     for (int64_t c = 0; c < channels; c += slice) {
         const int64_t depth = std::min(slice, channels - c);
         for (int64_t b = 0; b < batch; b++)
-            gather<T>(image, image.columns(b), depth, 'N', weights, v + c, projected, 0, gathered, depth);
-        gather<T>(image, image.rows(batch), depth, 'N', weights, v + c, projected, 1, gathered, depth);
-        launch(residual<T>, tiles(pixels, depth, batch), dim3(WARP, 8), gathered, x + c * pixels, gamma, y + c * pixels,
-               depth, channels, pixels);
+            aggregate<T>(image, image.columns(b), depth, 'N', weights, v + c, projected, 0, aggregated, depth);
+        aggregate<T>(image, image.rows(batch), depth, 'N', weights, v + c, projected, 1, aggregated, depth);
+        launch(add_residual<T>, tile_grid(pixels, depth, batch), dim3(WARP, 8), aggregated, x + c * pixels,
+               parameters.gamma, y + c * pixels, depth, channels, pixels);
     }
 }
 
-// As in `criss_cross.cc`: `weight` comes multiplied by gamma; dweight and dbias are still to be. dgathered (B, H·W, C),
-// dweights (B, H·W, H + W) and dprojection (B, H·W, C + 2 C') are scratch.
+// As in `criss_cross.cc`: `weight` comes multiplied by gamma; the gradients of weight and bias are still to be.
 template <class T>
-void backward(int64_t batch, const Image &image, const T *x, const T *weight, const T *projection, const T *weights,
-              const T *dy, T *dx, float *dweight, float *dbias, float *dgamma, T *dgathered, T *dweights,
-              T *dprojection) {
+void backward(int64_t batch, const Image &image, const T *x, const T *weight, const Saved<const T> &saved, const T *dy,
+              T *dx, const Gradients &gradients, const Workspace<T> &workspace) {
     const int64_t projected = image.projected(), channels = image.channels, reduced = image.reduced;
     const int64_t pixels = image.pixels(), blocks = std::min(divide_up(batch * pixels, WARPS), MOST_BLOCKS);
-    const T *q = projection, *k = q + reduced, *v = k + reduced;
+    const T *q = saved.projection, *k = q + reduced, *v = k + reduced, *weights = saved.attention;
+    T *daggregated = workspace.aggregated, *dweights = workspace.attention, *dprojection = workspace.projection;
     T *dq = dprojection, *dk = dq + reduced, *dv = dk + reduced;
     float *totals = scratch(blocks * WARPS + PARTS * projected), *partial = totals + blocks * WARPS;
 
-    launch(interleave<T>, tiles(pixels, channels, batch), dim3(WARP, 8), dy, channels, pixels, dgathered, dx);
+    launch(interleave<T>, tile_grid(pixels, channels, batch), dim3(WARP, 8), dy, channels, pixels, daggregated, dx);
     for (int64_t b = 0; b < batch; b++)
-        compare<T>(image, image.columns(b), channels, dgathered, channels, v, projected, dweights);
-    compare<T>(image, image.rows(batch), channels, dgathered, channels, v, projected, dweights);
+        affinity<T>(image, image.columns(b), channels, daggregated, channels, v, projected, dweights);
+    affinity<T>(image, image.rows(batch), channels, daggregated, channels, v, projected, dweights);
     launch(softmax_gradient<T>, dim3(blocks), dim3(THREADS), image.positions(), batch * pixels, weights, dweights,
            totals);
-    sum_rows(totals, blocks * WARPS, 1, partial, PARTS, dgamma);
+    sum_rows(totals, blocks * WARPS, 1, partial, PARTS, gradients.gamma);
 
     // what lines add to dq, dk, dv; the rows come first and overwrite
-    auto spread = [&](Lines lines, float beta) {
-        gather<T>(image, lines, channels, 'T', weights, dgathered, channels, beta, dv, projected);
-        gather<T>(image, lines, reduced, 'N', dweights, k, projected, beta, dq, projected);
-        gather<T>(image, lines, reduced, 'T', dweights, q, projected, beta, dk, projected);
+    auto add_lines = [&](Lines lines, float beta) {
+        aggregate<T>(image, lines, channels, 'T', weights, daggregated, channels, beta, dv, projected);
+        aggregate<T>(image, lines, reduced, 'N', dweights, k, projected, beta, dq, projected);
+        aggregate<T>(image, lines, reduced, 'T', dweights, q, projected, beta, dk, projected);
     };
-    spread(image.rows(batch), 0);
-    for (int64_t b = 0; b < batch; b++) spread(image.columns(b), 1);
+    add_lines(image.rows(batch), 0);
+    for (int64_t b = 0; b < batch; b++) add_lines(image.columns(b), 1);
 
-    product(batch, channels, pixels, projected, matrices(weight, channels, 0, 'T'),
-            matrices((const T *)dprojection, projected, pixels * projected, 'T'), 1,
-            matrices(dx, pixels, channels * pixels));
+    matrix_product(batch, channels, pixels, projected, matrices(weight, channels, 0, 'T'),
+                   matrices((const T *)dprojection, projected, pixels * projected, 'T'), 1,
+                   matrices(dx, pixels, channels * pixels));
     for (int64_t b = 0; b < batch; b++)
-        product(1, projected, channels, pixels,
-                matrices((const T *)dprojection + b * pixels * projected, projected, 0, 'T'),
-                matrices(x + b * channels * pixels, pixels, 0, 'T'), b > 0, matrices(dweight, channels, 0));
-    sum_rows(dprojection, batch * pixels, projected, partial, PARTS, dbias);
+        matrix_product(1, projected, channels, pixels,
+                       matrices((const T *)dprojection + b * pixels * projected, projected, 0, 'T'),
+                       matrices(x + b * channels * pixels, pixels, 0, 'T'), b > 0,
+                       matrices(gradients.weight, channels, 0));
+    sum_rows(dprojection, batch * pixels, projected, partial, PARTS, gradients.bias);
 }
 
 }  // namespace criss_cross

@@ -8,12 +8,12 @@ from ccnet.runtime import jt
 SLICE = 128  # channels gathered at a time on the CPU: as fast as all at once, with less scratch memory
 
 FORWARD = """
-    criss_cross::forward(in0_shape0, {in0_shape1, (in1_shape0 - in0_shape1) / 2, in0_shape2, in0_shape3}, in0_p, in1_p,
-                         in2_p, in3_p, out0_p, out1_p, out2_p, out3_p, out3_shape1);"""
+    criss_cross::forward(in0_shape0, {in0_shape1, (in1_shape0 - in0_shape1) / 2, in0_shape2, in0_shape3}, in0_p,
+                         {in1_p, in2_p, in3_p}, out0_p, {out1_p, out2_p}, out3_p, out3_shape1);"""
 
 BACKWARD = """
     criss_cross::backward(in0_shape0, {in0_shape1, (in1_shape0 - in0_shape1) / 2, in0_shape2, in0_shape3}, in0_p, in1_p,
-                          in2_p, in3_p, in4_p, out0_p, out1_p, out2_p, out3_p, out4_p, out5_p, out6_p);"""
+                          {in2_p, in3_p}, in4_p, out0_p, {out1_p, out2_p, out3_p}, {out4_p, out5_p, out6_p});"""
 
 
 class _CrissCross(jt.Function):

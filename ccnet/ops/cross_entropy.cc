@@ -7,7 +7,7 @@ constexpr int64_t BLOCK = 256;
 
 // Calls f(first logit, first pixel, number of pixels) for every block, in parallel.
 template <class Function>
-inline void blocks(int64_t batch, int64_t classes, int64_t pixels, Function f) {
+inline void for_each_block(int64_t batch, int64_t classes, int64_t pixels, Function f) {
     const int64_t count = (pixels + BLOCK - 1) / BLOCK;
 #pragma omp parallel for
     for (int64_t i = 0; i < batch * count; i++) {
@@ -20,7 +20,7 @@ inline void blocks(int64_t batch, int64_t classes, int64_t pixels, Function f) {
 template <class Label>
 void forward(const float *logits, const Label *labels, float *loss, float *normaliser, int64_t batch, int64_t classes,
              int64_t pixels, int64_t ignore) {
-    blocks(batch, classes, pixels, [=](int64_t logit, int64_t pixel, int64_t count) {
+    for_each_block(batch, classes, pixels, [=](int64_t logit, int64_t pixel, int64_t count) {
         const float *x = logits + logit;
         float largest[BLOCK], sum[BLOCK] = {};
         std::copy(x, x + count, largest);
@@ -43,7 +43,7 @@ void forward(const float *logits, const Label *labels, float *loss, float *norma
 template <class Label>
 void backward(const float *logits, const Label *labels, const float *normaliser, const float *dloss, float *dlogits,
               int64_t batch, int64_t classes, int64_t pixels, int64_t ignore) {
-    blocks(batch, classes, pixels, [=](int64_t logit, int64_t pixel, int64_t count) {
+    for_each_block(batch, classes, pixels, [=](int64_t logit, int64_t pixel, int64_t count) {
         float scale[BLOCK];
         for (int64_t i = 0; i < count; i++) scale[i] = labels[pixel + i] == ignore ? 0 : dloss[pixel + i];
         for (int64_t c = 0; c < classes; c++)

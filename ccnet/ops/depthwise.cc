@@ -1,8 +1,8 @@
 // Depthwise convolution of one plane at a time, with zero padding of dilation · (K / 2) on every side.
 //
 // A plane is first copied into a padded one, whose columns are dealt out to `stride` groups: column x goes to place
-// x / stride of group x % stride. Whatever the stride, tap k then reads sixteen neighbouring outputs' inputs from
-// sixteen neighbouring floats, and needs no test for the border.
+// x / stride of group x % stride. Whatever the stride, tap k then reads sixteen neighbouring outputs' inputs
+// from sixteen neighbouring floats, and needs no test for the border.
 namespace {
 namespace depthwise {
 
@@ -59,12 +59,12 @@ inline void pad(const float *plane, int64_t height, int64_t width, int64_t sprea
     }
 }
 
-// rows × blocks · 16 outputs, kept in registers over all taps; the rows lie `dilation` apart, so that they share what
-// they read. K = 0 means a size known only at run time.
+// rows × blocks · 16 outputs, kept in registers over all taps; the rows lie `dilation` apart, so that they share
+// what they read. K = 0 means a size known only at run time.
 template <int K, int rows, int blocks>
-inline __attribute__((always_inline)) void outputs(const float *input, const float *weight, float bias,
-                                                   const Padded &shape, const int64_t *columns, float *output,
-                                                   int64_t pitch) {
+inline __attribute__((always_inline)) void convolve_lanes(const float *input, const float *weight, float bias,
+                                                          const Padded &shape, const int64_t *columns, float *output,
+                                                          int64_t pitch) {
     const int size = K ? K : shape.size;
     Lanes sums[rows][blocks];
     for (int row = 0; row < rows; row++)
@@ -95,8 +95,8 @@ void convolve_rows(const float *padded, const float *weight, float bias, const P
     const int64_t rounded = round_up(shape.out_width, LANES);
     int64_t x = 0;
     for (; x + 2 * LANES <= rounded; x += 2 * LANES)
-        outputs<K, rows, 2>(row + x, weight, bias, shape, columns, to + x, pitch);
-    if (x < rounded) outputs<K, rows, 1>(row + x, weight, bias, shape, columns, to + x, pitch);
+        convolve_lanes<K, rows, 2>(row + x, weight, bias, shape, columns, to + x, pitch);
+    if (x < rounded) convolve_lanes<K, rows, 1>(row + x, weight, bias, shape, columns, to + x, pitch);
 }
 
 // Row y and those below it that lie `dilation` apart are convolved four at a time, unless a stride parts their inputs.
@@ -105,17 +105,17 @@ void convolve_plane(const float *padded, const float *weight, float bias, const 
     const int64_t width = shape.out_width, rounded = round_up(width, LANES), step = shape.dilation;
     std::vector<int64_t> columns(shape.size);
     for (int64_t k = 0; k < shape.size; k++) columns[k] = shape.column(k);
-    float *spare = scratch<RoundedRows>(4 * rounded);
+    float *rounded_rows = scratch<RoundedRows>(4 * rounded);
     for (int64_t phase = 0; phase < std::min(step, shape.out_height); phase++)
         for (int64_t y = phase; y < shape.out_height;) {
             const int64_t rows = shape.stride == 1 && y + 3 * step < shape.out_height ? 4 : 1;
             const bool direct = width == rounded;
-            float *to = direct ? output + y * width : spare;
+            float *to = direct ? output + y * width : rounded_rows;
             const int64_t pitch = direct ? step * width : rounded;
             (rows == 4 ? convolve_rows<K, 4> : convolve_rows<K, 1>)(padded, weight, bias, shape, columns.data(), y, to,
                                                                     pitch);
             for (int64_t row = 0; !direct && row < rows; row++)
-                memcpy(output + (y + row * step) * width, spare + row * rounded, width * sizeof(float));
+                memcpy(output + (y + row * step) * width, rounded_rows + row * rounded, width * sizeof(float));
             y += rows * step;
         }
 }
@@ -153,12 +153,6 @@ void input_gradient(const float *weight, const float *dy, float *dx, int64_t pla
     }
 }
 
-inline float sum(const Lanes &lanes) {
-    float total = 0;
-    for (int64_t i = 0; i < LANES; i++) total += lanes[i];
-    return total;
-}
-
 // Adds the gradient of kernel row `i`: K running sums over the whole plane. dy's rows are padded to whole lanes.
 template <int K>
 inline void add_row_gradient(const float *padded, const float *dy, const Padded &shape, int64_t i, float *gradient) {
@@ -187,8 +181,8 @@ void weight_gradient(const float *x, const float *dy, float *dweight, float *dbi
     const int64_t rounded = round_up(shape.out_width, LANES);
 #pragma omp parallel for
     for (int64_t channel = 0; channel < channels; channel++) {
-        float *padded = scratch<PaddedPlane>(shape.floats()),
-              *grad = scratch<RoundedGradient>(shape.out_height * rounded);
+        float *padded = scratch<PaddedPlane>(shape.floats());
+        float *grad = scratch<RoundedGradient>(shape.out_height * rounded);
         float *gradient = dweight + channel * taps;
         std::fill(gradient, gradient + taps, 0.f);
         double total = 0;
@@ -202,11 +196,7 @@ void weight_gradient(const float *x, const float *dy, float *dweight, float *dbi
             }
             for (int64_t i = 0; i < shape.size; i++)
                 add_row_gradient<K>(padded, grad, shape, i, gradient + i * shape.size);
-            for (int64_t y = 0; y < shape.out_height; y++) {
-                float row = 0;
-                for (int64_t x = 0; x < rounded; x++) row += grad[y * rounded + x];
-                total += row;
-            }
+            for (int64_t y = 0; y < shape.out_height; y++) total += sum(grad + y * rounded, rounded);
         }
         dbias[channel] = total;
     }

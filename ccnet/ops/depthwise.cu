@@ -98,7 +98,7 @@ __global__ void convolve_tile(const T *input, const float *weight, const float *
 }
 
 // `value` divided by `by` where that is a whole number from 0 to below `end`, else -1
-__device__ inline int place(int value, int by, int end) {
+__device__ inline int divide_exactly(int value, int by, int end) {
     return value >= 0 && value % by == 0 && value / by < end ? value / by : -1;
 }
 
@@ -117,9 +117,9 @@ __global__ void convolve_directly(const T *input, const float *weight, const flo
     const float *w = weight + plane % channels * taps;
     float sum = bias ? bias[plane % channels] : 0;
     for (int i = 0; i < shape.size; i++) {
-        const int from_y = place(y * step + i * shape.dilation - shape.padding, by, in_height);
+        const int from_y = divide_exactly(y * step + i * shape.dilation - shape.padding, by, in_height);
         for (int k = 0; from_y >= 0 && k < shape.size; k++) {
-            const int from_x = place(x * step + k * shape.dilation - shape.padding, by, in_width);
+            const int from_x = divide_exactly(x * step + k * shape.dilation - shape.padding, by, in_width);
             const int tap = i * shape.size + k;
             if (from_x >= 0)
                 sum += w[flipped ? taps - 1 - tap : tap] * (float)from[(int64_t)from_y * in_width + from_x];
@@ -186,8 +186,8 @@ __global__ void weight_gradient_directly(const T *x, const T *dy, float *gradien
     const int right = tap % shape.size * shape.dilation - shape.padding;
     float sum = 0;
     for (int64_t i = threadIdx.x; i < pixels; i += WARP) {
-        const int from_y = place(i / shape.out_width * shape.stride + down, 1, shape.height);
-        const int from_x = place(i % shape.out_width * shape.stride + right, 1, shape.width);
+        const int from_y = divide_exactly(i / shape.out_width * shape.stride + down, 1, shape.height);
+        const int from_x = divide_exactly(i % shape.out_width * shape.stride + right, 1, shape.width);
         if (tap == taps)
             sum += (float)grad[i];
         else if (from_y >= 0 && from_x >= 0)
@@ -201,10 +201,11 @@ __global__ void weight_gradient_directly(const T *x, const T *dy, float *gradien
 template <int K, class T>
 void convolve(const T *input, const float *weight, const float *bias, T *output, int64_t planes, int64_t channels,
               const Padded &shape, bool flipped) {
+    constexpr int unrolled = K ? K : 1;
     const Tiling tiling(shape);
     const int64_t outputs = flipped ? (int64_t)shape.height * shape.width : (int64_t)shape.out_height * shape.out_width;
     if (K && tiling.fits(shape))
-        launch(convolve_tile < T, K ? K : 1 >, dim3(planes * tiling.across * tiling.down), dim3(WARP, tiling.threads),
+        launch(convolve_tile<T, unrolled>, dim3(planes * tiling.across * tiling.down), dim3(WARP, tiling.threads),
                input, weight, bias, output, channels, shape, tiling, flipped);
     else
         launch(convolve_directly<T>, dim3(divide_up(planes * outputs, THREADS)), dim3(THREADS), input, weight, bias,
@@ -224,8 +225,8 @@ void input_gradient(const float *weight, const T *dy, T *dx, int64_t planes, int
 }
 
 // dweight (channels × taps) and dbias (channels) from gradients (batch × channels × taps + 1), image after image
-__global__ void add_images(const float *gradients, int64_t batch, int64_t channels, int64_t taps, float *dweight,
-                           float *dbias) {
+__global__ void sum_over_images(const float *gradients, int64_t batch, int64_t channels, int64_t taps, float *dweight,
+                                float *dbias) {
     const int64_t index = (int64_t)blockIdx.x * THREADS + threadIdx.x, count = channels * (taps + 1);
     if (index >= count) return;
     const int64_t channel = index / (taps + 1), tap = index % (taps + 1);
@@ -237,15 +238,15 @@ __global__ void add_images(const float *gradients, int64_t batch, int64_t channe
 template <int K, class T>
 void weight_gradient(const T *x, const T *dy, float *dweight, float *dbias, int64_t batch, int64_t channels,
                      const Padded &shape) {
+    constexpr int unrolled = K ? K : 1;
     const Tiling tiling(shape);
     const int64_t planes = batch * channels, gradients = shape.taps() + 1;
     float *each = scratch(planes * gradients);
     if (K && tiling.fits(shape))
-        launch(weight_gradient_tile < T, K ? K : 1 >, dim3(planes), dim3(WARP, tiling.threads), x, dy, each, shape,
-               tiling);
+        launch(weight_gradient_tile<T, unrolled>, dim3(planes), dim3(WARP, tiling.threads), x, dy, each, shape, tiling);
     else
         launch(weight_gradient_directly<T>, dim3(planes * gradients), dim3(WARP), x, dy, each, shape);
-    launch(add_images, dim3(divide_up(channels * gradients, THREADS)), dim3(THREADS), each, batch, channels,
+    launch(sum_over_images, dim3(divide_up(channels * gradients, THREADS)), dim3(THREADS), each, batch, channels,
            gradients - 1, dweight, dbias);
 }
 

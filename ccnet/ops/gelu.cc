@@ -2,19 +2,16 @@
 namespace {
 namespace gelu {
 
+constexpr int64_t PIECE = 4096;  // values for one thread at a time
+
 inline void forward(const float *x, float *y, int64_t count) {
 #pragma omp parallel for
-    for (int64_t i = 0; i < count; i += LANES) {
-        const int64_t width = std::min(LANES, count - i);
-        const Lanes z = load(x + i, width);
-        store(y + i, z * normal(z), width);
-    }
+    for (int64_t i = 0; i < count; i += PIECE) apply_gelu(x + i, std::min(PIECE, count - i), 0, y + i);
 }
 
-// dx = dy · (Φ(x) + x · φ(x)), with the normal distribution Φ and its density φ
 inline void backward(const float *x, const float *dy, float *dx, int64_t count) {
 #pragma omp parallel for simd
-    for (int64_t i = 0; i < count; i++) dx[i] = dy[i] * (normal(x[i]) + x[i] * 0.39894228f * expf(-0.5f * x[i] * x[i]));
+    for (int64_t i = 0; i < count; i++) dx[i] = dy[i] * gelu_derivative(x[i], normal_cdf(x[i]));
 }
 
 }  // namespace gelu

@@ -57,10 +57,35 @@ float *scratch(int64_t floats) {
     return memory.data();
 }
 
+inline float sum(const Lanes &lanes) {
+    float total = 0;
+    for (int64_t i = 0; i < LANES; i++) total += lanes[i];
+    return total;
+}
+
+inline float sum(const float *x, int64_t count) {
+    float total = 0;
+#pragma omp simd reduction(+ : total)
+    for (int64_t i = 0; i < count; i++) total += x[i];
+    return total;
+}
+
+// to (count) = the sum over threads of their `sums`, from place `first` of each. Called by all threads of a parallel
+// region, behind a barrier; they do not wait for each other.
+inline void sum_over_threads(const std::vector<float *> &sums, int64_t first, int64_t count, float *to) {
+    const int64_t threads = omp_get_num_threads();
+#pragma omp for nowait
+    for (int64_t i = 0; i < count; i++) {
+        float total = sums[0][first + i];
+        for (int64_t t = 1; t < threads; t++) total += sums[t][first + i];
+        to[i] = total;
+    }
+}
+
 // The normal distribution (1 + erf(x / √2)) / 2 of a float or of Lanes; erf as a rational minimax function, within
 // 4e-7.
 template <class T>
-inline T normal(T x) {
+inline T normal_cdf(T x) {
     T z = x * 0.70710678f;
     z = z > 4 ? T{} + 4 : z < -4 ? T{} - 4 : z;
     const T u = z * z;
@@ -71,6 +96,18 @@ inline T normal(T x) {
         ((((3.74191586e-05f * u + 1.18569424e-03f) * u + .0152083142f) * u + .115355238f) * u + .504868805f) * u + 1;
     return (z * over / under + 1) * 0.5f;
 }
+
+// y = GELU(x + bias) = z · Φ(z); y may be x.
+inline void apply_gelu(const float *x, int64_t count, float bias, float *y) {
+    for (int64_t i = 0; i < count; i += LANES) {
+        const int64_t width = std::min(LANES, count - i);
+        const Lanes z = load(x + i, width) + bias;
+        store(y + i, z * normal_cdf(z), width);
+    }
+}
+
+// GELU'(x) = Φ(x) + x · φ(x), where `cdf` is Φ(x)
+inline float gelu_derivative(float x, float cdf) { return cdf + x * 0.39894228f * expf(-0.5f * x * x); }
 
 // Batch normalisation in inference: of channel c, scale(c) · x + shift(c).
 struct Norm {
@@ -89,7 +126,7 @@ struct Epilogue {
 };
 
 // Applies `epilogue` to results place … place + count of `y`, which are of one channel.
-inline void finish(const Epilogue &epilogue, int64_t channel, int64_t place, float *y, int64_t count) {
+inline void apply_epilogue(const Epilogue &epilogue, int64_t channel, int64_t place, float *y, int64_t count) {
     if (!epilogue.norm.weight) return;
     const float scale = epilogue.norm.scale(channel), shift = epilogue.norm.shift(channel), slope = epilogue.slope;
     for (int64_t i = place; i < place + count; i += LANES) {

@@ -69,7 +69,8 @@ constexpr int cublas_type() {
 
 // c (M × N) = a (M × K) b (K × N) + beta · c for each of `count`. Row-major, so cuBLAS is given the transposes.
 template <class A, class B, class C>
-void product(int64_t count, int64_t M, int64_t N, int64_t K, Matrices<A> a, Matrices<B> b, float beta, Matrices<C> c) {
+void matrix_product(int64_t count, int64_t M, int64_t N, int64_t K, Matrices<A> a, Matrices<B> b, float beta,
+                    Matrices<C> c) {
     const int exact = 68, tf32 = 77;  // CUBLAS_COMPUTE_32F, CUBLAS_COMPUTE_32F_FAST_TF32
     const float one = 1;
     const bool fast = jittor::use_tensorcore && cublas_type<A>() == 0;
@@ -92,7 +93,7 @@ __device__ inline float warp_max(float value) {
 
 // Blocks of 32 × 8 threads: block (i, j) sums 32 columns over rows j, j + gridDim.y, …, always in the same order.
 template <class T>
-__global__ void sum_rows_apart(const T *from, int64_t rows, int64_t columns, float *to) {
+__global__ void sum_rows_in_parts(const T *from, int64_t rows, int64_t columns, float *to) {
     __shared__ float sums[8][WARP];
     const int64_t column = (int64_t)blockIdx.x * WARP + threadIdx.x;
     float sum = 0;
@@ -111,8 +112,8 @@ __global__ void sum_rows_apart(const T *from, int64_t rows, int64_t columns, flo
 template <class T>
 void sum_rows(const T *from, int64_t rows, int64_t columns, float *partial, int64_t parts, float *to) {
     const int64_t blocks = divide_up(columns, WARP);
-    launch(sum_rows_apart<T>, dim3(blocks, parts), dim3(WARP, 8), from, rows, columns, partial);
-    launch(sum_rows_apart<float>, dim3(blocks), dim3(WARP, 8), partial, parts, columns, to);
+    launch(sum_rows_in_parts<T>, dim3(blocks, parts), dim3(WARP, 8), from, rows, columns, partial);
+    launch(sum_rows_in_parts<float>, dim3(blocks), dim3(WARP, 8), partial, parts, columns, to);
 }
 
 }  // namespace

@@ -40,7 +40,7 @@ struct Rows {
 
 // Calls f(image, rows) for strips that keep all threads busy.
 template <class Function>
-void strips(const Sizes &sizes, Function f) {
+void for_each_strip(const Sizes &sizes, Function f) {
     const int64_t threads = omp_get_num_threads(), share = (sizes.batch * sizes.height + threads - 1) / threads;
     const int64_t strip = std::min(share, std::max<int64_t>(4, STRIP / sizes.width));
 #pragma omp for collapse(2)
@@ -61,26 +61,17 @@ inline void pad_rows(const float *plane, Rows rows, float bias, int64_t top, int
 }
 
 // hidden (count, rows · W) = fc1(x) without its bias, of `count` channels from `chunk`
-inline void widen(const Sizes &sizes, const Layers<const float> &layers, const float *x, int64_t chunk, int64_t count,
-                  Rows rows, float *hidden) {
+inline void apply_fc1(const Sizes &sizes, const Layers<const float> &layers, const float *x, int64_t chunk,
+                      int64_t count, Rows rows, float *hidden) {
     dnnl_sgemm('N', 'N', count, rows.count() * sizes.width, sizes.channels, 1, layers.fc1 + chunk * sizes.channels,
                sizes.channels, x + rows.first * sizes.width, sizes.pixels(), 0, hidden, rows.count() * sizes.width);
-}
-
-// x = GELU(x + bias)
-inline void gelu(float *x, int64_t count, float bias) {
-    for (int64_t i = 0; i < count; i += LANES) {
-        const int64_t width = std::min(LANES, count - i);
-        const Lanes z = load(x + i, width) + bias;
-        store(x + i, z * normal(z), width);
-    }
 }
 
 // y = shortcut (or nothing, where it is null) + the MLP of x; called by all threads of a parallel region
 inline void forward(const Sizes &sizes, const Layers<const float> &layers, const float *x, const float *shortcut,
                     float *y) {
     const int64_t channels = sizes.channels, pixels = sizes.pixels(), width = sizes.width, margin = sizes.dilation;
-    strips(sizes, [&](int64_t image, Rows rows) {
+    for_each_strip(sizes, [&](int64_t image, Rows rows) {
         const Rows around = rows.with(margin, sizes.height);
         const depthwise::Padded shape(rows.count(), width, 3, 1, margin);
         const int64_t count = rows.count() * width, length = around.count() * width;
@@ -93,13 +84,13 @@ inline void forward(const Sizes &sizes, const Layers<const float> &layers, const
                 y[i] = layers.bias2[c] + (shortcut ? shortcut[i] : 0);
         for (int64_t chunk = 0; chunk < sizes.hidden; chunk += CHUNK) {
             const int64_t made = std::min(CHUNK, sizes.hidden - chunk);
-            widen(sizes, layers, x + image * channels * pixels, chunk, made, around, hidden);
+            apply_fc1(sizes, layers, x + image * channels * pixels, chunk, made, around, hidden);
             for (int64_t k = 0; k < made; k++) {
                 float *plane = active + k * count;
                 pad_rows(hidden + k * length, around, layers.bias1[chunk + k], rows.first, margin, shape, padded);
                 depthwise::convolve_plane<3>(padded, layers.dwconv + 9 * (chunk + k), layers.bias_dw[chunk + k], shape,
                                              plane);
-                gelu(plane, count, 0);
+                apply_gelu(plane, count, 0, plane);
             }
             dnnl_sgemm('N', 'N', channels, count, made, 1, layers.fc2 + chunk, sizes.hidden, active, count, 1,
                        y + place, pixels);
@@ -111,7 +102,7 @@ inline void forward(const Sizes &sizes, const Layers<const float> &layers, const
 struct Strip {
     Rows rows, near, far;  // of the strip, and with the rows that one and two depthwise convolutions see
     depthwise::Padded shape, wide;
-    float *padded, *padded_gradient, *lines, *hidden, *active, *gradient, *narrow;
+    float *padded, *padded_gradient, *rounded_gradient, *hidden, *active, *active_gradient, *hidden_gradient;
 
     Strip(const Sizes &sizes, Rows rows)
         : rows(rows),
@@ -122,56 +113,50 @@ struct Strip {
         const int64_t width = sizes.width;
         padded = scratch<PaddedPlane>(wide.floats());
         padded_gradient = scratch<PaddedGradient>(shape.floats());
-        lines = scratch<RoundedGradient>(rows.count() * round_up(width, LANES));
+        rounded_gradient = scratch<RoundedGradient>(rows.count() * round_up(width, LANES));
         hidden = scratch<Hidden>(CHUNK * far.count() * width);
         active = scratch<Active>(CHUNK * near.count() * width);
-        gradient = scratch<ActiveGradient>(CHUNK * near.count() * width);
-        narrow = scratch<HiddenGradient>(CHUNK * rows.count() * width);
+        active_gradient = scratch<ActiveGradient>(CHUNK * near.count() * width);
+        hidden_gradient = scratch<HiddenGradient>(CHUNK * rows.count() * width);
         memset(padded, 0, wide.floats() * sizeof(float));
         memset(padded_gradient, 0, shape.floats() * sizeof(float));
-        std::fill(lines, lines + rows.count() * round_up(width, LANES), 0.f);
+        std::fill(rounded_gradient, rounded_gradient + rows.count() * round_up(width, LANES), 0.f);
     }
 };
 
 // z -> GELU(z), and its gradient -> that of z
-inline void gelu_backward(float *z, float *gradient, int64_t count) {
+inline void gelu_backward(float *z, float *active_gradient, int64_t count) {
 #pragma omp simd
     for (int64_t i = 0; i < count; i++) {
-        const float below = normal(z[i]), density = 0.39894228f * expf(-0.5f * z[i] * z[i]);
-        gradient[i] *= below + z[i] * density;
-        z[i] *= below;
+        const float cdf = normal_cdf(z[i]);
+        active_gradient[i] *= gelu_derivative(z[i], cdf);
+        z[i] *= cdf;
     }
 }
 
-inline float sum(const float *x, int64_t count) {
-    float total = 0;
-#pragma omp simd reduction(+ : total)
-    for (int64_t i = 0; i < count; i++) total += x[i];
-    return total;
-}
-
 // Hidden channel `channel`, number k of its chunk: from its plane of fc1(x) and the gradient of GELU's result to the
-// gradient of fc1(x), in `narrow`, and GELU's result, in `active`; adds to the gradients of dwconv and of the biases.
+// gradient of fc1(x), in `hidden_gradient`, and GELU's result, in `active`; adds to the gradients of dwconv and of the
+// biases.
 inline void hidden_backward(const Sizes &sizes, const Layers<const float> &layers, const Layers<float> &sums,
                             const Strip &s, int64_t channel, int64_t k) {
     const int64_t width = sizes.width, margin = sizes.dilation, count = s.rows.count() * width;
     const int64_t rounded = round_up(width, LANES), skipped = s.rows.first - s.near.first;
     const float *weight = layers.dwconv + 9 * channel;
-    float flipped[9], *z = s.active + k * s.near.count() * width, *dz = s.gradient + k * s.near.count() * width;
+    float flipped[9], *z = s.active + k * s.near.count() * width, *dz = s.active_gradient + k * s.near.count() * width;
     std::reverse_copy(weight, weight + 9, flipped);
     pad_rows(s.hidden + k * s.far.count() * width, s.far, layers.bias1[channel], s.near.first, margin, s.wide,
              s.padded);
     depthwise::convolve_plane<3>(s.padded, weight, layers.bias_dw[channel], s.wide, z);
     gelu_backward(z, dz, s.near.count() * width);
     for (int64_t row = 0; row < s.rows.count(); row++)
-        std::copy(dz + (skipped + row) * width, dz + (skipped + row + 1) * width, s.lines + row * rounded);
+        std::copy(dz + (skipped + row) * width, dz + (skipped + row + 1) * width, s.rounded_gradient + row * rounded);
     for (int64_t i = 0; i < 3; i++)
-        depthwise::add_row_gradient<3>(s.padded + skipped * s.wide.pitch, s.lines, s.shape, i,
+        depthwise::add_row_gradient<3>(s.padded + skipped * s.wide.pitch, s.rounded_gradient, s.shape, i,
                                        sums.dwconv + 9 * channel + 3 * i);
     sums.bias_dw[channel] += sum(dz + skipped * width, count);
     pad_rows(dz, s.near, 0, s.rows.first, margin, s.shape, s.padded_gradient);
-    depthwise::convolve_plane<3>(s.padded_gradient, flipped, 0, s.shape, s.narrow + k * count);
-    sums.bias1[channel] += sum(s.narrow + k * count, count);
+    depthwise::convolve_plane<3>(s.padded_gradient, flipped, 0, s.shape, s.hidden_gradient + k * count);
+    sums.bias1[channel] += sum(s.hidden_gradient + k * count, count);
 }
 
 // dx of a strip, and what it adds to the gradients of the layers
@@ -184,16 +169,16 @@ inline void strip_backward(const Sizes &sizes, const Layers<const float> &layers
     for (int64_t chunk = 0; chunk < hidden; chunk += CHUNK) {
         const int64_t made = std::min(CHUNK, hidden - chunk);
         const float *fc1 = layers.fc1 + chunk * channels;
-        widen(sizes, layers, x, chunk, made, s.far, s.hidden);
+        apply_fc1(sizes, layers, x, chunk, made, s.far, s.hidden);
         dnnl_sgemm('T', 'N', made, length, channels, 1, layers.fc2 + chunk, hidden, dy + s.near.first * width, pixels,
-                   0, s.gradient, length);
+                   0, s.active_gradient, length);
         for (int64_t k = 0; k < made; k++) hidden_backward(sizes, layers, sums, s, chunk + k, k);
         dnnl_sgemm('N', 'T', channels, made, count, 1, dy + place, pixels, s.active + skipped, length, 1,
                    sums.fc2 + chunk, hidden);
-        dnnl_sgemm('N', 'T', made, channels, count, 1, s.narrow, count, x + place, pixels, 1,
+        dnnl_sgemm('N', 'T', made, channels, count, 1, s.hidden_gradient, count, x + place, pixels, 1,
                    sums.fc1 + chunk * channels, channels);
-        dnnl_sgemm('T', 'N', channels, count, made, 1, fc1, channels, s.narrow, count, chunk ? 1 : 0, dx + place,
-                   pixels);
+        dnnl_sgemm('T', 'N', channels, count, made, 1, fc1, channels, s.hidden_gradient, count, chunk ? 1 : 0,
+                   dx + place, pixels);
     }
 }
 
@@ -209,22 +194,16 @@ inline void backward(const Sizes &sizes, const Layers<const float> &layers, cons
     std::vector<float *> all(omp_get_max_threads());
 #pragma omp parallel
     {
-        const int64_t threads = omp_get_num_threads();
         float *own = all[omp_get_thread_num()] = scratch<ThreadSums>(size), *parts[6];
         std::fill(own, own + size, 0.f);
         for (int i = 0; i < 6; own += lengths[i++]) parts[i] = own;
         const Layers<float> sums = {parts[0], parts[1], parts[2], parts[3], parts[4], parts[5]};
-        strips(sizes, [&](int64_t image, Rows rows) {
+        for_each_strip(sizes, [&](int64_t image, Rows rows) {
             const int64_t place = image * image_size;
             strip_backward(sizes, layers, sums, Strip(sizes, rows), x + place, dy + place, dx + place);
         });
-        for (int64_t i = 0, first = 0; i < 6; first += lengths[i++]) {
-#pragma omp for nowait
-            for (int64_t j = 0; j < lengths[i]; j++) {
-                results[i][j] = all[0][first + j];
-                for (int64_t t = 1; t < threads; t++) results[i][j] += all[t][first + j];
-            }
-        }
+        for (int64_t i = 0, first = 0; i < 6; first += lengths[i++])
+            sum_over_threads(all, first, lengths[i], results[i]);
     }
 }
 

@@ -4,24 +4,34 @@ namespace optimizers {
 
 constexpr int64_t SHARE = 32768;  // values for which another thread is worth waking
 
+struct Sgd {
+    float rate, momentum, decay;
+};
+
 // v = momentum · v + g + decay · p; p = p - rate · v
-inline void sgd(int64_t count, float *p, const float *g, float *v, float rate, float momentum, float decay) {
+inline void step(const Sgd &sgd, int64_t count, float *p, const float *g, float *v) {
 #pragma omp parallel for simd if (count > SHARE)
     for (int64_t i = 0; i < count; i++) {
-        v[i] = momentum * v[i] + g[i] + decay * p[i];
-        p[i] -= rate * v[i];
+        v[i] = sgd.momentum * v[i] + g[i] + sgd.decay * p[i];
+        p[i] -= sgd.rate * v[i];
     }
 }
 
-// Loshchilov and Hutter, arXiv:1711.05101, algorithm 2: m and v are the moments, with decay rates `first` and `second`;
-// `step` is rate / (1 - first^n), `spread` is √(1 - second^n), of step n.
-inline void adamw(int64_t count, float *p, const float *g, float *m, float *v, float first, float second, float epsilon,
-                  float step, float spread, float decay) {
+// Loshchilov and Hutter, arXiv:1711.05101, algorithm 2: of step n `rate` is that over 1 - beta1^n, and `correction` is
+// √(1 - beta2^n).
+struct AdamW {
+    float beta1, beta2, epsilon, rate, correction, decay;
+};
+
+// m and v are the moments
+inline void step(const AdamW &adamw, int64_t count, float *p, const float *g, float *m, float *v) {
+    const float beta1 = adamw.beta1, beta2 = adamw.beta2, epsilon = adamw.epsilon;
+    const float rate = adamw.rate, correction = adamw.correction, decay = adamw.decay;
 #pragma omp parallel for simd if (count > SHARE)
     for (int64_t i = 0; i < count; i++) {
-        m[i] = first * m[i] + (1 - first) * g[i];
-        v[i] = second * v[i] + (1 - second) * g[i] * g[i];
-        p[i] = p[i] * (1 - decay) - step * m[i] / (std::sqrt(v[i]) / spread + epsilon);
+        m[i] = beta1 * m[i] + (1 - beta1) * g[i];
+        v[i] = beta2 * v[i] + (1 - beta2) * g[i] * g[i];
+        p[i] = p[i] * (1 - decay) - rate * m[i] / (std::sqrt(v[i]) / correction + epsilon);
     }
 }
 

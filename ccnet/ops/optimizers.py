@@ -10,10 +10,12 @@ from ccnet.ops import kernel
 from ccnet.runtime import jt
 
 SGD_CALL = """
-    optimizers::sgd(in0->num, in0_p, in1_p, in2_p, data["rate"], data["momentum"], data["decay"]);"""
+    const optimizers::Sgd sgd = {(float)data["rate"], (float)data["momentum"], (float)data["decay"]};
+    optimizers::step(sgd, in0->num, in0_p, in1_p, in2_p);"""
 ADAMW_CALL = """
-    optimizers::adamw(in0->num, in0_p, in1_p, in2_p, in3_p, data["first"], data["second"], data["eps"], data["step"],
-                      data["spread"], data["decay"]);"""
+    const optimizers::AdamW adamw = {(float)data["beta1"], (float)data["beta2"], (float)data["eps"],
+                                     (float)data["rate"], (float)data["correction"], (float)data["decay"]};
+    optimizers::step(adamw, in0->num, in0_p, in1_p, in2_p, in3_p);"""
 
 
 def _add_gradients(optimizer, loss: jt.Var) -> None:
@@ -84,7 +86,7 @@ class AdamW(jt.optim.AdamW):
         if not _applies(self):
             _handed_over(self, gradients)
             return super().step()
-        first, second = self.betas
-        data = {"first": first, "second": second, "eps": self.eps, "step": self.lr / (1 - first**self.n_step),
-                "spread": (1 - second**self.n_step) ** 0.5, "decay": self.lr}  # fmt: skip
+        beta1, beta2 = self.betas
+        data = {"beta1": beta1, "beta2": beta2, "eps": self.eps, "rate": self.lr / (1 - beta1**self.n_step),
+                "correction": (1 - beta2**self.n_step) ** 0.5, "decay": self.lr}  # fmt: skip
         _in_place(self, gradients, ADAMW_CALL, ("m", "values"), data)

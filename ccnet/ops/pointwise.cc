@@ -16,8 +16,8 @@ struct Sizes {
 
 // y (B, O, pixels) = weight (O, I) · x (B, I, pixels) + bias (O) or nothing, then `epilogue`; with `transpose` 'T' the
 // weight is (I, O)
-inline void product(const Sizes &sizes, char transpose, const float *x, const float *weight, const float *bias,
-                    float *y, const Epilogue &epilogue = {}) {
+inline void convolve(const Sizes &sizes, char transpose, const float *x, const float *weight, const float *bias,
+                     float *y, const Epilogue &epilogue = {}) {
     const int64_t inputs = sizes.inputs, outputs = sizes.outputs, pixels = sizes.pixels, piece = sizes.piece();
     const int64_t pieces = (pixels + piece - 1) / piece;
 #pragma omp parallel for collapse(2)
@@ -28,7 +28,8 @@ inline void product(const Sizes &sizes, char transpose, const float *x, const fl
             for (int64_t o = 0; bias && o < outputs; o++) std::fill(to + o * pixels, to + o * pixels + count, bias[o]);
             dnnl_sgemm(transpose, 'N', outputs, count, inputs, 1, weight, transpose == 'N' ? inputs : outputs,
                        x + image * inputs * pixels + first, pixels, bias ? 1 : 0, to, pixels);
-            for (int64_t o = 0; o < outputs; o++) finish(epilogue, o, (image * outputs + o) * pixels + first, y, count);
+            for (int64_t o = 0; o < outputs; o++)
+                apply_epilogue(epilogue, o, (image * outputs + o) * pixels + first, y, count);
         }
 }
 
@@ -42,12 +43,7 @@ inline void add_gradient(const Sizes &sizes, const float *x, const float *dy, in
         const float *gradient = dy + (image * sizes.outputs + o) * pixels + from;
         dnnl_sgemm('N', 'T', count, inputs, to - from, 1, gradient, pixels, x + image * inputs * pixels + from, pixels,
                    1, dweight + o * inputs, inputs);
-        for (int64_t row = 0; row < count; row++) {
-            float sum = 0;
-#pragma omp simd reduction(+ : sum)
-            for (int64_t i = 0; i < to - from; i++) sum += gradient[row * pixels + i];
-            dbias[o + row] += sum;
-        }
+        for (int64_t row = 0; row < count; row++) dbias[o + row] += sum(gradient + row * pixels, to - from);
     }
 }
 
@@ -67,16 +63,8 @@ inline void weight_gradient(const Sizes &sizes, const float *x, const float *dy,
             std::fill(own, own + size + sizes.outputs, 0.f);
             add_gradient(sizes, x, dy, 0, sizes.outputs, first, last, own, own + size);
 #pragma omp barrier
-#pragma omp for
-            for (int64_t o = 0; o < sizes.outputs; o++) {
-                float *to = dweight + o * sizes.inputs;
-                for (int64_t i = 0; i < sizes.inputs; i++) to[i] = sums[0][o * sizes.inputs + i];
-                dbias[o] = sums[0][size + o];
-                for (int64_t t = 1; t < threads; t++) {
-                    for (int64_t i = 0; i < sizes.inputs; i++) to[i] += sums[t][o * sizes.inputs + i];
-                    dbias[o] += sums[t][size + o];
-                }
-            }
+            sum_over_threads(sums, 0, size, dweight);
+            sum_over_threads(sums, size, sizes.outputs, dbias);
         } else {
             std::fill(dweight + first * sizes.inputs, dweight + last * sizes.inputs, 0.f);
             std::fill(dbias + first, dbias + last, 0.f);

@@ -6,10 +6,10 @@ from ccnet.runtime import jt
 
 FORWARD = """
     const pointwise::Sizes sizes = {{in0_shape0, in0_shape1, in1_shape0, in0_shape2 * in0_shape3}};
-    pointwise::product(sizes, 'N', in0_p, in1_p, {bias}, out0_p, {epilogue});"""
+    pointwise::convolve(sizes, 'N', in0_p, in1_p, {bias}, out0_p, {epilogue});"""
 INPUT_GRADIENT = """
     const pointwise::Sizes sizes = {in1_shape0, in0_shape0, in0_shape1, in1_shape2 * in1_shape3};
-    pointwise::product(sizes, 'T', in1_p, in0_p, nullptr, out0_p);"""
+    pointwise::convolve(sizes, 'T', in1_p, in0_p, nullptr, out0_p);"""
 WEIGHT_GRADIENT = """
     const pointwise::Sizes sizes = {in0_shape0, in0_shape1, in1_shape1, in0_shape2 * in0_shape3};
     pointwise::weight_gradient(sizes, in0_p, in1_p, out0_p, out1_p);"""

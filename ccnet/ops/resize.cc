@@ -27,7 +27,7 @@ inline void forward(const float *x, float *y, int64_t planes, int64_t in_height,
     for (int64_t plane = 0; plane < planes; plane++) {
         float *rows = scratch<struct TwoRows>(2 * width), *row[2] = {rows, rows + width};
         int64_t held[2] = {-1, -1};  // which input row is in `row`
-        auto stretch = [&](int64_t slot, int64_t source) {
+        auto resize_row = [&](int64_t slot, int64_t source) {
             if (held[slot] == source) return;
             held[slot] = source;
             const float *from = x + (plane * in_height + source) * in_width;
@@ -43,8 +43,8 @@ inline void forward(const float *x, float *y, int64_t planes, int64_t in_height,
                 std::swap(row[0], row[1]);
                 std::swap(held[0], held[1]);
             }
-            stretch(0, down.from[j]);
-            stretch(1, down.to[j]);
+            resize_row(0, down.from[j]);
+            resize_row(1, down.to[j]);
             const float share = down.share[j], *upper = row[0], *lower = row[1];
             float *__restrict__ to = y + (plane * height + j) * width;
 #pragma omp simd

@@ -35,8 +35,8 @@ Folded folded(int64_t inputs, int64_t outputs) {
 }
 
 // convolution(norm(x))
-inline void fold_before(const Norm &norm, const Convolution &convolution, int64_t inputs, int64_t outputs,
-                        const Folded &to) {
+inline void fold_norm(const Norm &norm, const Convolution &convolution, int64_t inputs, int64_t outputs,
+                      const Folded &to) {
 #pragma omp for
     for (int64_t o = 0; o < outputs; o++) {
         float bias = convolution.bias[o];
@@ -51,8 +51,8 @@ inline void fold_before(const Norm &norm, const Convolution &convolution, int64_
 
 // scale · (convolution(x) + shift)
 template <class Shift>
-inline void fold_behind(const Convolution &convolution, int64_t inputs, int64_t outputs, const float *scale,
-                        Shift shift, const Folded &to) {
+inline void fold_scale(const Convolution &convolution, int64_t inputs, int64_t outputs, const float *scale, Shift shift,
+                       const Folded &to) {
 #pragma omp for
     for (int64_t o = 0; o < outputs; o++) {
         for (int64_t c = 0; c < inputs; c++) to.weight[o * inputs + c] = scale[o] * convolution.weight[o * inputs + c];
@@ -64,41 +64,42 @@ inline void fold_behind(const Convolution &convolution, int64_t inputs, int64_t 
 inline void add_scaled(const float *a, int64_t count, float scale, float bias, float *y) {
     for (int64_t i = 0; i < count; i++) y[i] = a[i] * scale + bias;
 }
-inline void gate(const float *a, int64_t count, float bias, float *y) {
+inline void multiply_by(const float *a, int64_t count, float bias, float *y) {
     for (int64_t i = 0; i < count; i++) y[i] = a[i] * (y[i] + bias);
 }
 
 // Calls f(image, first, count) for pieces of all images' pixels that keep all threads busy.
 template <class Function>
-void pieces(const Sizes &sizes, Function f) {
+void for_each_piece(const Sizes &sizes, Function f) {
     const int64_t pixels = sizes.pixels(), threads = omp_get_num_threads();
-    const int64_t share = (sizes.batch * pixels + threads - 1) / threads,
-                  piece = std::min(PIECE, round_up(share, LANES));
+    const int64_t share = (sizes.batch * pixels + threads - 1) / threads;
+    const int64_t piece = std::min(PIECE, round_up(share, LANES));
 #pragma omp for collapse(2)
     for (int64_t image = 0; image < sizes.batch; image++)
         for (int64_t first = 0; first < pixels; first += piece) f(image, first, std::min(piece, pixels - first));
 }
 
 // to = GELU(proj_1(x))
-inline void project(const Sizes &sizes, const Folded &proj_1, const float *x, float *to) {
+inline void proj_1_and_gelu(const Sizes &sizes, const Folded &proj_1, const float *x, float *to) {
     const int64_t channels = sizes.channels, pixels = sizes.pixels();
-    pieces(sizes, [&](int64_t image, int64_t first, int64_t count) {
+    for_each_piece(sizes, [&](int64_t image, int64_t first, int64_t count) {
         const int64_t place = image * channels * pixels + first;
         dnnl_sgemm('N', 'N', channels, count, channels, 1, proj_1.weight, channels, x + place, pixels, 0, to + place,
                    pixels);
-        for (int64_t c = 0; c < channels; c++) mlp::gelu(to + place + c * pixels, count, proj_1.bias[c]);
+        for (int64_t c = 0; c < channels; c++)
+            apply_gelu(to + place + c * pixels, count, proj_1.bias[c], to + place + c * pixels);
     });
 }
 
 // to = conv_spatial(conv0(x)), plane by plane
-inline void look_around(const Sizes &sizes, const Block &block, const float *x, float *to) {
+inline void spatial_convolutions(const Sizes &sizes, const Block &block, const float *x, float *to) {
     const int64_t height = sizes.height, width = sizes.width;
     const depthwise::Padded near(height, width, 5, 1, sizes.dilation), far(height, width, 7, 1, 3 * sizes.dilation);
 #pragma omp for
     for (int64_t plane = 0; plane < sizes.batch * sizes.channels; plane++) {
         const int64_t c = plane % sizes.channels;
-        float *padded = scratch<struct PaddedPlane>(std::max(near.floats(), far.floats())),
-              *y = to + plane * sizes.pixels();
+        float *padded = scratch<struct PaddedPlane>(std::max(near.floats(), far.floats()));
+        float *y = to + plane * sizes.pixels();
         depthwise::pad(x + plane * sizes.pixels(), height, width, 1, near, padded);
         depthwise::convolve_plane<5>(padded, block.conv0.weight + 25 * c, block.conv0.bias[c], near, y);
         depthwise::pad(y, height, width, 1, far, padded);
@@ -106,17 +107,17 @@ inline void look_around(const Sizes &sizes, const Block &block, const float *x, 
     }
 }
 
-// y = norm_1(x) + proj_2(a · conv1(y)) with the layer scale, in place of what `look_around` left in y
-inline void attend(const Sizes &sizes, const Block &block, const Folded &proj_2, const float *x, const float *a,
-                   float *y) {
+// y = norm_1(x) + proj_2(a · conv1(y)) with the layer scale, in place of what `spatial_convolutions` left in y
+inline void gate_and_proj_2(const Sizes &sizes, const Block &block, const Folded &proj_2, const float *x,
+                            const float *a, float *y) {
     const int64_t channels = sizes.channels, pixels = sizes.pixels();
-    pieces(sizes, [&](int64_t image, int64_t first, int64_t count) {
+    for_each_piece(sizes, [&](int64_t image, int64_t first, int64_t count) {
         const int64_t place = image * channels * pixels + first;
         float *gated = scratch<struct Gated>(channels * count);
         dnnl_sgemm('N', 'N', channels, count, channels, 1, block.conv1.weight, channels, y + place, pixels, 0, gated,
                    count);
         for (int64_t c = 0; c < channels; c++) {
-            gate(a + place + c * pixels, count, block.conv1.bias[c], gated + c * count);
+            multiply_by(a + place + c * pixels, count, block.conv1.bias[c], gated + c * count);
             const float mix = 1 + block.layer_scale_1[c] * block.norm_1.scale(c);
             add_scaled(x + place + c * pixels, count, mix, proj_2.bias[c], y + place + c * pixels);
         }
@@ -124,8 +125,8 @@ inline void attend(const Sizes &sizes, const Block &block, const Folded &proj_2,
     });
 }
 
-// x (B, C, H, W) -> y, with `attended` of the same size as scratch
-inline void forward(const Sizes &sizes, const Block &block, const float *x, float *y, float *attended) {
+// x (B, C, H, W) -> y, with `attention`, of the same size, as scratch memory
+inline void forward(const Sizes &sizes, const Block &block, const float *x, float *y, float *attention) {
     const int64_t channels = sizes.channels, hidden = sizes.hidden;
     const Folded proj_1 = folded<struct Proj1>(channels, channels), proj_2 = folded<struct Proj2>(channels, channels);
     const Folded fc1 = folded<struct Fc1>(channels, hidden), fc2 = folded<struct Fc2>(hidden, channels);
@@ -134,14 +135,14 @@ inline void forward(const Sizes &sizes, const Block &block, const float *x, floa
     auto shift = [&](int64_t c) { return block.norm_1.shift(c); };
 #pragma omp parallel
     {
-        fold_before(block.norm_1, block.proj_1, channels, channels, proj_1);
-        fold_behind(block.proj_2, channels, channels, block.layer_scale_1, shift, proj_2);
-        fold_before(block.norm_2, block.fc1, channels, hidden, fc1);
-        fold_behind(block.fc2, hidden, channels, block.layer_scale_2, [](int64_t) { return 0.f; }, fc2);
-        project(sizes, proj_1, x, y);
-        look_around(sizes, block, y, attended);
-        attend(sizes, block, proj_2, x, y, attended);
-        mlp::forward(sizes, layers, attended, attended, y);
+        fold_norm(block.norm_1, block.proj_1, channels, channels, proj_1);
+        fold_scale(block.proj_2, channels, channels, block.layer_scale_1, shift, proj_2);
+        fold_norm(block.norm_2, block.fc1, channels, hidden, fc1);
+        fold_scale(block.fc2, hidden, channels, block.layer_scale_2, [](int64_t) { return 0.f; }, fc2);
+        proj_1_and_gelu(sizes, proj_1, x, y);
+        spatial_convolutions(sizes, block, y, attention);
+        gate_and_proj_2(sizes, block, proj_2, x, y, attention);
+        mlp::forward(sizes, layers, attention, attention, y);
     }
 }
 

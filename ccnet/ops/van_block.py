@@ -5,11 +5,24 @@ from collections.abc import Sequence
 from ccnet.ops import kernel
 from ccnet.runtime import jt
 
-NORM_2, FC1 = 16, 20  # the inputs at which the second norm and the weight of fc1 begin
 CALL = """
-    const mlp::Sizes sizes = {{in0_shape0, in0_shape1, in{fc1}_shape0, in0_shape2, in0_shape3,
-                              (int64_t)data["dilation"]}};
-    van_block::forward(sizes, {{{block}}}, in0_p, out0_p, out1_p);"""
+    const mlp::Sizes sizes = {in0_shape0, in0_shape1, in20_shape0, in0_shape2, in0_shape3, (int64_t)data["dilation"]};
+    const float eps = data["eps"];
+    const van_block::Block block = {
+        {in1_p, in2_p, in3_p, in4_p, eps},      // norm_1
+        {in5_p, in6_p},                         // proj_1
+        {in7_p, in8_p},                         // conv0
+        {in9_p, in10_p},                        // conv_spatial
+        {in11_p, in12_p},                       // conv1
+        {in13_p, in14_p},                       // proj_2
+        in15_p,                                 // layer_scale_1
+        {in16_p, in17_p, in18_p, in19_p, eps},  // norm_2
+        {in20_p, in21_p},                       // fc1
+        {in22_p, in23_p},                       // dwconv
+        {in24_p, in25_p},                       // fc2
+        in26_p,                                 // layer_scale_2
+    };
+    van_block::forward(sizes, block, in0_p, out0_p, out1_p);"""
 
 
 def applies(x: jt.Var) -> bool:
@@ -20,12 +33,8 @@ def applies(x: jt.Var) -> bool:
 def van_block(x: jt.Var, parameters: Sequence[jt.Var], dilation: int, eps: float) -> jt.Var:
     """x (B, C, H, W) -> the same shape.
 
-    `parameters` are those of the C++ `Block`, in its order: of a norm weight, bias, running mean and variance, of a
+    `parameters` are those that CALL names, in its order: of a norm weight, bias, running mean and variance, of a
     convolution weight and bias. Every depthwise convolution is dilated by `dilation`.
     """
-    block = [f"in{number}_p" for number in range(1, len(parameters) + 1)]
-    for norm in (NORM_2, 1):
-        block.insert(norm + 3, '(float)data["eps"]')
-    call = CALL.format(block=", ".join(block), fc1=FC1)
     inputs, data = [x, *parameters], {"dilation": dilation, "eps": eps}
-    return kernel.launch("van_block", call, [x.shape] * 2, ["float32"] * 2, inputs, data)[0]
+    return kernel.launch("van_block", CALL, [x.shape] * 2, ["float32"] * 2, inputs, data)[0]

@@ -15,30 +15,50 @@ constexpr double POINTS<2>[3] = {0, 1, -1};
 template <>
 constexpr double POINTS<4>[5] = {0, 2. / 3, -2. / 3, 4. / 3, -4. / 3};
 
-// The matrices of Y = Aᵀ [(G g Gᵀ) ⊙ (Bᵀ d B)] A by Cook and Toom, and their transposes. A and G evaluate at the
-// points, B multiplies the factors x - point, all but one.
+// The matrices of Y = Aᵀ [(G g Gᵀ) ⊙ (Bᵀ d B)] A by Cook and Toom. Each row of G, and each of A, belongs to a point:
+// G and A evaluate polynomials of three and of M coefficients there; of the point at infinity that is the last
+// coefficient. Row j of Bᵀ are the coefficients of the product of x - point over all points but the j-th; what that
+// product is at its own point divides G.
 template <int M>
 struct Matrices {
     static constexpr int N = M + 2;
-    float A[M][N] = {}, At[N][M] = {}, B[N][N] = {}, G[N][3] = {}, Gt[3][N] = {};
+    float A[N][M] = {}, A_T[M][N] = {}, B_T[N][N] = {}, G[N][3] = {}, G_T[3][N] = {};
 
     constexpr Matrices() {
         for (int j = 0; j < N; j++) {
-            double factors[N] = {1}, scale = 1, power = 1;
-            for (int l = 0, degree = 0; l < N - 1; l++) {
-                if (l == j) continue;
-                degree++;
-                for (int k = degree; k > 0; k--) factors[k] = factors[k - 1] - POINTS<M>[l] * factors[k];
-                factors[0] *= -POINTS<M>[l];
-                if (j < N - 1) scale *= POINTS<M>[j] - POINTS<M>[l];
-            }
-            for (int k = 0; k < N; k++) B[j][k] = factors[k];
-            for (int k = 0; k < N; k++) {
-                const double value = j < N - 1 ? power : 0;
-                if (k < M) A[k][j] = At[j][k] = j < N - 1 ? value : k == M - 1;
-                if (k < 3) G[j][k] = Gt[k][j] = j < N - 1 ? value / scale : k == 2;
-                if (j < N - 1) power *= POINTS<M>[j];
-            }
+            const double at_point = make_B_T(j);
+            make_A(j);
+            make_G(j, at_point);
+        }
+    }
+
+    // Row j of Bᵀ; returns what its polynomial is at point j, or 1 at infinity.
+    constexpr double make_B_T(int j) {
+        double coefficients[N] = {1}, at_point = 1;
+        for (int l = 0, degree = 0; l < N - 1; l++) {
+            if (l == j) continue;
+            degree++;
+            for (int k = degree; k > 0; k--) coefficients[k] = coefficients[k - 1] - POINTS<M>[l] * coefficients[k];
+            coefficients[0] *= -POINTS<M>[l];
+            if (j < N - 1) at_point *= POINTS<M>[j] - POINTS<M>[l];
+        }
+        for (int k = 0; k < N; k++) B_T[j][k] = coefficients[k];
+        return at_point;
+    }
+
+    constexpr void make_A(int j) {
+        double power = 1;
+        for (int k = 0; k < M; k++) {
+            A[j][k] = A_T[k][j] = j < N - 1 ? power : k == M - 1;
+            if (j < N - 1) power *= POINTS<M>[j];
+        }
+    }
+
+    constexpr void make_G(int j, double scale) {
+        double power = 1;
+        for (int k = 0; k < 3; k++) {
+            G[j][k] = G_T[k][j] = j < N - 1 ? power / scale : k == 2;
+            if (j < N - 1) power *= POINTS<M>[j];
         }
     }
 };
@@ -48,7 +68,8 @@ constexpr Matrices<M> MATRICES;
 
 // to (R × R) = m (R × C) from (C × C) mᵀ, for as many tiles or channels as a T holds.
 template <int R, int C, class T>
-inline __attribute__((always_inline)) void sandwich(const float (&m)[R][C], const T (&from)[C][C], T (&to)[R][R]) {
+inline __attribute__((always_inline)) void multiply_both_sides(const float (&m)[R][C], const T (&from)[C][C],
+                                                               T (&to)[R][R]) {
     T half[R][C];
 #pragma GCC unroll 6
     for (int i = 0; i < R; i++)
@@ -101,7 +122,7 @@ inline int64_t tiles(int64_t first, int64_t length, int64_t dilation, int64_t si
 }
 
 template <int M>
-std::vector<Block> blocks(const Sizes &sizes, const Cut &cut) {
+std::vector<Block> make_blocks(const Sizes &sizes, const Cut &cut) {
     std::vector<Block> all(1);
     const int64_t step = sizes.dilation;
     for (int64_t image = 0; image < sizes.batch; image++)
@@ -132,8 +153,8 @@ inline bool large_tiles(const Sizes &sizes) {
     return cost(4) < cost(2);
 }
 
-inline Lanes at(const float *p) { return *(const Lanes *)p; }
-inline void put(float *p, Lanes value) { *(Lanes *)p = value; }
+inline Lanes load(const float *from) { return *(const Lanes *)from; }
+inline void store(float *to, Lanes value) { *(Lanes *)to = value; }
 
 // Transformed values: (points, rows, pitch). The pitch has room for vectors written beyond the last value.
 struct Array {
@@ -164,7 +185,7 @@ struct Transformed {
 };
 
 // Pixels `gap` apart of a row, from column `x`; 0 outside. `to` is filled to `length` and a vector beyond.
-inline void pick(const float *row, int64_t width, int64_t x, int64_t gap, int64_t length, float *to) {
+inline void gather_strided(const float *row, int64_t width, int64_t x, int64_t gap, int64_t length, float *to) {
     const int64_t before = x < 0 ? 1 : 0;  // never more: a tile begins one step outside at most
     const int64_t within = std::max(before, std::min(length, (width - 1 - x + gap) / gap));
     to[0] = 0;
@@ -175,8 +196,8 @@ inline void pick(const float *row, int64_t width, int64_t x, int64_t gap, int64_
 // Rows `first`, first + dilation, … of a plane, each dealt out to the M columns of its tiles: row i's column j at
 // rows + (i · M + j) · room.
 template <int M>
-inline void deal(const Sizes &sizes, const Run &run, const float *plane, int64_t first, int64_t height, int64_t left,
-                 int64_t length, int64_t room, float *rows) {
+inline void gather_tile_columns(const Sizes &sizes, const Run &run, const float *plane, int64_t first, int64_t height,
+                                int64_t left, int64_t length, int64_t room, float *rows) {
     const int64_t step = sizes.dilation;
     for (int64_t i = 0; i < height; i++)
         for (int64_t j = 0; j < M; j++) {
@@ -185,7 +206,7 @@ inline void deal(const Sizes &sizes, const Run &run, const float *plane, int64_t
             if (y < 0 || y >= sizes.height)
                 std::fill(to, to + length + LANES, 0.f);
             else
-                pick(plane + y * sizes.width, sizes.width, left + j * step, M * step, length, to);
+                gather_strided(plane + y * sizes.width, sizes.width, left + j * step, M * step, length, to);
         }
 }
 
@@ -195,14 +216,14 @@ void transform_input(const Sizes &sizes, const Run &run, const float *plane, con
     constexpr int N = M + 2;
     const int64_t step = sizes.dilation, room = round_up(run.count + 1, LANES) + 2 * LANES;
     float *rows = scratch<struct InputRows>(N * M * room);
-    deal<M>(sizes, run, plane, run.y - step, N, run.x - step, run.count + 1, room, rows);
+    gather_tile_columns<M>(sizes, run, plane, run.y - step, N, run.x - step, run.count + 1, room, rows);
     for (int64_t t = 0; t < run.count; t += LANES) {
         Lanes d[N][N], v[N][N];
         for (int i = 0; i < N; i++)
-            for (int j = 0; j < N; j++) d[i][j] = at(rows + (i * M + j % M) * room + t + j / M);
-        sandwich(MATRICES<M>.B, d, v);
+            for (int j = 0; j < N; j++) d[i][j] = load(rows + (i * M + j % M) * room + t + j / M);
+        multiply_both_sides(MATRICES<M>.B_T, d, v);
         for (int i = 0; i < N; i++)
-            for (int j = 0; j < N; j++) put(to.at(i * N + j, c, run.first + t), v[i][j]);
+            for (int j = 0; j < N; j++) store(to.at(i * N + j, c, run.first + t), v[i][j]);
     }
 }
 
@@ -212,14 +233,14 @@ void transform_gradient(const Sizes &sizes, const Run &run, const float *plane, 
     constexpr int N = M + 2;
     const int64_t room = round_up(run.count, LANES) + 2 * LANES;
     float *rows = scratch<struct GradientRows>(M * M * room);
-    deal<M>(sizes, run, plane, run.y, M, run.x, run.count, room, rows);
+    gather_tile_columns<M>(sizes, run, plane, run.y, M, run.x, run.count, room, rows);
     for (int64_t t = 0; t < run.count; t += LANES) {
         Lanes d[M][M], v[N][N];
         for (int i = 0; i < M; i++)
-            for (int j = 0; j < M; j++) d[i][j] = at(rows + (i * M + j) * room + t);
-        sandwich(MATRICES<M>.At, d, v);
+            for (int j = 0; j < M; j++) d[i][j] = load(rows + (i * M + j) * room + t);
+        multiply_both_sides(MATRICES<M>.A, d, v);
         for (int i = 0; i < N; i++)
-            for (int j = 0; j < N; j++) put(to.at(i * N + j, o, run.first + t), v[i][j]);
+            for (int j = 0; j < N; j++) store(to.at(i * N + j, o, run.first + t), v[i][j]);
     }
 }
 
@@ -232,10 +253,10 @@ void transform_output(const Sizes &sizes, const Run &run, const Array &from, int
     for (int64_t t = 0; t < run.count; t += LANES) {
         Lanes m[N][N], y[M][M];
         for (int i = 0; i < N; i++)
-            for (int j = 0; j < N; j++) m[i][j] = at(from.at(i * N + j, o, run.first + t));
-        sandwich(MATRICES<M>.A, m, y);
+            for (int j = 0; j < N; j++) m[i][j] = load(from.at(i * N + j, o, run.first + t));
+        multiply_both_sides(MATRICES<M>.A_T, m, y);
         for (int i = 0; i < M; i++)
-            for (int j = 0; j < M; j++) put(rows + (i * M + j) * room + t, y[i][j]);
+            for (int j = 0; j < M; j++) store(rows + (i * M + j) * room + t, y[i][j]);
     }
     for (int64_t i = 0; i < M && run.y + i * step < sizes.height; i++) {
         float *row = plane + (run.y + i * step) * sizes.width + run.x;
@@ -260,27 +281,27 @@ void transform_weight(const Sizes &sizes, bool gradient, const float *weight, in
             for (int64_t i = 0; i < std::min(LANES, count - c); i++)
                 for (int k = 0; k < 9; k++) taps[gradient ? 8 - k : k][i] = from[(c + i) * next + k];
             Lanes g[3][3], u[N][N];
-            for (int k = 0; k < 9; k++) g[k / 3][k % 3] = at(taps[k]);
-            sandwich(MATRICES<M>.G, g, u);
+            for (int k = 0; k < 9; k++) g[k / 3][k % 3] = load(taps[k]);
+            multiply_both_sides(MATRICES<M>.G, g, u);
             for (int i = 0; i < N; i++)
-                for (int j = 0; j < N; j++) put(to.at(i * N + j, o, c), u[i][j]);
+                for (int j = 0; j < N; j++) store(to.at(i * N + j, o, c), u[i][j]);
         }
     }
 }
 
 // Gᵀ dU G of the kernels of `count` inputs from `first`: sums (points, O, channels) -> dweight (O, I, 3, 3).
 template <int M>
-void gather_weight(const Sizes &sizes, const Array &sums, int64_t first, int64_t count, float *dweight) {
+void transform_weight_gradient(const Sizes &sizes, const Array &sums, int64_t first, int64_t count, float *dweight) {
     constexpr int N = M + 2;
 #pragma omp for
     for (int64_t o = 0; o < sizes.outputs; o++)
         for (int64_t c = 0; c < count; c += LANES) {
             Lanes u[N][N], g[3][3];
             for (int i = 0; i < N; i++)
-                for (int j = 0; j < N; j++) u[i][j] = at(sums.at(i * N + j, o, c));
-            sandwich(MATRICES<M>.Gt, u, g);
+                for (int j = 0; j < N; j++) u[i][j] = load(sums.at(i * N + j, o, c));
+            multiply_both_sides(MATRICES<M>.G_T, u, g);
             float taps[9][LANES];
-            for (int k = 0; k < 9; k++) put(taps[k], g[k / 3][k % 3]);
+            for (int k = 0; k < 9; k++) store(taps[k], g[k / 3][k % 3]);
             float *place = dweight + 9 * (o * sizes.inputs + first + c);
             for (int64_t i = 0; i < std::min(LANES, count - c); i++)
                 for (int k = 0; k < 9; k++) place[9 * i + k] = taps[k][i];
@@ -289,7 +310,7 @@ void gather_weight(const Sizes &sizes, const Array &sums, int64_t first, int64_t
 
 // Calls f(point, o, count) for all points; of the outputs in as many pieces as it takes to keep all threads busy.
 template <class Function>
-void at_points(int64_t points, int64_t outputs, Function f) {
+void for_each_point(int64_t points, int64_t outputs, Function f) {
     const int64_t pieces = (omp_get_num_threads() + points - 1) / points, share = (outputs + pieces - 1) / pieces;
 #pragma omp for collapse(2)
     for (int64_t point = 0; point < points; point++)
@@ -310,17 +331,18 @@ void transform_inputs(const Sizes &sizes, const Block &block, const float *x, in
 template <int M>
 void convolve(const Sizes &sizes, const Cut &cut, const Workspace &workspace, bool gradient, const float *x,
               const float *weight, const Epilogue &epilogue, float *y) {
-    const int64_t pixels = sizes.pixels(), most = cut.channels;
+    const int64_t pixels = sizes.pixels(), channels = cut.channels;
     const Transformed<M> arrays(sizes, cut, workspace);
     const Array &u = arrays.kernels, &v = arrays.tiles, &m = arrays.products;
-    const std::vector<Block> all = blocks<M>(sizes, cut);
+    const std::vector<Block> all = make_blocks<M>(sizes, cut);
 #pragma omp parallel
     for (const Block &block : all) {
-        for (int64_t first = 0; first < sizes.inputs; first += most) {
-            const int64_t count = std::min(most, sizes.inputs - first);
-            if (&block == &all[0] || most < sizes.inputs) transform_weight<M>(sizes, gradient, weight, first, count, u);
+        for (int64_t first = 0; first < sizes.inputs; first += channels) {
+            const int64_t count = std::min(channels, sizes.inputs - first);
+            if (&block == &all[0] || channels < sizes.inputs)
+                transform_weight<M>(sizes, gradient, weight, first, count, u);
             transform_inputs<M>(sizes, block, x, first, count, v);
-            at_points((M + 2) * (M + 2), sizes.outputs, [&](int64_t point, int64_t o, int64_t outputs) {
+            for_each_point((M + 2) * (M + 2), sizes.outputs, [&](int64_t point, int64_t o, int64_t outputs) {
                 dnnl_sgemm('N', 'N', outputs, block.tiles, count, 1, u.at(point, o), u.pitch, v.at(point, 0), v.pitch,
                            first ? 1 : 0, m.at(point, o), m.pitch);
             });
@@ -330,7 +352,7 @@ void convolve(const Sizes &sizes, const Cut &cut, const Workspace &workspace, bo
             for (const Run &run : block.runs)
                 transform_output<M>(sizes, run, m, o, y + (run.image * sizes.outputs + o) * pixels);
             for (int64_t image = 0; &block == &all.back() && image < sizes.batch; image++)
-                finish(epilogue, o, (image * sizes.outputs + o) * pixels, y, pixels);
+                apply_epilogue(epilogue, o, (image * sizes.outputs + o) * pixels, y, pixels);
         }
     }
 }
@@ -339,13 +361,13 @@ void convolve(const Sizes &sizes, const Cut &cut, const Workspace &workspace, bo
 template <int M>
 void weight_gradient(const Sizes &sizes, const Cut &cut, const Workspace &workspace, const float *x, const float *dy,
                      float *dweight) {
-    const int64_t pixels = sizes.pixels(), most = cut.channels;
+    const int64_t pixels = sizes.pixels(), channels = cut.channels;
     const Transformed<M> arrays(sizes, cut, workspace);
     const Array &sums = arrays.kernels, &v = arrays.tiles, &m = arrays.products;
-    const std::vector<Block> all = blocks<M>(sizes, cut);
+    const std::vector<Block> all = make_blocks<M>(sizes, cut);
 #pragma omp parallel
-    for (int64_t first = 0; first < sizes.inputs; first += most) {
-        const int64_t count = std::min(most, sizes.inputs - first);
+    for (int64_t first = 0; first < sizes.inputs; first += channels) {
+        const int64_t count = std::min(channels, sizes.inputs - first);
         for (const Block &block : all) {
             if (first == 0 || all.size() > 1) {
 #pragma omp for
@@ -354,12 +376,12 @@ void weight_gradient(const Sizes &sizes, const Cut &cut, const Workspace &worksp
                         transform_gradient<M>(sizes, run, dy + (run.image * sizes.outputs + o) * pixels, m, o);
             }
             transform_inputs<M>(sizes, block, x, first, count, v);
-            at_points((M + 2) * (M + 2), sizes.outputs, [&](int64_t point, int64_t o, int64_t outputs) {
+            for_each_point((M + 2) * (M + 2), sizes.outputs, [&](int64_t point, int64_t o, int64_t outputs) {
                 dnnl_sgemm('N', 'T', outputs, count, block.tiles, 1, m.at(point, o), m.pitch, v.at(point, 0), v.pitch,
                            &block == &all[0] ? 0 : 1, sums.at(point, o), sums.pitch);
             });
         }
-        gather_weight<M>(sizes, sums, first, count, dweight);
+        transform_weight_gradient<M>(sizes, sums, first, count, dweight);
     }
 }
 

@@ -53,17 +53,6 @@ def test_residual_and_leaky_relu_agree_with_torch(added, slope, training):
         assert_close(our, their)
 
 
-@pytest.mark.parametrize("slope", [0.0, 1.0])
-def test_agrees_with_plain_jittor(slope, monkeypatch):
-    image = (3, 4, 9, 7)
-    inputs = draw(0, image, (4,), (4,), image)
-    fast = outputs_and_gradients(lambda *values: normalise(*values, slope), *inputs)
-    plainly(monkeypatch)
-    plain = outputs_and_gradients(lambda *values: normalise(*values, slope), *inputs)
-    for our, other in zip(fast, plain, strict=True):
-        assert_close(our, other)
-
-
 @pytest.mark.parametrize("fast", [True, False])
 def test_running_statistics_follow_torch(fast, monkeypatch):
     import torch

@@ -74,8 +74,8 @@ def test_fast_and_plain_agree_with_all_gradients(image):
     # softmax is blind to the key's bias: that gradient is zero but for rounding
     key_bias = [gradients.pop(5) for gradients in (ours, theirs)]
     assert np.abs(key_bias).max() <= 1e-4 * np.abs(theirs[1]).max()
-    for our, their in zip(ours, theirs, strict=True):
-        assert_close(our, their)
+    for our, their in zip(ours, theirs, strict=True):  # a gradient of one number may be what larger ones leave
+        assert_close(our, their, 1e-5 if our.size > 1 else 1e-4)
 
 
 def test_falls_back_to_the_plain_version(monkeypatch):

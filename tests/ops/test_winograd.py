@@ -38,19 +38,6 @@ def test_agrees_with_torch(image, out_channels, stride, dilation):
         assert_close(our, their)
 
 
-@pytest.mark.parametrize(
-    "image",
-    [(1, 600, 12, 9), (1, 3, 40, 700), (5, 2, 33, 31)],
-    ids=["more channels than are transformed at a time", "a run longer than a block", "several blocks"],
-)
-def test_agrees_with_plain_jittor(image, monkeypatch):
-    inputs = arrays(image, 7)
-    fast = outputs_and_gradients(ours(1, 2), *inputs)
-    monkeypatch.setattr("ccnet.ops.kernel.applies", lambda *variables: False)
-    for our, plain in zip(fast, outputs_and_gradients(ours(1, 2), *inputs), strict=True):
-        assert_close(our, plain)
-
-
 @pytest.mark.parametrize(("tiles", "channels"), [(16, 16), (700, 16), (64, 128)])
 def test_how_the_work_is_cut_is_decided_in_python_alone(tiles, channels, monkeypatch):
     inputs = arrays((3, 100, 33, 31), 20)
