@@ -17,6 +17,7 @@ check: .venv/dev  ## what a pull request must pass besides the tests
 	$(BIN)/ruff format --check .
 	$(BIN)/clang-format --dry-run --Werror $(shell find ccnet tests -name '*.cc' -o -name '*.cu' -o -name '*.cuh' -o -name '*.h')
 	$(BIN)/mypy
+	$(BIN)/lint-imports
 	$(BIN)/snakefmt --check Snakefile workflow
 	$(BIN)/snakemake --lint
 
