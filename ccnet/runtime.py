@@ -118,10 +118,12 @@ if not (Path(sysconfig.get_path("include")) / "Python.h").exists():
     raise InputError("no Python headers (Python.h): Jittor compiles against them (apt install python3-dev)")
 _handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGCHLD)}
 _is_main = threading.current_thread() is threading.main_thread()  # where alone Python lets handlers be set
-# Jittor swallows exceptions while it is imported, and ends by SIGTERM the processes that compiled it. These inherit the
-# handler, and one in Python is only heard between two waits: some would stay, and be waited for for ever
+# Jittor swallows exceptions while it is imported
 if _is_main:
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
+# Jittor ends the processes that compile for it by SIGTERM, and waits for them. They inherit the handler, and one in
+# Python is only heard between two waits: some would stay for ever
+os.register_at_fork(after_in_child=lambda: signal.signal(signal.SIGTERM, signal.SIG_DFL))
 with _announced(), _nameless():
     import jittor as jt
     import jittor_utils

@@ -139,10 +139,12 @@ def test_a_new_process_decides_before_the_import(tmp_path):
         assert os.environ["log_silent"] == "1" and os.environ["OMP_WAIT_POLICY"] == "PASSIVE"
         assert os.environ["GOMP_SPINCOUNT"] == "1000"
         assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGCHLD)] == before
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
         child = os.fork()
         if child == 0:
+            assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
             os.kill(os.getpid(), signal.SIGKILL)
-        os.waitpid(child, 0)
+        assert os.WIFSIGNALED(os.waitpid(child, 0)[1])
         print("alive")
         try:
             os.kill(os.getpid(), signal.SIGINT)
