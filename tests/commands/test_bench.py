@@ -120,13 +120,13 @@ def test_what_a_gpu_is_asked():
 )
 def test_choice_of_the_device(device, driver, failure, chosen, monkeypatch, capsys):
     monkeypatch.setattr(bench.cuda, "find_driver", lambda: driver)
-    monkeypatch.setattr(bench.machine, "convolve", lambda name: Ran("", failure))
+    monkeypatch.setattr(bench.examine, "convolve", lambda name: Ran("", failure))
     assert bench.choose(device) == chosen
     assert ("no CUDA toolkit" in capsys.readouterr().err) == (failure == "no CUDA toolkit")
 
 
 def test_a_gpu_that_is_not_there_is_refused_before_anything_is_timed(monkeypatch, tmp_path, capsys):
-    monkeypatch.setattr(bench.machine, "convolve", lambda name: Ran("", "no NVIDIA driver (libcuda.so.1)"))
+    monkeypatch.setattr(bench.examine, "convolve", lambda name: Ran("", "no NVIDIA driver (libcuda.so.1)"))
     assert cli.main(["bench", "--device", "cuda", "--out", str(tmp_path / "bench.json")]) == 1
     said = capsys.readouterr()
     assert said.out == ""
