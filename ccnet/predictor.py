@@ -12,7 +12,7 @@ from PIL import Image
 from ccnet.models.ccnet import SMALLEST
 from ccnet.ops.normalise import normalise
 from ccnet.ops.resize import resize_rows, source_rows
-from ccnet.ops.sliding_window import shares
+from ccnet.ops.sliding_window import window_weights
 from ccnet.protocol import Protocol, Size
 from ccnet.runtime import jt, nn
 
@@ -52,7 +52,7 @@ class Predictor:
         if window is None or max(height, width) <= window:
             yield self._logits(image)
             return
-        down, across = (shares(side, window, self.protocol.step) for side in (height, width))
+        down, across = (window_weights(side, window, self.protocol.step) for side in (height, width))
         ends = [*(top for top, _ in down[1:]), height]  # up to where a row of windows is the last to reach
         canvas: np.ndarray | None = None
         for (top, share), end in zip(down, ends, strict=True):

@@ -57,7 +57,7 @@ class Residual(nn.Module):
     def forward(self, x):
         branch = x
         for number in range(1, self.depth + 1):
-            branch = normed(self, number, branch if number == 1 else rectified(branch))
+            branch = conv_norm_act(self, number, branch if number == 1 else rectified(branch))
         return rectified(branch + (self.downsample(x) if hasattr(self, "downsample") else x))
 
 
@@ -69,7 +69,7 @@ def add_normed(module: nn.Module, layers: list[nn.Conv2d]) -> int:
     return len(layers)
 
 
-def normed(module: nn.Module, number: int, x):
+def conv_norm_act(module: nn.Module, number: int, x):
     """`x` after convolution and batch norm of this number."""
     return module.get_submodule(f"bn{number}")(module.get_submodule(f"conv{number}")(x))
 
@@ -98,7 +98,7 @@ class ResNet(nn.Module):
 
     def forward(self, x):
         for number in range(1, self.stem + 1):
-            x = rectified(normed(self, number, x))
+            x = rectified(conv_norm_act(self, number, x))
         x = self.pool(x)
         return [x := self.get_submodule(f"layer{number}")(x) for number in range(1, 5)]
 

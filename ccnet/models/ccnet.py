@@ -10,7 +10,7 @@ from ccnet import InputError
 from ccnet.ops.batch_norm import BatchNorm
 from ccnet.ops.criss_cross import CrissCrossAttention
 from ccnet.ops.drop import Dropout2d
-from ccnet.ops.epilogue import normed
+from ccnet.ops.epilogue import conv_norm_act
 from ccnet.ops.non_local import NonLocal
 from ccnet.ops.normalise import MEAN, STD
 from ccnet.ops.pointwise import PointwiseConv
@@ -31,7 +31,7 @@ class ConvNorm(nn.Module):
         self.negative_slope = negative_slope
 
     def execute(self, x):
-        return normed(self.conv, self.norm, x, slope=self.negative_slope)
+        return conv_norm_act(self.conv, self.norm, x, slope=self.negative_slope)
 
 
 class ContextHead(nn.Module):

@@ -6,7 +6,7 @@ Parameter names are those of the published state dicts.
 """
 
 from ccnet.ops.batch_norm import BatchNorm
-from ccnet.ops.epilogue import normed
+from ccnet.ops.epilogue import conv_norm_act
 from ccnet.ops.pointwise import PointwiseConv
 from ccnet.ops.winograd import Conv3x3
 from ccnet.runtime import nn
@@ -25,8 +25,8 @@ class BasicBlock(nn.Module):
         self.downsample = downsample
 
     def execute(self, x):
-        out = normed(self.conv1, self.bn1, x)
-        return normed(self.conv2, self.bn2, out, residual=_shortcut(self.downsample, x))
+        out = conv_norm_act(self.conv1, self.bn1, x)
+        return conv_norm_act(self.conv2, self.bn2, out, residual=_shortcut(self.downsample, x))
 
 
 class Bottleneck(nn.Module):
@@ -44,13 +44,13 @@ class Bottleneck(nn.Module):
         self.downsample = downsample
 
     def execute(self, x):
-        out = normed(self.conv1, self.bn1, x)
-        out = normed(self.conv2, self.bn2, out)
-        return normed(self.conv3, self.bn3, out, residual=_shortcut(self.downsample, x))
+        out = conv_norm_act(self.conv1, self.bn1, x)
+        out = conv_norm_act(self.conv2, self.bn2, out)
+        return conv_norm_act(self.conv3, self.bn3, out, residual=_shortcut(self.downsample, x))
 
 
 def _shortcut(downsample, x):
-    return normed(downsample[0], downsample[1], x, slope=1) if downsample else x
+    return conv_norm_act(downsample[0], downsample[1], x, slope=1) if downsample else x
 
 
 # He et al., Table 1: block, blocks in each stage
@@ -112,9 +112,9 @@ class ResNet(nn.Module):
         return nn.Sequential(*blocks)
 
     def execute(self, x) -> list:
-        x = normed(self.conv1, self.bn1, x)
+        x = conv_norm_act(self.conv1, self.bn1, x)
         if self.deep_stem:
-            x = normed(self.conv3, self.bn3, normed(self.conv2, self.bn2, x))
+            x = conv_norm_act(self.conv3, self.bn3, conv_norm_act(self.conv2, self.bn2, x))
         x = self.maxpool(x)
         levels = []
         for stage in (self.layer1, self.layer2, self.layer3, self.layer4):

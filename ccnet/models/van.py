@@ -12,11 +12,11 @@ from ccnet.ops.drop import DropPath
 from ccnet.ops.gelu import gelu
 from ccnet.ops.mlp import mlp
 from ccnet.ops.pointwise import PointwiseConv
-from ccnet.ops.van_block import applies, van_block
+from ccnet.ops.van_block import available, van_block
 from ccnet.runtime import jt, nn
 
 # Guo et al., Table 2: channels and depths of the four stages
-SIZES = {
+STAGES = {
     "van_tiny": ((32, 64, 160, 256), (3, 3, 5, 2)),
     "van_small": ((64, 128, 320, 512), (2, 2, 4, 2)),
     "van_base": ((64, 128, 320, 512), (3, 3, 12, 3)),
@@ -68,7 +68,7 @@ class Mlp(nn.Module):
         self.fc2 = PointwiseConv(hidden, channels)
 
     def execute(self, x):
-        if kernel.applies("mlp", x):
+        if kernel.available("mlp", x):
             return mlp(x, self.layers(), self.dwconv.dwconv.dilation[0])
         return self.fc2(gelu(self.dwconv(self.fc1(x))))
 
@@ -91,7 +91,7 @@ class Block(nn.Module):
         self.layer_scale_2 = nn.Parameter(jt.full((channels,), 0.01))
 
     def execute(self, x):
-        if not self.is_training() and applies(x):
+        if not self.is_training() and available(x):
             return van_block(x, self._constants(), self.mlp.dwconv.dwconv.dilation[0], self.norm1.eps)
         x = x + self.drop_path(_scale(self.layer_scale_1, self.attn(self.norm1(x))))
         return x + self.drop_path(_scale(self.layer_scale_2, self.mlp(self.norm2(x))))
@@ -153,7 +153,7 @@ class VAN(nn.Module):
     """
 
     def __init__(self, name: str, output_stride: int = 32, drop_path: float = 0.0):
-        self.channels, depths = list(SIZES[name][0]), SIZES[name][1]
+        self.channels, depths = list(STAGES[name][0]), SIZES[name][1]
         rates = [drop_path * i / max(sum(depths) - 1, 1) for i in range(sum(depths))]
         in_channels, stride, dilation = 3, 1, 1
         for stage, (channels, depth) in enumerate(zip(self.channels, depths, strict=True)):

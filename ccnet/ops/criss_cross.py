@@ -101,7 +101,7 @@ class CrissCrossAttention(jt.nn.Module):
 
     def execute(self, x: jt.Var) -> jt.Var:
         convolutions = self.query_conv, self.key_conv, self.value_conv
-        if not kernel.applies("criss_cross", x, *self.parameters()):
+        if not kernel.available("criss_cross", x, *self.parameters()):
             return criss_cross_reference(x, *convolutions, self.gamma)
         weight = jt.concat([conv.weight.reshape(-1, x.shape[1]) for conv in convolutions]).cast(x.dtype)
         bias = jt.concat([conv.bias for conv in convolutions]).float32()

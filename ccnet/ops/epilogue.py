@@ -38,7 +38,9 @@ class Epilogue:
 NOTHING = Epilogue()
 
 
-def normed(convolution, norm: BatchNorm, x: jt.Var, residual: jt.Var | None = None, slope: float = 0.0) -> jt.Var:
+def conv_norm_act(
+    convolution, norm: BatchNorm, x: jt.Var, residual: jt.Var | None = None, slope: float = 0.0
+) -> jt.Var:
     """Leaky ReLU of norm(convolution(x)) + residual, for x (B, C, H, W); a `slope` of 0 is ReLU, of 1 nothing."""
     if norm.is_training() or type(convolution) is nn.Conv:  # which takes no epilogue
         return norm(convolution(x), residual, slope)

@@ -26,7 +26,7 @@ _avoided = False
 
 
 @contextmanager
-def plainly() -> Iterator[None]:
+def without_kernels() -> Iterator[None]:
     """Meanwhile no kernel applies: every layer is computed on its own, by plain Jittor."""
     global _avoided
     _avoided = True
@@ -36,7 +36,7 @@ def plainly() -> Iterator[None]:
         _avoided = False
 
 
-def applies(source: str, *variables: jt.Var) -> bool:
+def available(source: str, *variables: jt.Var) -> bool:
     """Whether kernel `source` can take these: all float32; or bfloat16, on CUDA. On CUDA it must have a `.cu` file."""
     if _avoided:
         return False

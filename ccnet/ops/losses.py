@@ -46,7 +46,7 @@ def check_labels(labels: jt.Var, logits: jt.Var, ignore: int) -> np.ndarray:
 
 def _pixel_losses(logits: jt.Var, labels: jt.Var, ignore: int = 255) -> jt.Var:
     """-log softmax probability of each pixel's label (B, H, W); 0 where ignored. The labels must be checked before."""
-    if kernel.applies("cross_entropy", logits):
+    if kernel.available("cross_entropy", logits):
         return _CrossEntropy(ignore)(logits, labels)
     shifted = logits - logits.max(dim=1, keepdims=True)
     of_label = (labels.unsqueeze(1) == jt.arange(logits.shape[1]).reshape(1, -1, 1, 1)).float32()

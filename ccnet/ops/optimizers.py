@@ -44,8 +44,8 @@ def _handed_over(optimizer, gradients: list[jt.Var]) -> None:
         group["grads"] = [next(left) for _ in group["params"]]
 
 
-def _applies(optimizer) -> bool:
-    return kernel.applies("optimizers", *(value for group in optimizer.param_groups for value in group["params"]))
+def _available(optimizer) -> bool:
+    return kernel.available("optimizers", *(value for group in optimizer.param_groups for value in group["params"]))
 
 
 def _in_place(optimizer, gradients: list[jt.Var], call: str, state: tuple[str, ...], data: dict[str, float]) -> None:
@@ -67,7 +67,7 @@ class SGD(jt.optim.SGD):
     def step(self, loss: jt.Var | None = None) -> None:
         """One step down the gradients that `backward` has added up, and that of `loss`."""
         gradients = _taken(self, loss)
-        if not _applies(self):
+        if not _available(self):
             _handed_over(self, gradients)
             return super().step()
         data = {"rate": self.lr, "momentum": self.momentum, "decay": 1.0}
@@ -83,7 +83,7 @@ class AdamW(jt.optim.AdamW):
     def step(self, loss: jt.Var | None = None) -> None:
         """One step down the gradients that `backward` has added up, and that of `loss`."""
         gradients = _taken(self, loss)
-        if not _applies(self):
+        if not _available(self):
             _handed_over(self, gradients)
             return super().step()
         beta1, beta2 = self.betas

@@ -30,7 +30,7 @@ def resize(x: jt.Var, size: tuple[int, int], align_corners: bool = False) -> jt.
     """x (B, C, H, W) resized to `size` (height, width), as PyTorch's bilinear interpolate without antialiasing."""
     if tuple(x.shape[2:]) == tuple(size):
         return x
-    if not kernel.applies("resize", x):
+    if not kernel.available("resize", x):
         return jt.nn.interpolate(x, tuple(size), mode="bilinear", align_corners=align_corners)
     return _Resize((size[0], size[1]), align_corners)(x)
 

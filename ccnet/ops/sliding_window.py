@@ -16,7 +16,7 @@ def starts(size: int, window: int, stride: int) -> list[int]:
     return [*range(0, last, stride), last]
 
 
-def shares(size: int, window: int, stride: int) -> list[tuple[int, np.ndarray]]:
+def window_weights(size: int, window: int, stride: int) -> list[tuple[int, np.ndarray]]:
     """Each window's first pixel, and its share of the average at each of its pixels, float32 `(min(window, size),)`.
 
     Weights rise linearly from a window's edges, where the network sees least around a pixel, to its middle.

@@ -25,9 +25,9 @@ CALL = """
     van_block::forward(sizes, block, in0_p, out0_p, out1_p);"""
 
 
-def applies(x: jt.Var) -> bool:
+def available(x: jt.Var) -> bool:
     """On the CPU, in inference, where nothing is kept for gradients."""
-    return bool(jt.flags.no_grad) and kernel.applies("van_block", x)
+    return bool(jt.flags.no_grad) and kernel.available("van_block", x)
 
 
 def van_block(x: jt.Var, parameters: Sequence[jt.Var], dilation: int, eps: float) -> jt.Var:

@@ -88,7 +88,7 @@ class Conv3x3(jt.nn.Conv):
         super().__init__(in_channels, out_channels, 3, stride, padding=dilation, dilation=dilation, bias=False)
 
     def execute(self, x: jt.Var, epilogue: Epilogue = NOTHING) -> jt.Var:
-        if self.stride != (1, 1) or not kernel.applies("winograd", x, self.weight):
+        if self.stride != (1, 1) or not kernel.available("winograd", x, self.weight):
             return epilogue(super().execute(x))
         if jt.flags.no_grad:
             return _forward(x, self.weight, self.dilation[0], epilogue)

@@ -1,7 +1,7 @@
 import pytest
 
 from ccnet.ops.batch_norm import BatchNorm
-from ccnet.ops.epilogue import NOTHING, Epilogue, normed
+from ccnet.ops.epilogue import NOTHING, Epilogue, conv_norm_act
 from ccnet.ops.pointwise import PointwiseConv
 from ccnet.ops.winograd import Conv3x3
 from ccnet.runtime import jt, nn
@@ -51,4 +51,4 @@ def test_normed_is_convolution_norm_shortcut_and_activation(convolution, trainin
         norm.eval()
     expected = nn.leaky_relu(norm(module(x)) + residual, 0.1).numpy()
     with jt.no_grad():
-        assert_close(normed(module, norm, x, residual, slope=0.1).numpy(), expected)
+        assert_close(conv_norm_act(module, norm, x, residual, slope=0.1).numpy(), expected)

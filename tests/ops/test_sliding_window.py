@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ccnet.ops.sliding_window import shares, starts
+from ccnet.ops.sliding_window import starts, window_weights
 
 SIDES = st.integers(1, 300)
 
@@ -38,13 +38,13 @@ def test_every_pixel_is_covered_and_no_window_leaves_the_image(size, window, str
 @given(SIDES, SIDES, SIDES)
 def test_shares_sum_to_one_at_every_pixel(size, window, stride):
     total = np.zeros(size)
-    for start, share in shares(size, window, min(stride, window)):
+    for start, share in window_weights(size, window, min(stride, window)):
         assert (share > 0).all()
         total[start : start + len(share)] += share
     np.testing.assert_allclose(total, 1, rtol=1e-5)
 
 
 def test_a_window_counts_less_towards_its_edges():
-    (_, first), (_, second) = shares(6, 4, 2)
+    (_, first), (_, second) = window_weights(6, 4, 2)
     np.testing.assert_allclose(first, [1, 1, 2 / 3, 1 / 3])
     np.testing.assert_allclose(second, [1 / 3, 2 / 3, 1, 1])

@@ -85,7 +85,7 @@ def torch():
     return torch
 
 
-def normed(torch, x, state, name):
+def conv_norm_act(torch, x, state, name):
     parts = [torch.from_numpy(state[f"{name}.{part}"]) for part in ("running_mean", "running_var", "weight", "bias")]
     return torch.nn.functional.batch_norm(x, *parts)
 
@@ -111,9 +111,9 @@ def test_the_official_input_and_norms_are_ours_in_effect(torch):
     inplace_abn = theirs | {"bn1.weight": np.abs(theirs["bn1.weight"]) + 1e-5}
     padded = {"padding": 1}  # with zeros, after the mean is taken away
     bgr = convolved(torch, torch.from_numpy(bgr.copy()), theirs, "conv1", **padded)
-    expected = normed(torch, bgr, inplace_abn, "bn1")
+    expected = conv_norm_act(torch, bgr, inplace_abn, "bn1")
     actual = convolved(torch, torch.from_numpy((image - mean) / std), ours, "backbone.conv1", **padded)
-    actual = normed(torch, actual, ours, "backbone.bn1")
+    actual = conv_norm_act(torch, actual, ours, "backbone.bn1")
     np.testing.assert_allclose(actual, expected, rtol=1e-4, atol=1e-4)
 
 
