@@ -30,7 +30,7 @@ class ConvNorm(nn.Module):
         self.norm = BatchNorm(channels)
         self.negative_slope = negative_slope
 
-    def execute(self, x):
+    def execute(self, x: jt.Var) -> jt.Var:
         return conv_norm_act(self.conv, self.norm, x, slope=self.negative_slope)
 
 
@@ -47,7 +47,7 @@ class ContextHead(nn.Module):
         self.bottleneck = ConvNorm(in_channels + channels, channels, negative_slope)
         self.recurrence = recurrence
 
-    def execute(self, x):
+    def execute(self, x: jt.Var) -> jt.Var:
         context = self.before(x)
         for _ in range(self.recurrence):
             context = self.attention(context)
@@ -61,7 +61,7 @@ class Classifier(nn.Module):
         self.dropout = Dropout2d(dropout)
         self.conv = PointwiseConv(channels, num_classes)
 
-    def execute(self, x):
+    def execute(self, x: jt.Var) -> jt.Var:
         return self.conv(self.dropout(x))
 
 
@@ -72,7 +72,7 @@ class AuxiliaryHead(nn.Module):
         self.conv = ConvNorm(in_channels, channels, negative_slope)
         self.classifier = Classifier(channels, num_classes, dropout)
 
-    def execute(self, x):
+    def execute(self, x: jt.Var) -> jt.Var:
         return self.classifier(self.conv(x))
 
 
@@ -101,7 +101,7 @@ class CCNet(nn.Module):
         self.auxiliary = AuxiliaryHead(channels[2], channels[2] // 2, num_classes, dropout, negative_slope)
         self.embedding = PointwiseConv(head_channels, embedding) if embedding else None
 
-    def execute(self, x):
+    def execute(self, x: jt.Var) -> jt.Var:
         height, width = x.shape[2:]
         if min(height, width) < SMALLEST:
             raise InputError(

@@ -9,7 +9,7 @@ from ccnet.ops.batch_norm import BatchNorm
 from ccnet.ops.epilogue import conv_norm_act
 from ccnet.ops.pointwise import PointwiseConv
 from ccnet.ops.winograd import Conv3x3
-from ccnet.runtime import nn
+from ccnet.runtime import jt, nn
 
 
 class BasicBlock(nn.Module):
@@ -24,7 +24,7 @@ class BasicBlock(nn.Module):
         self.bn2 = BatchNorm(channels)
         self.downsample = downsample
 
-    def execute(self, x):
+    def execute(self, x: jt.Var) -> jt.Var:
         out = conv_norm_act(self.conv1, self.bn1, x)
         return conv_norm_act(self.conv2, self.bn2, out, residual=_shortcut(self.downsample, x))
 
@@ -43,7 +43,7 @@ class Bottleneck(nn.Module):
         self.bn3 = BatchNorm(channels * self.expansion)
         self.downsample = downsample
 
-    def execute(self, x):
+    def execute(self, x: jt.Var) -> jt.Var:
         out = conv_norm_act(self.conv1, self.bn1, x)
         out = conv_norm_act(self.conv2, self.bn2, out)
         return conv_norm_act(self.conv3, self.bn3, out, residual=_shortcut(self.downsample, x))
@@ -54,7 +54,7 @@ def _shortcut(downsample, x):
 
 
 # He et al., Table 1: block, blocks in each stage
-SIZES: dict[str, tuple[type[BasicBlock] | type[Bottleneck], tuple[int, ...]]] = {
+STAGES: dict[str, tuple[type[BasicBlock] | type[Bottleneck], tuple[int, ...]]] = {
     "resnet18": (BasicBlock, (2, 2, 2, 2)),
     "resnet34": (BasicBlock, (3, 4, 6, 3)),
     "resnet50": (Bottleneck, (3, 4, 6, 3)),
@@ -73,7 +73,7 @@ class ResNet(nn.Module):
 
     def __init__(self, name: str, output_stride: int = 8, deep_stem: bool = True, multi_grid: bool = False,
                  contract_dilation: bool = True, ceil_mode: bool = False):  # fmt: skip
-        block, depths = SIZES[name]
+        block, depths = STAGES[name]
         self.in_channels = 128 if deep_stem else 64
         if deep_stem:
             self.conv1, self.bn1 = Conv3x3(3, 64, stride=2), BatchNorm(64)

@@ -33,7 +33,7 @@ class LargeKernelAttention(nn.Module):
         self.conv_spatial = DepthwiseConv(channels, 7, dilation=3 * dilation)
         self.conv1 = PointwiseConv(channels, channels)
 
-    def execute(self, x):
+    def execute(self, x: jt.Var) -> jt.Var:
         return x * self.conv1(self.conv_spatial(self.conv0(x)))
 
 
@@ -45,7 +45,7 @@ class Attention(nn.Module):
         self.spatial_gating_unit = LargeKernelAttention(channels, dilation)
         self.proj_2 = PointwiseConv(channels, channels)
 
-    def execute(self, x):
+    def execute(self, x: jt.Var) -> jt.Var:
         return x + self.proj_2(self.spatial_gating_unit(gelu(self.proj_1(x))))
 
 
@@ -55,7 +55,7 @@ class DepthwiseStep(nn.Module):
     def __init__(self, channels: int, dilation: int):
         self.dwconv = DepthwiseConv(channels, 3, dilation=dilation)
 
-    def execute(self, x):
+    def execute(self, x: jt.Var) -> jt.Var:
         return self.dwconv(x)
 
 
@@ -67,7 +67,7 @@ class Mlp(nn.Module):
         self.dwconv = DepthwiseStep(hidden, dilation)
         self.fc2 = PointwiseConv(hidden, channels)
 
-    def execute(self, x):
+    def execute(self, x: jt.Var) -> jt.Var:
         if kernel.available("mlp", x):
             return mlp(x, self.layers(), self.dwconv.dwconv.dilation[0])
         return self.fc2(gelu(self.dwconv(self.fc1(x))))
@@ -90,7 +90,7 @@ class Block(nn.Module):
         self.layer_scale_1 = nn.Parameter(jt.full((channels,), 0.01))
         self.layer_scale_2 = nn.Parameter(jt.full((channels,), 0.01))
 
-    def execute(self, x):
+    def execute(self, x: jt.Var) -> jt.Var:
         if not self.is_training() and available(x):
             return van_block(x, self._constants(), self.mlp.dwconv.dwconv.dilation[0], self.norm1.eps)
         x = x + self.drop_path(_scale(self.layer_scale_1, self.attn(self.norm1(x))))
@@ -128,7 +128,7 @@ class PatchEmbed(nn.Module):
         )
         self.norm = BatchNorm(channels)
 
-    def execute(self, x):
+    def execute(self, x: jt.Var) -> jt.Var:
         return self.norm(self.proj(x))
 
 
@@ -140,7 +140,7 @@ class LayerNorm(nn.Module):
         self.bias = nn.Parameter(jt.zeros((channels,)))
         self.eps = eps
 
-    def execute(self, x):
+    def execute(self, x: jt.Var) -> jt.Var:
         centred = x - x.mean(1, keepdims=True)
         variance = (centred * centred).mean(1, keepdims=True)
         return _scale(self.weight, centred / jt.sqrt(variance + self.eps)) + self.bias.reshape(1, -1, 1, 1)
@@ -153,7 +153,7 @@ class VAN(nn.Module):
     """
 
     def __init__(self, name: str, output_stride: int = 32, drop_path: float = 0.0):
-        self.channels, depths = list(STAGES[name][0]), SIZES[name][1]
+        self.channels, depths = list(STAGES[name][0]), STAGES[name][1]
         rates = [drop_path * i / max(sum(depths) - 1, 1) for i in range(sum(depths))]
         in_channels, stride, dilation = 3, 1, 1
         for stage, (channels, depth) in enumerate(zip(self.channels, depths, strict=True)):

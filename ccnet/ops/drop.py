@@ -21,7 +21,7 @@ class Drop(nn.Module):
         self.rate = rate
         self.generator = np.random.default_rng(0)
 
-    def execute(self, x):
+    def execute(self, x: jt.Var) -> jt.Var:
         if not self.is_training() or self.rate == 0:
             return x
         shape = [*x.shape[: self.axes], *[1] * (x.ndim - self.axes)]

@@ -17,7 +17,7 @@ class NonLocal(nn.Module):
         self.value_conv = nn.Conv(channels, channels, 1)
         self.gamma = nn.Parameter(jt.zeros(1))
 
-    def execute(self, x):
+    def execute(self, x: jt.Var) -> jt.Var:
         # image by image: Jittor is fast for products of two matrices, and slow for batches of them
         return jt.concat([self._attend(x[i : i + 1]) for i in range(x.shape[0])], dim=0)
 
