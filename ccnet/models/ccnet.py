@@ -101,7 +101,7 @@ class CCNet(nn.Module):
         self.auxiliary = AuxiliaryHead(channels[2], channels[2] // 2, num_classes, dropout, negative_slope)
         self.embedding = PointwiseConv(head_channels, embedding) if embedding else None
 
-    def execute(self, x: jt.Var) -> jt.Var:
+    def execute(self, x: jt.Var) -> jt.Var | tuple[jt.Var, ...]:
         height, width = x.shape[2:]
         if min(height, width) < SMALLEST:
             raise InputError(

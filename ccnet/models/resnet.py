@@ -111,7 +111,7 @@ class ResNet(nn.Module):
             self.in_channels = out_channels
         return nn.Sequential(*blocks)
 
-    def execute(self, x) -> list:
+    def execute(self, x: jt.Var) -> list[jt.Var]:
         x = conv_norm_act(self.conv1, self.bn1, x)
         if self.deep_stem:
             x = conv_norm_act(self.conv3, self.bn3, conv_norm_act(self.conv2, self.bn2, x))

@@ -167,7 +167,7 @@ class VAN(nn.Module):
             setattr(self, f"norm{stage + 1}", LayerNorm(channels))
             in_channels = channels
 
-    def execute(self, x) -> list:
+    def execute(self, x: jt.Var) -> list[jt.Var]:
         levels = []
         for stage in range(1, 5):
             x = getattr(self, f"patch_embed{stage}")(x)
