@@ -143,6 +143,6 @@ def test_killed_workers_change_nothing_and_are_reported_once(reader, capfd, work
 
 
 def test_crops_are_not_all_padding(reader):
-    labels = np.concatenate([labels.numpy() for _, labels in batches(reader)])
+    labels = np.concatenate([labels for _, labels in batches(reader)])
     assert set(np.unique(labels)) <= {0, 1, 2, 255}
     assert (labels == 255).mean() < 0.5
