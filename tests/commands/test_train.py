@@ -275,17 +275,20 @@ def frozen(norm, x, residual=None, slope=1.0):
 @pytest.mark.parametrize("share", [1.0, 0.3, 0.0])
 @pytest.mark.parametrize("changes", [{}, SGD | {"backbone": "resnet18"}], ids=["adamw", "sgd"])
 def test_accumulated_batches_are_one_large_one(changes, share, monkeypatch):
-    """Once batch norm, which sees each alone, is frozen; two parts of unlike weight."""
+    """Once batch norm, which sees each alone, is frozen; two parts of unlike weight.
+
+    The moments tell it: AdamW's weights would show the rounding of gradients that are next to nothing.
+    """
     monkeypatch.setattr(BatchNorm, "execute", frozen)
     whole, parts = (trainer(**changes, dropout=0.0, batch_size=4 // n, accumulate=n) for n in (1, 2))
-    before = weights_of(whole)
-    for step in range(3):
-        losses = [one.step(*labelled(share, step)) for one in (whole, parts)]
-        assert losses[0] == pytest.approx(losses[1], rel=1e-4)
+    losses = [one.step(*labelled(share, 0)) for one in (whole, parts)]
+    assert losses[0] == pytest.approx(losses[1], rel=1e-5)
+    assert parts.optimizer.n_step == 1
     ours, theirs = weights_of(parts), weights_of(whole)
-    for name, value in theirs.items():
-        change = np.linalg.norm(value - before[name])
-        assert np.linalg.norm(ours[name] - value) <= 2e-2 * change + 1e-7, name
+    moments = [name for name in theirs if name.startswith("optimizer.")]
+    assert sum(theirs[name].any() for name in moments) > 50
+    for name in moments:
+        assert np.linalg.norm(ours[name] - theirs[name]) <= 1e-3 * np.linalg.norm(theirs[name]) + 1e-7, name
 
 
 def test_what_is_dropped_depends_on_seed_step_and_part_alone(monkeypatch):
