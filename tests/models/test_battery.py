@@ -1,6 +1,5 @@
 """One battery for all backbones: whatever stands in `BACKBONES` gets every test here."""
 
-import re
 from pathlib import Path
 
 import numpy as np
@@ -250,10 +249,3 @@ def test_dropout_is_of_training_only():
 def test_an_unknown_name_is_refused_with_the_known_ones(name, head):
     with pytest.raises(InputError, match=r"is not one of (resnet18|rcca), "):
         build(name, CLASSES, head=head)
-
-
-def test_the_readmes_example_gives_logits():
-    (example,) = re.findall(r"```python\n(.*?build\(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
-    names: dict = {}
-    exec(example, names)
-    assert names["network"](jt.array(images(32, 32))).shape[1:] == [19, 32, 32]
