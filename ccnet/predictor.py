@@ -7,8 +7,8 @@ and at the label map's resolution there are never more scores than a strip's.
 from collections.abc import Iterator
 
 import numpy as np
-from PIL import Image
 
+from ccnet.data.images import resized
 from ccnet.models.ccnet import SMALLEST
 from ccnet.ops.normalise import normalise
 from ccnet.ops.resize import resize_rows, source_rows
@@ -126,10 +126,3 @@ def _taken(canvas: np.ndarray, count: int) -> Iterator[jt.Var]:
     for plane in canvas:  # one by one: overlapping rows are copied through memory of their own
         plane[: len(plane) - count] = plane[count:]
         plane[len(plane) - count :] = 0
-
-
-def resized(image: np.ndarray, size: Size) -> np.ndarray:
-    """An image `(H, W, 3)` uint8 at `size` (height, width), as in training: bilinear, antialiased when shrinking."""
-    if image.shape[:2] == size:
-        return image
-    return np.asarray(Image.fromarray(image).resize((size[1], size[0]), Image.Resampling.BILINEAR))

@@ -4,10 +4,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ccnet import predictor, weights
+from ccnet.data.images import resized
 from ccnet.ops.normalise import MEAN, STD, normalise
 from ccnet.ops.resize import resize
 from ccnet.ops.sliding_window import starts
-from ccnet.predictor import Predictor, resized
+from ccnet.predictor import Predictor
 from ccnet.protocol import Protocol
 from ccnet.runtime import jt
 from tests import tiny

@@ -2,7 +2,6 @@
 
 import importlib.metadata
 import importlib.util
-import io
 import json
 import os
 import platform
@@ -20,8 +19,8 @@ import numpy as np
 
 from ccnet import InputError
 from ccnet.contenders.cases import CASES, PHOTOS, SIZE, Case
-from ccnet.data import labels, streets
-from ccnet.data.shards import Record, write_shard
+from ccnet.data import streets
+from ccnet.data.shards import write_shard
 from ccnet.files import atomic
 from ccnet.machine import cuda, examine
 from ccnet.progress import progress
@@ -85,13 +84,10 @@ def draw_dataset(folder: Path) -> None:
     for part in ("photos", "labels"):
         (folder / part).mkdir()
     for number in range(PHOTOS):
-        image, label = streets.draw(number, SIZE)
-        buffer, ids, name = io.BytesIO(), np.asarray(label), f"{number:03d}"
-        image.save(buffer, "JPEG", quality=90)
-        encoded, counts = labels.encode(ids), labels.histogram(ids, len(streets.CLASS_NAMES))
-        (folder / "photos" / f"{name}.jpg").write_bytes(buffer.getvalue())
-        (folder / "labels" / f"{name}.png").write_bytes(encoded)
-        records.append(Record(name, buffer.getvalue(), encoded, *SIZE, counts))
+        record = streets.record(number, SIZE, "JPEG", quality=90)
+        (folder / "photos" / f"{record.name}.jpg").write_bytes(record.image)
+        (folder / "labels" / f"{record.name}.png").write_bytes(record.label)
+        records.append(record)
     write_shard(folder / "train.h5", records, class_names=streets.CLASS_NAMES, palette=streets.PALETTE, split="train")
 
 

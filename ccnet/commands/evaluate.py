@@ -11,13 +11,14 @@ import numpy as np
 from PIL import Image
 
 from ccnet import InputError, runtime, weights
+from ccnet.data.images import resized
 from ccnet.data.labels import save_palette_png
 from ccnet.data.shards import ShardReader
 from ccnet.files import atomic, sha256
 from ccnet.ops.metrics import ConfusionMatrix
 from ccnet.predictor import Predictor
 from ccnet.progress import progress
-from ccnet.protocol import Protocol, Size
+from ccnet.protocol import Protocol
 
 EXAMPLES = 6
 
@@ -47,13 +48,13 @@ def run(
     for index in progress(range(len(reader)), desc=f"evaluate {trained.settings.model.backbone}", unit="image"):
         image, label = reader[index]
         if protocol.score_at == "resized":
-            label = nearest(label, protocol.size(label.shape))
+            label = resized(label, protocol.size(label.shape), Image.Resampling.NEAREST)
         start = time.perf_counter()
         prediction = predictor(image, label.shape)
         seconds.append(time.perf_counter() - start)
         confusion.update(prediction, label)
         if examples and index in shown:
-            shown_map = nearest(prediction, image.shape[:2])  # beside the image in the report
+            shown_map = resized(prediction, image.shape[:2], Image.Resampling.NEAREST)  # beside the image in the report
             save_palette_png(examples / f"{reader.names[index]}.png", shown_map, reader.palette)
     measured = protocol.record() | {
         "prepared": _prepared(reader.max_sizes), "absent_classes": "left out of the mean", "images": len(reader),
@@ -77,11 +78,6 @@ def summary(confusion: ConfusionMatrix, class_names: list[str]) -> dict:
         "per_class": {name: _number(iou) for name, iou in ious},
         "confusion": confusion.counts.tolist(),
     }
-
-
-def nearest(label: np.ndarray, size: Size) -> np.ndarray:
-    """Train ids `(H, W)` uint8 at `size` (height, width), each from the nearest pixel."""
-    return np.asarray(Image.fromarray(label).resize((size[1], size[0]), Image.Resampling.NEAREST))
 
 
 def _prepared(max_sizes: list[int | None]) -> str:

@@ -4,14 +4,14 @@ import hashlib
 import json
 import os
 from pathlib import Path
-from urllib.parse import unquote, urlsplit
+from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
 from ccnet import InputError
 from ccnet.data import catalog, pairs, streets
 from ccnet.data.archives import DamagedError, unpack
 from ccnet.data.catalog import Archive, Dataset
-from ccnet.data.download import download
+from ccnet.data.download import download, file_name, is_address
 from ccnet.data.labels import Palette, voc_colours
 from ccnet.files import atomic
 
@@ -56,7 +56,7 @@ def _folder(dataset: str, entry: Dataset, source: str | None, out: Path) -> Path
         if entry.archive is None:
             raise InputError(f"dataset {dataset!r} has no public archive: name its folder as the source (--source)")
         return _downloaded(entry.archive, out)
-    if urlsplit(source).scheme in ("http", "https"):
+    if is_address(source):
         return _downloaded(Archive((source,)), out)
     path = Path(url2pathname(urlsplit(source).path) if source.startswith("file:") else source).expanduser()
     if path.is_file():
@@ -72,8 +72,7 @@ def _downloaded(archive: Archive, out: Path) -> Path:
     Only unpacking finds the damage of a file without a digest: it is removed then, so that the next try has another.
     """
     url = archive.urls[0]
-    name = Path(unquote(urlsplit(url).path)).name or "archive"
-    target = out / "downloads" / hashlib.sha256(url.encode()).hexdigest()[:8] / name
+    target = out / "downloads" / hashlib.sha256(url.encode()).hexdigest()[:8] / file_name(url)
     download(archive.urls, target, size=archive.size, digest=archive.sha1, copies=2)
     try:
         return unpack(target, out / "unpacked")

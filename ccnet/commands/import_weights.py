@@ -2,11 +2,10 @@
 
 import re
 from pathlib import Path
-from urllib.parse import unquote, urlsplit
 
 from ccnet import InputError, files, runtime, weights
 from ccnet.data.catalog import read_class_names
-from ccnet.data.download import download
+from ccnet.data.download import download, file_name, is_address
 from ccnet.data.labels import voc_colours
 from ccnet.models import BACKBONES, build, build_from_settings
 from ccnet.settings import Architecture, Model
@@ -52,12 +51,11 @@ def run(*, source: str, backbone: str, out: Path, sha256: str | None = None, cla
 
 def _located(source: str, sha256: str | None, out: Path) -> Path:
     """The file itself, or where it is downloaded to: a folder beside the output."""
-    if urlsplit(source).scheme not in ("http", "https"):
+    if not is_address(source):
         return Path(source).expanduser()
     if sha256 is None:
         raise InputError(f"{source}: an address needs --sha256, so that what comes is what was published")
-    name = Path(unquote(urlsplit(source).path)).name or "weights"
-    return download([source], out.parent / "downloads" / f"{sha256[:12]}-{name}", digest=sha256)
+    return download([source], out.parent / "downloads" / f"{sha256[:12]}-{file_name(source)}", digest=sha256)
 
 
 def _verified(path: Path, sha256: str | None) -> str:

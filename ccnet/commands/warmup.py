@@ -6,18 +6,15 @@ that size, so that other sizes of images still compile a few. What is compiled o
 user on this kind of machine.
 """
 
-import io
 import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
 
-import numpy as np
-
 from ccnet import InputError
-from ccnet.data import labels, streets
-from ccnet.data.shards import Record, write_shard
+from ccnet.data import streets
+from ccnet.data.shards import write_shard
 from ccnet.machine import cuda
 from ccnet.machine.toolkit import cache_home, find_toolkit
 from ccnet.settings import Settings
@@ -43,17 +40,9 @@ def run(*, runs: list[Path], device: str = "auto") -> None:
         print(f"{folder}: ready, {_kernels_since(start)} kernels compiled in {time.time() - start:.0f} s", flush=True)
 
 
-def _record(seed: int, side: int) -> Record:
-    image, label = streets.draw(seed, (side, side))
-    encoded, truth = io.BytesIO(), np.asarray(label)
-    image.save(encoded, "PNG")
-    counts = labels.histogram(truth, len(streets.CLASS_NAMES))
-    return Record(f"street {seed}", encoded.getvalue(), labels.encode(truth), side, side, counts)
-
-
 def _train_and_evaluate(folder: Path, scratch: Path, side: int, device: str) -> None:
     shard, weights = scratch / "streets.h5", scratch / "weights.safetensors"
-    write_shard(shard, (_record(seed, side) for seed in range(2)), class_names=streets.CLASS_NAMES,
+    write_shard(shard, (streets.record(seed, (side, side), "PNG") for seed in range(2)), class_names=streets.CLASS_NAMES,
                 palette=streets.PALETTE, split="train")  # fmt: skip
     train = ["train", "--settings", folder / "settings.json", "--checkpoints", scratch / "checkpoints",
              "--out", weights, "--history", scratch / "history.csv", "--workers", "0"]  # fmt: skip

@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from urllib.parse import unquote, urlsplit
 
 import requests
 
@@ -30,6 +31,16 @@ PASSING = (
     requests.Timeout,
     requests.exceptions.ChunkedEncodingError,
 )
+
+
+def is_address(source: str) -> bool:
+    """Whether `source` is something to download, not a path."""
+    return urlsplit(source).scheme in ("http", "https")
+
+
+def file_name(url: str) -> str:
+    """The last part of an address's path; "download" where it has none."""
+    return Path(unquote(urlsplit(url).path)).name or "download"
 
 
 def download(

@@ -1,7 +1,7 @@
 """Image files as arrays: whatever a dataset or a camera stores becomes RGB, or a clear refusal."""
 
 import io
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import numpy as np
@@ -100,3 +100,15 @@ def upright(data: bytes, name: str, formats: tuple[str, ...] = FORMATS) -> Image
         rgb = to_rgb(image)
         turn = TURNS.get(orientation(image))
         return rgb if turn is None else rgb.transpose(turn)
+
+
+def resized(
+    array: np.ndarray, size: Sequence[int], resampling: Image.Resampling = Image.Resampling.BILINEAR
+) -> np.ndarray:
+    """An image `(H, W, 3)` or a label map `(H, W)`, uint8, at `size` (height, width).
+
+    Bilinear is antialiased when shrinking, as in training. Label maps need `Image.Resampling.NEAREST`.
+    """
+    if array.shape[:2] == tuple(size):
+        return array
+    return np.asarray(Image.fromarray(array).resize((size[1], size[0]), resampling))

@@ -1,12 +1,16 @@
 """The embedded dataset `streets`: street scenes drawn from a seed, with exact labels, like a small CamVid."""
 
+import io
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
 from PIL import Image
 
+from ccnet.data import labels
+from ccnet.data.shards import Record
 from ccnet.data.streets import poles, setting, things
 from ccnet.data.streets.canvas import Canvas
 from ccnet.files import atomic
@@ -153,6 +157,15 @@ def traffic(c: Canvas, street: Street) -> list[Step]:
 
 def _at(c: Canvas, thing: Callable[..., None], x: float, z: float, *details: tuple[int, int]) -> Step:
     return Step(z, x, partial(thing, c, x, z, *details))
+
+
+def record(seed: int, size: tuple[int, int], kind: str, **options: int) -> Record:
+    """A scene of `size` (width, height) as a shard's record; `kind` ("PNG", "JPEG") and `options` are for Pillow."""
+    image, label = draw(seed, size)
+    buffer, ids = io.BytesIO(), np.asarray(label)
+    image.save(buffer, kind, **options)
+    counts = labels.histogram(ids, len(CLASS_NAMES))
+    return Record(f"{seed:03d}", buffer.getvalue(), labels.encode(ids), *size, counts)
 
 
 def write(out: Path, train: int = 480, val: int = 80, photos: int = 6) -> None:
