@@ -42,8 +42,8 @@ def run(*, runs: list[Path], device: str = "auto") -> None:
 
 def _train_and_evaluate(folder: Path, scratch: Path, side: int, device: str) -> None:
     shard, weights = scratch / "streets.h5", scratch / "weights.safetensors"
-    write_shard(shard, (streets.record(seed, (side, side), "PNG") for seed in range(2)), class_names=streets.CLASS_NAMES,
-                palette=streets.PALETTE, split="train")  # fmt: skip
+    scenes = (streets.record(seed, (side, side), "PNG") for seed in range(2))
+    write_shard(shard, scenes, class_names=streets.CLASS_NAMES, palette=streets.PALETTE, split="train")
     train = ["train", "--settings", folder / "settings.json", "--checkpoints", scratch / "checkpoints",
              "--out", weights, "--history", scratch / "history.csv", "--workers", "0"]  # fmt: skip
     for change in [*BRIEFLY, f"data.crop_size={side}"]:
