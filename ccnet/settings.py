@@ -168,7 +168,7 @@ class Settings:
         try:
             return TypeAdapter(cls).validate_json(json.dumps(nested))
         except ValidationError as error:
-            raise InputError(f"{where}: {'; '.join(map(explain, error.errors()))}") from error
+            raise InputError(f"{where}: {'; '.join(map(_explain_setting, error.errors()))}") from error
 
     @classmethod
     def read(cls, path: Path, changes: list[str] | None = None) -> Self:
@@ -252,14 +252,16 @@ def explain(error: Any) -> str:
     """One of pydantic's errors in a line: where, the wrong value, what is allowed."""
     address, value = ".".join(str(part) for part in error["loc"]), json.dumps(error["input"])
     value = value if len(value) <= LONGEST else f"{value[:LONGEST]} …"
-    if error["type"] == "unexpected_keyword_argument":
-        names = hyperparameters() if len(error["loc"]) == 1 else _addresses()
-        return f"{address}: {_suggestion(address, names)}"
     return f"{address}: {value}: {error['msg'][0].lower()}{error['msg'][1:]}"
 
 
-def _addresses() -> list[str]:
-    return [entry["address"] for entry in hyperparameters().values()]
+def _explain_setting(error: Any) -> str:
+    if error["type"] != "unexpected_keyword_argument":
+        return explain(error)
+    known = hyperparameters()
+    names = known if len(error["loc"]) == 1 else [entry["address"] for entry in known.values()]
+    address = ".".join(error["loc"])
+    return f"{address}: {_suggestion(address, names)}"
 
 
 def _suggestion(key: str, known: Iterable[str]) -> str:

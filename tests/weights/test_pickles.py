@@ -235,12 +235,9 @@ GREEDY_STORAGES = {
 
 # without Jittor, which raises the stack's limit, and with little memory
 READ = """
-import resource, sys, types
+import resource, sys
 import ccnet
-package = types.ModuleType("ccnet.models")
-package.__path__ = [f"{ccnet.__path__[0]}/models"]
-sys.modules["ccnet.models"] = package
-from ccnet.models import published
+from ccnet.weights import published
 assert "jittor" not in sys.modules
 resource.setrlimit(resource.RLIMIT_AS, (2**31, 2**31))
 for path in sys.argv[1:]:
