@@ -1,7 +1,7 @@
-"""A trained network as a function from image to label map under a protocol, for evaluation and segmentation alike.
+"""Prediction: `Predictor` maps an image to a label map under a protocol, for evaluation and segmentation alike.
 
-What follows the network is done in strips of rows: where windows slide, memory does not grow with an image's height,
-and at the label map's resolution there are never more scores than a strip's.
+Everything after the network runs on strips of rows. With sliding windows memory therefore does not grow with the
+image's height, and at the label map's resolution only one strip of scores exists at a time.
 """
 
 from collections.abc import Iterator
@@ -16,14 +16,15 @@ from ccnet.ops.sliding_window import window_weights
 from ccnet.protocol import Protocol, Size
 from ccnet.runtime import jt, nn
 
-STRIP = 2**17  # pixels of the label map that are decided at once
-PIECE = 32  # rows that leave the sliding windows at once
+STRIP = 2**17  # maximum pixels of the label map per strip
+PIECE = 32  # maximum rows per band of logits from sliding windows
 
 
 class Predictor:
-    """`predictor(image)`: an image `(H, W, 3)` uint8 RGB of any size -> train ids `(H, W)` uint8.
+    """`predictor(image)`: image `(H, W, 3)` uint8 RGB of any size -> train ids `(H, W)` uint8.
 
-    With `size` (height, width) the map has that size: logits are resized to it, bilinearly.
+    With `size` (height, width) the label map has that size instead: the logits are resized to it bilinearly. Without
+    `protocol` it uses the default `Protocol()`. The constructor sets the model to eval mode.
     """
 
     def __init__(self, model, protocol: Protocol | None = None):
@@ -38,7 +39,7 @@ class Predictor:
             return np.concatenate([_classes(views, top, min(top + rows, height)) for top in range(0, height, rows)])
 
     def _views(self, image: np.ndarray, size: Size) -> Iterator["_View"]:
-        """The image at each scale, and mirrored, as the protocol has it."""
+        """One view per scale of the protocol and, with its `flip`, one mirrored view per scale."""
         for scale in self.protocol.scales:
             scaled = resized(image, self.protocol.size(image.shape[:2], scale))
             yield _View(self._bands(scaled), scaled.shape[:2], size, False, self.model.align_corners)
@@ -46,14 +47,14 @@ class Predictor:
                 yield _View(self._bands(scaled[:, ::-1]), scaled.shape[:2], size, True, self.model.align_corners)
 
     def _bands(self, image: np.ndarray) -> Iterator[jt.Var]:
-        """Logits `(C, k, W)` of an image's rows from top to bottom, as soon as no further window touches them."""
+        """Bands of logits `(C, k, W)` from top to bottom, each yielded once no further window overlaps its rows."""
         height, width = image.shape[:2]
         window = self.protocol.window
         if window is None or max(height, width) <= window:
             yield self._logits(image)
             return
         down, across = (window_weights(side, window, self.protocol.step) for side in (height, width))
-        ends = [*(top for top, _ in down[1:]), height]  # up to where a row of windows is the last to reach
+        ends = [*(top for top, _ in down[1:]), height]  # row at which each row of windows is complete
         canvas: np.ndarray | None = None
         for (top, share), end in zip(down, ends, strict=True):
             for left, part in across:
@@ -65,7 +66,7 @@ class Predictor:
             yield from _taken(canvas, end - top)
 
     def _logits(self, image: np.ndarray) -> jt.Var:
-        """Logits `(C, H, W)` of an image; one too small for the network is continued at its edges."""
+        """Logits `(C, H, W)` of an image `(H, W, 3)` uint8; sides below SMALLEST are padded with the edge pixels."""
         height, width = image.shape[:2]
         margin = [(0, max(0, SMALLEST - side)) for side in (height, width)]
         padded = np.pad(image, (*margin, (0, 0)), mode="edge")
@@ -74,7 +75,7 @@ class Predictor:
 
 
 class _View:
-    """The logits of one view of an image, from top to bottom: holds the rows that further strips may ask for."""
+    """Logits of one view of an image, read from top to bottom; keeps only the rows that later strips may need."""
 
     def __init__(self, bands: Iterator[jt.Var], before: Size, after: Size, mirrored: bool, align_corners: bool):
         self.bands, self.width, self.mirrored, self.align_corners = bands, after[1], mirrored, align_corners
@@ -83,7 +84,7 @@ class _View:
         self.end = 0  # the row after the last one held
 
     def strip(self, first: int, last: int) -> jt.Var:
-        """Logits `(C, last - first, W)` of the label map's rows; strips are asked for from top to bottom."""
+        """Logits `(C, last - first, W)` of the label map's rows; call it with strips from top to bottom."""
         upper, lower, share = (part[first:last] for part in self.sources)
         rows = self._rows(int(upper[0]), int(lower[-1]) + 1)
         strip = resize_rows(rows, upper - upper[0], lower - upper[0], share, self.width, self.align_corners)
@@ -102,27 +103,27 @@ class _View:
 
 
 def _classes(views: list[_View], first: int, last: int) -> np.ndarray:
-    """Train ids `(last - first, W)` uint8 of the label map's rows: the largest logit, or mean probability of views."""
+    """Train ids `(last - first, W)` uint8: argmax of the logits or, with several views, of the mean probability."""
     strips = [view.strip(first, last) for view in views]
     scores = strips[0] if len(strips) == 1 else sum(nn.softmax(strip, dim=0) for strip in strips)
     return _largest(scores).numpy()
 
 
 def _largest(scores: jt.Var) -> jt.Var:
-    """Which of scores `(C, H, W)` is the largest, the first of equals: `(H, W)` uint8.
+    """Argmax over C of scores `(C, H, W)`: `(H, W)` uint8; the first index wins a tie.
 
-    On CUDA Jittor's argmax along any axis but the last would copy them to the host to transpose them.
+    On CUDA Jittor's own argmax over any axis but the last copies the scores to the host to transpose them.
     """
-    scores.sync()  # else they might be computed twice, in two ways, and be equal to no maximum
+    scores.sync()  # otherwise Jittor may compute them twice, with different rounding, so that none equals the maximum
     last = scores.shape[0] - 1
     numbers = jt.arange(last + 1).reshape(-1, 1, 1)
     return jt.ternary(scores == scores.max(dim=0, keepdims=True), numbers, last).min(dim=0).uint8()
 
 
 def _taken(canvas: np.ndarray, count: int) -> Iterator[jt.Var]:
-    """The first `count` rows of a canvas `(C, K, W)` in pieces; the others move up, and rows of 0 follow them."""
+    """Yield the first `count` rows of a canvas `(C, K, W)` in pieces, then shift the rest up and append rows of 0."""
     for first in range(0, count, PIECE):
         yield jt.array(canvas[:, first : min(first + PIECE, count)].copy())
-    for plane in canvas:  # one by one: overlapping rows are copied through memory of their own
+    for plane in canvas:  # plane by plane: NumPy copies overlapping rows through a temporary buffer
         plane[: len(plane) - count] = plane[count:]
         plane[len(plane) - count :] = 0

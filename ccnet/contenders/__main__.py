@@ -1,9 +1,9 @@
-"""One side of a benchmark, this project or PyTorch, in a process of its own: `python -m ccnet.contenders '{…}'`.
+"""One side of a benchmark, this project or PyTorch, in its own process: `python -m ccnet.contenders '{…}'`.
 
-It imports one framework, builds the case, does it twice to warm up and leaves its result to be compared. Then it does
-it once for each line of standard input and answers with the seconds, and at the end of input with its memory in bytes.
-On a GPU that is read before the first answer, while the sides that come later are not there yet.
-Waiting it is asleep, so that the sides of a case can take turns on the same cores.
+It imports one framework, builds the case, runs it twice as warm-up and saves the result for comparison. Then it runs
+the case once per line of standard input and prints the seconds; at the end of input it prints its memory in bytes. On a
+GPU memory is read before the first answer, before later sides start. The process sleeps while it waits, so the sides
+of a case can take turns on the same cores.
 """
 
 import importlib
@@ -21,25 +21,25 @@ from PIL import Image
 
 from ccnet.contenders import memory
 
-# Seconds of being busy before a run: a process that has slept gets its cores back step by step, which cost a network of
-# 60 ms another 20
+# Seconds of busy waiting before a run: a process that has slept regains its cores gradually, which added 20 ms to a
+# network of 60 ms
 AWAKE = 0.05
 
 
 def arrays(results: Iterable[Any]) -> list[np.ndarray]:
-    """What a run computed, as arrays; of a folder, the label maps in it."""
+    """The results of a run as arrays; a folder yields its label maps (`*.png`, sorted)."""
     found: list[np.ndarray] = []
     for result in results:
         if isinstance(result, Path):
             found += [np.asarray(Image.open(file)) for file in sorted(result.glob("*.png"))]
         else:
-            result = result.float() if "bfloat16" in str(result.dtype) else result  # which NumPy does not know
+            result = result.float() if "bfloat16" in str(result.dtype) else result  # not supported by NumPy
             found.append(np.atleast_1d(result.cpu().numpy()))
     return found
 
 
 def main(kind: str, options: dict, side: str, device: str, threads: int, output: str) -> None:
-    """Build, warm up, run, answer. Standard output is the answers' alone: what a command prints goes to stderr."""
+    """Build, warm up, run, answer. Only answers go to standard output; other output is redirected to stderr."""
     answers = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)
     framework, _, variant = side.partition(" ")

@@ -1,4 +1,4 @@
-"""What `ccnet bench` times, on a CPU and on a GPU."""
+"""The cases that `ccnet bench` times, on CPU and on GPU."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -7,15 +7,15 @@ from typing import Any
 LAYOUTS = ("PyTorch", "PyTorch channels_last")
 COMPILED = (*LAYOUTS, "PyTorch channels_last compile")
 AUTOCAST = ("PyTorch channels_last autocast", "PyTorch channels_last autocast compile")
-PHOTOS, SIZE = 24, (480, 360)  # what the loader and `ccnet segment` are timed on: as large as CamVid's
+PHOTOS, SIZE = 24, (480, 360)  # photos for the loader and `ccnet segment`: number, and size as CamVid's
 
 
 @dataclass(frozen=True)
 class Case:
-    """What is timed: a `kind` of `ccnet.contenders`, its options, who stands for PyTorch, and the ratios aimed at.
+    """A benchmark case: a `kind` of `ccnet.contenders`, its options, the PyTorch variants, and target ratios.
 
-    `targets`: "time" and "memory" beside PyTorch's best, "floor" as a multiple of the floor, which is the case's FLOPs
-    at the rate of the case named by `floor`; for two threads. `amount`: what a run gets done, and in which unit.
+    `targets`, for two threads: "time" and "memory" relative to PyTorch's best; "floor" is time relative to the floor,
+    the case's FLOPs at the rate of the case named `floor`. `amount`: work done per run, and its unit.
     """
 
     name: str
@@ -28,7 +28,7 @@ class Case:
 
 
 def _product(size: int, precision: str) -> Case:
-    """The peak of the machine in this precision."""
+    """A matrix product: the machine's peak rate in this precision."""
     name = f"matrix product {size}² {precision}"
     options = {"size": size, "precision": precision}
     return Case(name, "matmul", options, rivals=("PyTorch",), amount=(2e-9 * size**3, "GFLOP"), floor=name)
@@ -54,7 +54,7 @@ def _network(network: str, kind: str, size: int, batch: int, targets: Mapping[st
 
 
 def _on_gpu(side: int, backward: bool, precision: str) -> Case:
-    """A batch of 8; TF32 is allowed on both sides or on neither."""
+    """Criss-cross attention with batch size 8; TF32 is allowed on both sides or on neither."""
     case = _attention(side, side, backward)
     options = {**case.options, "batch": 8, "precision": precision}
     targets = {"time": 0.5} if backward else {}
@@ -89,8 +89,8 @@ CPU = [
     Case("segment a folder", "segment", {}, amount=(PHOTOS, "images")),
 ]  # fmt: skip
 
-# Our networks compute in what both frameworks do unasked: TF32 in convolutions, float32 in matrix products. Those named
-# autocast are the same on our side, beside PyTorch in bfloat16.
+# Our networks use the default precision of both frameworks: TF32 in convolutions, float32 in matrix products. In the
+# cases named autocast our side is the same, compared with PyTorch in bfloat16.
 CUDA = [
     *PRODUCTS.values(),
     Case("copy 512 MiB", "copy", {"size": 2**27}, rivals=("PyTorch",), amount=(2 * 2**29 / 1e9, "GB")),

@@ -1,4 +1,4 @@
-"""The weights, inputs and settings of the cases, the same for both sides."""
+"""Weights, inputs and settings of the benchmark cases, the same for both sides."""
 
 import zlib
 from collections.abc import Callable, Iterable
@@ -11,8 +11,8 @@ from ccnet.settings import Settings
 
 CLASSES = 19
 PALETTE = voc_colours(CLASSES)
-BLIND = "key_conv.bias"  # softmax is blind to it: its gradient is rounding, and cannot be compared
-STEPS = 24  # batches of the loader in a run
+BLIND = "key_conv.bias"  # softmax is invariant to it: its gradient is only rounding error and not comparable
+STEPS = 24  # batches per run of the loader
 SGD: dict[str, Any] = {"lr": 1e-3, "momentum": 0.9, "weight_decay": 1e-4}
 SETTINGS = Settings.from_flat({
     "backbone": "van_tiny", "head": "rcca", "recurrence": 2, "output_stride": None, "fusion": None, "deep_stem": True,
@@ -23,11 +23,11 @@ SETTINGS = Settings.from_flat({
     "flip": True, "photometric": True, "max_class_share": 0.75, "loss": "cross_entropy", "ohem_threshold": 0.6,
     "ohem_keep": 100_000, "auxiliary_weight": 0.4, "category_consistency": 0.0, "seed": 0,
 })  # fmt: skip
-Work = Callable[[], Iterable[Any]]  # a run of a case; what it computed, ready
+Work = Callable[[], Iterable[Any]]  # runs a case; returns its computed results
 
 
 def drawn(name: str, shape: tuple[int, ...], generator: np.random.Generator | None = None) -> np.ndarray:
-    """A parameter's value, float32: random, without leaving any other without effect, with the features near 1."""
+    """Random float32 value of parameter `name`: every parameter has an effect, and features have magnitude about 1."""
     generator = generator or np.random.default_rng(zlib.crc32(name.encode()))
     if len(shape) == 4:
         return generator.standard_normal(shape, np.float32) / np.float32(np.prod(shape[1:]) ** 0.5)
@@ -39,10 +39,10 @@ def drawn(name: str, shape: tuple[int, ...], generator: np.random.Generator | No
 
 
 def noise(*shape: int) -> np.ndarray:
-    """An input, float32, normal."""
+    """A standard normal input, float32; the seed is the number of dimensions."""
     return np.random.default_rng(len(shape)).standard_normal(shape, np.float32)
 
 
 def targets(batch: int, size: int) -> np.ndarray:
-    """Train ids (B, S, S), int32."""
+    """Random train ids `(batch, size, size)` int32, 0 … CLASSES - 1."""
     return np.random.default_rng(0).integers(0, CLASSES, (batch, size, size), np.int32)

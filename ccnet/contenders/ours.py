@@ -1,4 +1,4 @@
-"""This project's side: every case on Jittor."""
+"""This project's side of the benchmark: every case on Jittor."""
 
 import itertools
 from contextlib import closing
@@ -16,7 +16,7 @@ from ccnet.runtime import jt
 
 
 class Contender:
-    """This project, on Jittor. A method a kind of case, which returns its `Work`; `flops` of a run, where known."""
+    """This project, on Jittor: one method per kind of case, which returns its `Work`; `flops` per run, if known."""
 
     flops: int | None = None
 
@@ -40,7 +40,7 @@ class Contender:
         return self._filled(model)
 
     def _noise(self, precision: str, *shape: int) -> jt.Var:
-        """An input; from here on matrix products of float32 are done in TF32, if that is the precision."""
+        """An input; also sets whether float32 matrix products use TF32: only if `precision` is "TF32"."""
         jt.flags.use_tensorcore = int(precision == "TF32")
         value = jt.array(noise(*shape))
         return value.bfloat16() if precision == "bfloat16" else value

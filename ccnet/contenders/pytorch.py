@@ -1,8 +1,8 @@
-"""The networks a second time, in PyTorch: what the tests hold `ccnet.models` to, and what `ccnet bench` times.
+"""The networks in PyTorch: the reference for tests of `ccnet.models` and the opponent in `ccnet bench`.
 
-Written from the papers' descriptions, He et al. (arXiv:1512.03385), Guo et al. (arXiv:2202.09741), Huang et al.
-(arXiv:1811.11721), Wang et al. (arXiv:1711.07971), as one would who wants PyTorch to be fast: batched products over
-rows and columns, ReLU in place. Only the names in the state dicts are shared. PyTorch is no dependency of the package.
+Written from the papers, He et al. (arXiv:1512.03385), Guo et al. (arXiv:2202.09741), Huang et al. (arXiv:1811.11721),
+Wang et al. (arXiv:1711.07971), in fast PyTorch: batched products over rows and columns, in-place ReLU. It shares only
+the names in the state dicts with `ccnet.models`. PyTorch is not a dependency of the package.
 """
 
 from itertools import pairwise
@@ -21,9 +21,10 @@ VANS = {
 
 
 def dilations(output_stride: int) -> list[tuple[int, int, int]]:
-    """(stride, dilation of the first layer, dilation of the rest) of four stages that would end at stride 4, 8, 16, 32.
+    """(stride, first layer's dilation, other layers' dilation) of the four stages.
 
-    A stage beyond `output_stride` is computed densely: its kernels' taps move as far apart as positions were skipped.
+    Undilated they end at strides 4, 8, 16, 32. A stage beyond `output_stride` has its stride removed and is dilated by
+    the factor of strides removed so far.
     """
     reached = [min(full, output_stride) for full in (4, 8, 16, 32)]
     dense = [full // stride for full, stride in zip((4, 8, 16, 32), reached, strict=True)]
@@ -32,7 +33,7 @@ def dilations(output_stride: int) -> list[tuple[int, int, int]]:
 
 
 def conv(inputs: int, outputs: int, kernel: int, stride: int = 1, dilation: int = 1, bias=False, groups=1) -> nn.Conv2d:
-    """Padded so that stride 1 keeps the size."""
+    """A convolution padded so that stride 1 keeps the size."""
     return nn.Conv2d(inputs, outputs, kernel, stride, dilation * (kernel - 1) // 2, dilation, groups, bias)
 
 
@@ -62,7 +63,7 @@ class Residual(nn.Module):
 
 
 def add_normed(module: nn.Module, layers: list[nn.Conv2d]) -> int:
-    """Gives `module` these as conv1, bn1, conv2, bn2, …; returns how many."""
+    """Add `layers` to `module` as conv1, conv2, …, each with a batch norm bn1, bn2, …; returns their number."""
     for number, layer in enumerate(layers, start=1):
         module.add_module(f"conv{number}", layer)
         module.add_module(f"bn{number}", nn.BatchNorm2d(layer.out_channels))
@@ -70,12 +71,12 @@ def add_normed(module: nn.Module, layers: list[nn.Conv2d]) -> int:
 
 
 def conv_norm_act(module: nn.Module, number: int, x):
-    """`x` after convolution and batch norm of this number."""
+    """Apply convolution and batch norm `number` of `module` to `x`."""
     return module.get_submodule(f"bn{number}")(module.get_submodule(f"conv{number}")(x))
 
 
 class ResNet(nn.Module):
-    """Image -> the outputs of the four stages."""
+    """Image `(B, 3, H, W)` -> list of the outputs of the four stages."""
 
     def __init__(self, name: str, output_stride=8, deep_stem=True, multi_grid=False, contract_dilation=True,
                  ceil_mode=False):  # fmt: skip
@@ -117,7 +118,7 @@ class LargeKernelAttention(nn.Module):
 
 
 class SpatialAttention(nn.Module):
-    """Fig. 3 (d): 1×1, GELU, large kernel attention, 1×1, and around them the identity."""
+    """Fig. 3 (d): 1×1, GELU, large kernel attention, 1×1, with a shortcut around them."""
 
     def __init__(self, channels: int, dilation: int):
         super().__init__()
@@ -143,7 +144,7 @@ class FeedForward(nn.Module):
 
 
 class VanBlock(nn.Module):
-    """Spatial attention and feed-forward, each behind a batch norm, scaled by channel, around it the identity."""
+    """Spatial attention, then feed-forward, each with batch norm before, layer scale after, and a shortcut."""
 
     def __init__(self, channels: int, ratio: int, dilation: int):
         super().__init__()
@@ -199,7 +200,7 @@ class PixelAttention(nn.Module):
 
 
 def criss_cross_context(query, key, value):
-    """The official mathematics: products over columns and over rows, one softmax over the H + W - 1 positions."""
+    """The official formulation: products over columns and over rows, one softmax over the H + W - 1 positions."""
     height = query.shape[2]
     (query_c, query_r), (key_c, key_r), (value_c, value_r) = (
         (t.permute(0, 3, 2, 1), t.permute(0, 2, 3, 1))
@@ -254,9 +255,9 @@ def classifier(inputs: int, classes: int) -> nn.ModuleDict:
 
 
 class CCNet(nn.Module):
-    """Returns (logits, auxiliary logits, embedding), the logits at the image's size; without dropout.
+    """Returns (logits, auxiliary logits, embedding); logits at the image's size, no dropout.
 
-    The second is None in eval mode, the third without an embedding.
+    In eval mode the second and third are None; the third is also None without an embedding.
     """
 
     def __init__(self, name: str, classes: int, head_channels: int, recurrence=2, head="rcca", fusion=False,
@@ -290,7 +291,7 @@ class CCNet(nn.Module):
 
 
 def loss(model: CCNet, image, labels):
-    """Cross entropy and 0.4 of the auxiliary one; 255 does not count."""
+    """Cross entropy plus 0.4 times the auxiliary cross entropy; label 255 is ignored."""
     logits, auxiliary, _ = model(image)
     return F.cross_entropy(logits, labels, ignore_index=255) + 0.4 * F.cross_entropy(
         auxiliary, labels, ignore_index=255

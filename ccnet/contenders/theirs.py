@@ -1,4 +1,4 @@
-"""PyTorch's side: every case as one would write it who wants PyTorch to be fast."""
+"""PyTorch's side of the benchmark: every case in idiomatic, fast PyTorch."""
 
 import itertools
 from collections.abc import Callable
@@ -16,15 +16,15 @@ from ccnet.data import labels
 from ccnet.data.augment import augment
 from ccnet.data.shards import ShardReader
 
-# as in `ccnet.ops.normalise`, which loads Jittor
+# copies of those in `ccnet.ops.normalise`, which imports Jittor
 MEAN, STD = (torch.tensor(v).view(3, 1, 1) for v in ([123.675, 116.28, 103.53], [58.395, 57.12, 57.375]))
 
 
 class Contender:
-    """PyTorch, with the same weights.
+    """PyTorch with the same weights: one method per kind of case, which returns its `Work`.
 
-    `variant` has words such as "channels_last", "compile" (torch.compile), "autocast" (networks in bfloat16), or is
-    "files": a loader that has no shards. Raises InputError where PyTorch has no CUDA to compute on.
+    `variant` contains words such as "channels_last", "compile" (torch.compile) and "autocast" (networks in bfloat16),
+    or is "files": a loader that reads image files instead of shards. Raises InputError for "cuda" if PyTorch has none.
     """
 
     flops: int | None = None
@@ -33,7 +33,7 @@ class Contender:
         if device == "cuda" and not torch.cuda.is_available():
             raise InputError(f"PyTorch {torch.__version__} finds no CUDA here; install one that was built for it")
         torch.set_num_threads(threads)
-        torch.backends.cudnn.benchmark = True  # Jittor too tries which algorithm of cuDNN is the fastest
+        torch.backends.cudnn.benchmark = True  # Jittor also searches for the fastest cuDNN algorithm
         self.variant, self.device = variant, device
         self.layout = torch.channels_last if "channels_last" in variant else torch.contiguous_format
 
@@ -42,7 +42,7 @@ class Contender:
         return torch.from_numpy(array).to(self.device, memory_format=layout)
 
     def _noise(self, precision: str, *shape: int):
-        """An input; from here on TF32 is allowed if that is the precision, and else forbidden."""
+        """An input; also sets whether TF32 is allowed: only if `precision` is "TF32"."""
         torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = precision == "TF32"
         return self._tensor(noise(*shape)).to(torch.bfloat16 if precision == "bfloat16" else torch.float32)
 
@@ -57,7 +57,7 @@ class Contender:
         return torch.autocast(self.device, torch.bfloat16, enabled="autocast" in self.variant)
 
     def _timed(self, run: Callable[[], list]) -> Work:
-        """`run`, and all of it: a GPU is waited for."""
+        """`run`, followed by a synchronisation of the GPU."""
 
         def work():
             found = run()
@@ -155,7 +155,7 @@ class Contender:
 
 
 class _Crops(Dataset):
-    """The crops that `ccnet.data.loader` makes, in its order, as a dataset for PyTorch's DataLoader."""
+    """The crops of `ccnet.data.loader`, in its order, as a dataset for PyTorch's DataLoader."""
 
     def __init__(self, folder: str, files: bool, count: int):
         self.reader, self.files, self.count = ShardReader([f"{folder}/train.h5"]), files, count

@@ -1,4 +1,4 @@
-"""What keeps Jittor from computing on a GPU of this machine, and what to do about it."""
+"""CUDA diagnosis: the NVIDIA driver and its GPUs, what prevents Jittor from using them, and the remedies."""
 
 import ctypes
 import shutil
@@ -6,9 +6,9 @@ from typing import NamedTuple
 
 from ccnet.machine.toolkit import Toolkit
 
-JITTORS_NEWEST = 90  # Jittor 1.3.11 asks nvcc for code for its own GPUs alone, and for sm_90 at most
-NEWEST_ARCHITECTURE = {12000: 90, 12080: 120, 12090: 121}  # that nvcc knows, by the version of CUDA from which on
-OLDEST_ARCHITECTURE = {12: 50, 13: 75}  # by the toolkit's major version
+JITTORS_NEWEST = 90  # Jittor 1.3.11 requests code only for the GPUs present, up to sm_90
+NEWEST_ARCHITECTURE = {12000: 90, 12080: 120, 12090: 121}  # newest that nvcc supports, by minimum CUDA version
+OLDEST_ARCHITECTURE = {12: 50, 13: 75}  # oldest that nvcc supports, by CUDA's major version
 OLDEST_DRIVER = {12: 525, 13: 580}
 FIX = "ccnet doctor --fix"
 WHEELS = f"in ccnet's folder: pip install '.[cuda13]', then {FIX}"
@@ -16,14 +16,14 @@ CUDA_12 = "install CUDA 12 with cuDNN and name it with CUDA_HOME"
 
 
 class Gpu(NamedTuple):
-    """`architecture` is 90 for sm_90."""
+    """A GPU; `architecture` is its compute capability as an integer, 90 for sm_90."""
 
     name: str
     architecture: int
 
 
 class Driver(NamedTuple):
-    """`cuda` is the newest CUDA that it runs, 13000 for 13.0; `error` is what its start answered, 0 for success."""
+    """An NVIDIA driver: newest CUDA it supports (13000 for 13.0), GPUs, error code of its start (0 for success)."""
 
     cuda: int
     gpus: tuple[Gpu, ...] = ()
@@ -31,19 +31,19 @@ class Driver(NamedTuple):
 
 
 class Problem(NamedTuple):
-    """What is the matter, and the remedy."""
+    """A problem and its remedy, as texts for the user."""
 
     text: str
     remedy: str
 
 
 def spelled(cuda: int) -> str:
-    """13000 as "13.0"."""
+    """A CUDA version number as text: 13000 -> "13.0"."""
     return f"{cuda // 1000}.{cuda % 1000 // 10}"
 
 
 def find_driver() -> Driver | None:
-    """What the NVIDIA driver says; None where there is none."""
+    """Query the NVIDIA driver; None if there is none."""
     try:
         library = ctypes.CDLL("libcuda.so.1")
     except OSError:
@@ -64,15 +64,15 @@ def _gpu(library: ctypes.CDLL, number: int) -> Gpu:
 
 
 def gpu_code(driver: Driver) -> str:
-    """What nvcc is to make where Jittor asks for sm_90, as it does for newer GPUs too: "sm_90,sm_120"; or nothing."""
+    """Architectures to build when Jittor requests sm_90, its limit for newer GPUs too: "sm_90,sm_120", or ""."""
     wanted = {gpu.architecture for gpu in driver.gpus if gpu.architecture >= JITTORS_NEWEST}
     return ",".join(f"sm_{architecture}" for architecture in sorted(wanted))
 
 
 def problems(driver: Driver | None, toolkit: Toolkit | None, in_tree: bool = True) -> dict[str, Problem]:
-    """What keeps Jittor from a GPU, by subject ("driver", "GPU", "CUDA", "cuDNN"); empty where nothing does.
+    """What prevents Jittor from using a GPU, by subject ("driver", "GPU", "CUDA", "cuDNN"); empty if nothing does.
 
-    `in_tree` is False where Jittor calls the toolkit's own nvcc instead of the one in the tree made of it.
+    `in_tree` is False if Jittor calls the toolkit's own nvcc instead of the wrapper in the prepared tree.
     """
     found = {
         "driver": _of_driver(driver, toolkit),

@@ -1,4 +1,4 @@
-"""What this machine has of what ccnet needs, as plain facts. Nothing here imports Jittor, which may not survive it."""
+"""Facts about this machine for `ccnet doctor`. Does not import Jittor, whose import may end the process."""
 
 import ctypes.util
 import os
@@ -17,13 +17,13 @@ from ccnet.machine import cuda, toolkit
 from ccnet.machine.cuda import Driver
 from ccnet.machine.toolkit import Toolkit
 
-TIME_LIMIT = 1800  # seconds for a convolution; the first one waits for Jittor to compile itself
+TIME_LIMIT = 1800  # seconds for a convolution, including Jittor's compilation on first use
 LIBRARIES = ["-lcudart", "-lcublas", "-lcudnn"]
 
 
 @dataclass(frozen=True)
 class Machine:
-    """Versions are empty where the thing is not here; sizes in bytes; a check is empty where it went well."""
+    """Facts about a machine. Versions are "" if absent, sizes are in bytes, a check is "" if it succeeded."""
 
     python: str
     python_headers: bool
@@ -42,13 +42,13 @@ class Machine:
     memory: int
     disk: int
     shared_memory: int
-    mpi: tuple[str, ...]  # of mpicc and mpirun, those that are here
+    mpi: tuple[str, ...]  # those of mpicc and mpirun that are installed
     slurm: bool
     slurm_plugin: str
 
 
 def this_machine() -> Machine:
-    """Look at everything; takes a few seconds."""
+    """Examine this machine; takes a few seconds."""
     cache, found = toolkit.cache_home() / "jittor", toolkit.find_toolkit()
     return Machine(
         python=platform.python_version(),
@@ -75,7 +75,7 @@ def this_machine() -> Machine:
 
 
 def _has_python_config() -> bool:
-    """Whether the program is here that Jittor asks for Python's compiler flags, where Jittor looks for it."""
+    """Whether python-config, which Jittor runs for compiler flags, exists in one of the places Jittor searches."""
     name = f"python{sys.version_info.major}.{sys.version_info.minor}-config"
     folder = os.path.dirname(sys.executable)
     places = [os.environ.get("python_config_path", ""), f"{folder}/{name}", f"{sys.executable}-config",
@@ -84,7 +84,7 @@ def _has_python_config() -> bool:
 
 
 def check_toolkit(tree: Path) -> str:
-    """Build and run a program with the tree's compiler, headers and libraries; what went wrong, or nothing."""
+    """Build and run a program with the tree's compiler, headers and libraries; returns the failure, or ""."""
     with tempfile.TemporaryDirectory() as folder:
         program, libraries = f"{folder}/check", f"{tree}/lib64"
         build = [f"{tree}/bin/nvcc", "-std=c++14", "--cudart=shared", f"{tree}/check.cu", "-o", program,
@@ -93,14 +93,14 @@ def check_toolkit(tree: Path) -> str:
 
 
 class Ran(NamedTuple):
-    """A process: what it printed, and why it failed, or nothing."""
+    """A finished process: its standard output, and why it failed ("" if it did not)."""
 
     output: str
     failure: str
 
 
 def convolve(device: str) -> Ran:
-    """Compare a convolution by Jittor on "cpu" or "cuda" with NumPy; the first one on a machine takes minutes."""
+    """Compare a convolution by Jittor on "cpu" or "cuda" with NumPy; the first call on a machine takes minutes."""
     return _run([sys.executable, "-m", "ccnet.ops.selftest", device], TIME_LIMIT)
 
 
@@ -134,13 +134,13 @@ def _existing(path: Path) -> Path:
 
 
 def _nvidia_card() -> bool:
-    """Whether a display controller (class 03) of NVIDIA (10de) is on the PCI bus, with or without a driver."""
+    """Whether the PCI bus has a display controller (class 03) of NVIDIA (10de), with or without a driver."""
     cards = Path("/sys/bus/pci/devices").glob("*/class")
     return any(card.read_text().startswith("0x03") and "10de" in card.with_name("vendor").read_text() for card in cards)
 
 
 def _memory() -> int:
-    """What can still be had, also where a container or a job is given only a part."""
+    """Available memory in bytes, within the cgroup limit of a container or job."""
     info = dict(line.split(":") for line in Path("/proc/meminfo").read_text().splitlines())
     free = int(info["MemAvailable"].split()[0]) * 1024
     group = Path("/sys/fs/cgroup")

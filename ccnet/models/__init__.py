@@ -1,4 +1,4 @@
-"""The networks: `build` makes any of `BACKBONES` into a whole CCNet."""
+"""Network construction: `build` returns a CCNet on any backbone in `BACKBONES`, with initialised weights."""
 
 import math
 
@@ -19,20 +19,20 @@ BACKBONES = {
     "van_base": VAN,
     "van_large": VAN,
 }
-EMBEDDING = 16  # channels of the features that the category consistent loss compares, as in the TPAMI paper
+EMBEDDING = 16  # channels of the features for the category consistent loss, as in the TPAMI paper
 
 
 def build(name: str, num_classes: int, recurrence: int = 2, *, head: str = "rcca", output_stride: int | None = None,
           fusion: bool | None = None, head_channels: int | None = None, dropout: float = 0.1,
           align_corners: bool = False, negative_slope: float = 0.0, embedding: int = 0,
           **backbone_options) -> CCNet:  # fmt: skip
-    """The whole network on backbone `name`, for `num_classes` classes, with R = `recurrence` loops of attention.
+    """Build a CCNet with backbone `name` and R = `recurrence` loops of attention, for `num_classes` classes.
 
-    Left at None, `output_stride`, `fusion` and `head_channels` are the family's own: ResNet 8, no fusion and a quarter
-    of its channels, as in the paper; VAN 32, fusion at stride 8 and half of its channels. `align_corners` is that of
-    every resize, `negative_slope` that of the ReLUs in the heads, `embedding` the channels of the features for the
-    category consistent loss (0: none). `backbone_options`: for a ResNet `deep_stem`, `multi_grid`,
-    `contract_dilation`; for a VAN `drop_path`.
+    `output_stride`, `fusion` and `head_channels` default by backbone family. ResNet: 8, no fusion, a quarter of the
+    backbone's last channels, as in the paper. VAN: 32, fusion at stride 8, half of the backbone's last channels.
+    `align_corners` applies to every resize, `negative_slope` to the ReLUs in the heads. `embedding` is the number of
+    channels of the features for the category consistent loss (0: none). `backbone_options` are `deep_stem`,
+    `multi_grid` and `contract_dilation` for a ResNet, `drop_path` for a VAN.
 
     Raises InputError for an unknown backbone or head.
     """
@@ -54,7 +54,7 @@ def build(name: str, num_classes: int, recurrence: int = 2, *, head: str = "rcca
 
 
 def build_from_settings(settings, num_classes: int) -> CCNet:
-    """The network that `ccnet.settings.Settings` describe, or an `Architecture`, whose loss is not known."""
+    """Build the network described by `ccnet.settings.Settings`, or by an `Architecture`, which has no loss settings."""
     model, loss = settings.model, getattr(settings, "loss", None)
     own = ("drop_path",) if BACKBONES[model.backbone] is VAN else ("deep_stem", "multi_grid", "contract_dilation")
     shared = ("head", "output_stride", "fusion", "head_channels", "dropout", "align_corners", "negative_slope")
@@ -66,10 +66,11 @@ def build_from_settings(settings, num_classes: int) -> CCNet:
 
 
 def initialise(module) -> None:
-    """Normal weights, zero biases: variance 2 / fan-out for convolutions (He et al., arXiv:1502.01852).
+    """Initialise convolutions in place: weights N(0, 2 / fan-out) (He et al., arXiv:1502.01852), biases 0.
 
-    Those that end in scores (classifiers, queries, keys and what they weigh) have 1 / (3 fan-in) instead, PyTorch's
-    default, which the official code leaves them at: scores begin near 0, and no softmax saturated.
+    Convolutions with a bias outside the backbone (classifiers; queries, keys and values of attention) use variance
+    1 / (3 fan-in), the variance of PyTorch's default, which the official code keeps. Their scores start near 0, so no
+    softmax is saturated.
     """
     for name, part in module.named_modules():
         weight = getattr(part, "weight", None)

@@ -1,9 +1,9 @@
 """CCNet (Huang et al., arXiv:1811.11721): backbone → context head → classifier, and an auxiliary head.
 
-Notable: criss-cross attention is applied `recurrence` times with the same weights (the paper's RCCA, Fig. 2), between
-two 3×3 convolutions; its result is concatenated with the backbone's features. The non-local block (Wang et al.,
-arXiv:1711.07971) takes its place as the paper's baseline. VAN's last stage at stride 32 leaves attention too little
-to see, so its levels 2 to 4 are fused at stride 8 first.
+The context head applies criss-cross attention `recurrence` times with shared weights (the paper's RCCA, Fig. 2)
+between two 3×3 convolutions and concatenates the result with the backbone's features. The paper's baseline replaces it
+by the non-local block (Wang et al., arXiv:1711.07971). VAN's last stage has stride 32, too coarse for attention, so
+its levels 2 to 4 are first fused at stride 8.
 """
 
 from ccnet import InputError
@@ -19,11 +19,11 @@ from ccnet.ops.winograd import Conv3x3
 from ccnet.runtime import jt, nn
 
 ATTENTION: dict[str, type] = {"rcca": CrissCrossAttention, "non_local": NonLocal}
-SMALLEST = 32  # pixels: one feature at stride 32
+SMALLEST = 32  # minimum image side in pixels: one feature at stride 32
 
 
 class ConvNorm(nn.Module):
-    """3×3 convolution, batch norm and ReLU, leaky if `negative_slope` is not 0."""
+    """3×3 convolution, batch norm and ReLU (leaky if `negative_slope` is not 0); keeps the spatial size."""
 
     def __init__(self, in_channels: int, channels: int, negative_slope: float):
         self.conv = Conv3x3(in_channels, channels)
@@ -37,7 +37,7 @@ class ConvNorm(nn.Module):
 class ContextHead(nn.Module):
     """Features `(B, in_channels, h, w)` -> context features `(B, channels, h, w)`.
 
-    `attention` is "rcca" or "non_local", applied `recurrence` times with shared weights; 0 leaves it out.
+    `attention` is "rcca" or "non_local". It is applied `recurrence` times with shared weights; 0 omits it.
     """
 
     def __init__(self, in_channels: int, channels: int, attention: str, recurrence: int, negative_slope: float):
@@ -66,7 +66,10 @@ class Classifier(nn.Module):
 
 
 class AuxiliaryHead(nn.Module):
-    """Deep supervision behind stage 3, used in training only (the official code's `dsn`)."""
+    """Deep supervision on stage 3, used in training only (the official code's `dsn`).
+
+    Features `(B, in_channels, h, w)` -> logits `(B, num_classes, h, w)`.
+    """
 
     def __init__(self, in_channels: int, channels: int, num_classes: int, dropout: float, negative_slope: float):
         self.conv = ConvNorm(in_channels, channels, negative_slope)
@@ -77,14 +80,15 @@ class AuxiliaryHead(nn.Module):
 
 
 class CCNet(nn.Module):
-    """The whole network.
+    """Backbone, context head, classifier and auxiliary head.
 
-    Input `(B, 3, H, W)` float32, normalised, H and W at least 32. In eval mode returns logits `(B, num_classes, H, W)`;
-    in train mode `(logits, auxiliary logits)`, both at that size, and with `embedding` channels also the features
-    `(B, embedding, h, w)` that the category consistent loss takes. Raises InputError for a smaller image.
+    Input: normalised images `(B, 3, H, W)` float32, H and W at least 32. In eval mode returns logits
+    `(B, num_classes, H, W)`. In train mode returns `(logits, auxiliary logits)`, both `(B, num_classes, H, W)`; if
+    `embedding` is not 0, also the features `(B, embedding, h, w)` for the category consistent loss. Raises InputError
+    for a smaller image.
 
-    `mean` and `std` are what its images are normalised by, see `ccnet.ops.normalise`: ImageNet's, unless its weights
-    were trained with others.
+    `mean` and `std` are the normalisation constants of its images, see `ccnet.ops.normalise`: ImageNet's, unless the
+    weights were trained with others.
     """
 
     def __init__(self, backbone, head_channels: int, num_classes: int, *, head: str, recurrence: int, fusion: bool,
@@ -116,7 +120,7 @@ class CCNet(nn.Module):
         return (logits, auxiliary, self.embedding(features)) if self.embedding else (logits, auxiliary)
 
     def fused(self, levels: list):
-        """What the head sees: the last level; with fusion, levels 2 to 4 side by side at level 2's size."""
+        """Input of the context head: the last level; with fusion, levels 2 to 4 concatenated at level 2's size."""
         if not self.fusion:
             return levels[-1]
         return jt.concat([self._resize(level, levels[1]) for level in levels[1:]], dim=1)

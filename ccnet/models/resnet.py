@@ -1,8 +1,8 @@
-"""ResNet (He et al., arXiv:1512.03385) with a deep stem and dilated last stages, as CCNet uses it.
+"""ResNet backbone (He et al., arXiv:1512.03385) with CCNet's deep stem and dilated last stages.
 
-Notable: the stem of three 3×3 convolutions (64, 64, 128) of the official CCNet; stages whose stride is taken away are
-dilated instead, so that output stride 8 sees as far as 32; the stride of a bottleneck lies in its 3×3 convolution.
-Parameter names are those of the published state dicts.
+The deep stem has three 3×3 convolutions (64, 64, 128 channels), as in the official CCNet. A stage whose stride is
+removed is dilated instead, so the receptive field at output stride 8 equals that at 32. A bottleneck has its stride in
+the 3×3 convolution. Parameter names match the published state dicts.
 """
 
 from ccnet.ops.batch_norm import BatchNorm
@@ -13,7 +13,10 @@ from ccnet.runtime import jt, nn
 
 
 class BasicBlock(nn.Module):
-    """`dilations`: of the convolution that has the stride, and of those behind it."""
+    """Two 3×3 convolutions and the shortcut.
+
+    `dilations` are those of the first convolution, which has the stride, and of the second.
+    """
 
     expansion = 1
 
@@ -30,7 +33,7 @@ class BasicBlock(nn.Module):
 
 
 class Bottleneck(nn.Module):
-    """1×1, 3×3 and 1×1 convolution and the shortcut; `dilations` as in `BasicBlock`."""
+    """1×1, 3×3 and 1×1 convolution and the shortcut; `dilations[0]` is that of the 3×3 convolution."""
 
     expansion = 4
 
@@ -53,7 +56,7 @@ def _shortcut(downsample, x):
     return conv_norm_act(downsample[0], downsample[1], x, slope=1) if downsample else x
 
 
-# He et al., Table 1: block, blocks in each stage
+# He et al., Table 1: block type, number of blocks in each stage
 STAGES: dict[str, tuple[type[BasicBlock] | type[Bottleneck], tuple[int, ...]]] = {
     "resnet18": (BasicBlock, (2, 2, 2, 2)),
     "resnet34": (BasicBlock, (3, 4, 6, 3)),
@@ -63,12 +66,12 @@ STAGES: dict[str, tuple[type[BasicBlock] | type[Bottleneck], tuple[int, ...]]] =
 
 
 class ResNet(nn.Module):
-    """Image `(B, 3, H, W)` -> four levels of features, from stride 4 to `output_stride`.
+    """Image `(B, 3, H, W)` -> list of four feature maps, from stride 4 to `output_stride`.
 
-    With `multi_grid` the dilations of the last stage's blocks are multiplied by 1, 2, 4. With `contract_dilation` a
-    dilated stage's first convolution keeps the dilation before it: then a dilated network computes, at every second
-    position, what the undilated one does. `ceil_mode` is the max-pooling's: with it the last feature lies on or beyond
-    the last pixel, as resizing with aligned corners assumes.
+    `channels` lists the channels of the four maps. `multi_grid` multiplies the dilations of the last stage's blocks by
+    1, 2, 4. With `contract_dilation` the first 3×3 convolution of a dilated stage has the previous stage's dilation; at
+    every second position the network then computes what the undilated one does. `ceil_mode` is that of the max
+    pooling: with it the last feature lies on or beyond the last pixel, as resizing with aligned corners assumes.
     """
 
     def __init__(self, name: str, output_stride: int = 8, deep_stem: bool = True, multi_grid: bool = False,

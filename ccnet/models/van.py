@@ -1,8 +1,8 @@
-"""Visual Attention Network (Guo et al., arXiv:2202.09741): large kernel attention from depthwise convolutions.
+"""Visual Attention Network (VAN) backbone (Guo et al., arXiv:2202.09741): large kernel attention, depthwise.
 
-Notable: a 21×21 kernel is split into 5×5, 7×7 with dilation 3, and 1×1 (paper's Fig. 2); batch norm before each half
-of a block, layer scale and stochastic depth after it; layer norm behind each stage. Stages whose stride is taken away
-have every depthwise convolution dilated instead. Parameter names are those of the published state dicts.
+A 21×21 kernel is decomposed into 5×5, 7×7 with dilation 3, and 1×1 (paper's Fig. 2). Each half of a block has batch
+norm before it, layer scale and stochastic depth after it; each stage ends with a layer norm. In a stage whose stride is
+removed every depthwise convolution is dilated instead. Parameter names match the published state dicts.
 """
 
 from ccnet.ops import kernel
@@ -26,7 +26,7 @@ MLP_RATIOS = (8, 8, 4, 4)
 
 
 class LargeKernelAttention(nn.Module):
-    """x · (1×1 ∘ 7×7 dilation 3 ∘ 5×5)(x): the paper's Eq. 2 and 3. Shape kept: `(B, C, H, W)`."""
+    """x · (1×1 ∘ 7×7 dilation 3 ∘ 5×5)(x): the paper's Eq. 2 and 3. `(B, C, H, W)` -> the same shape."""
 
     def __init__(self, channels: int, dilation: int):
         self.conv0 = DepthwiseConv(channels, 5, dilation=dilation)
@@ -38,7 +38,7 @@ class LargeKernelAttention(nn.Module):
 
 
 class Attention(nn.Module):
-    """Large kernel attention between two 1×1 convolutions, with its shortcut."""
+    """Large kernel attention between two 1×1 convolutions, with the shortcut; `(B, C, H, W)` -> the same shape."""
 
     def __init__(self, channels: int, dilation: int):
         self.proj_1 = PointwiseConv(channels, channels)
@@ -50,7 +50,7 @@ class Attention(nn.Module):
 
 
 class DepthwiseStep(nn.Module):
-    """The published names have the MLP's depthwise convolution one level deeper."""
+    """The MLP's depthwise convolution, wrapped so that its name is `dwconv.dwconv`, as in the published weights."""
 
     def __init__(self, channels: int, dilation: int):
         self.dwconv = DepthwiseConv(channels, 3, dilation=dilation)
@@ -60,7 +60,7 @@ class DepthwiseStep(nn.Module):
 
 
 class Mlp(nn.Module):
-    """1×1, depthwise 3×3, GELU, 1×1, with `hidden` channels in between."""
+    """1×1, depthwise 3×3, GELU, 1×1, with `hidden` channels in between; `(B, C, H, W)` -> the same shape."""
 
     def __init__(self, channels: int, hidden: int, dilation: int):
         self.fc1 = PointwiseConv(channels, hidden)
@@ -73,12 +73,12 @@ class Mlp(nn.Module):
         return self.fc2(gelu(self.dwconv(self.fc1(x))))
 
     def layers(self) -> list:
-        """Weights and biases, in the order in which they are applied."""
+        """Weights and biases in order of application."""
         return _weights([self.fc1, self.dwconv.dwconv, self.fc2])
 
 
 class Block(nn.Module):
-    """Attention, then the MLP, each normalised before and scaled after."""
+    """Attention, then the MLP: each is x + drop_path(layer_scale · f(norm(x))); `(B, C, H, W)` -> the same shape."""
 
     def __init__(self, channels: int, ratio: int, drop_path: float, dilation: int):
         self.norm1 = BatchNorm(channels)
@@ -86,7 +86,7 @@ class Block(nn.Module):
         self.norm2 = BatchNorm(channels)
         self.mlp = Mlp(channels, channels * ratio, dilation)
         self.drop_path = DropPath(drop_path)
-        # 0.01 at the start, as published: each block begins close to the identity
+        # initialised to 0.01, as published, so that each block starts close to the identity
         self.layer_scale_1 = nn.Parameter(jt.full((channels,), 0.01))
         self.layer_scale_2 = nn.Parameter(jt.full((channels,), 0.01))
 
@@ -114,7 +114,7 @@ def _scale(scale, x):
 
 
 class PatchEmbed(nn.Module):
-    """The strided convolution and norm that begin a stage."""
+    """The strided convolution and batch norm at the start of a stage."""
 
     def __init__(self, in_channels: int, channels: int, kernel: int, stride: int, dilation: int):
         self.proj = nn.Conv(
@@ -133,7 +133,7 @@ class PatchEmbed(nn.Module):
 
 
 class LayerNorm(nn.Module):
-    """Normalises each pixel of `(B, C, H, W)` over its channels."""
+    """Layer norm of `(B, C, H, W)` over the channels of each pixel."""
 
     def __init__(self, channels: int, eps: float = 1e-6):
         self.weight = nn.Parameter(jt.ones((channels,)))
@@ -147,9 +147,10 @@ class LayerNorm(nn.Module):
 
 
 class VAN(nn.Module):
-    """Image `(B, 3, H, W)` -> four levels of features, from stride 4 to `output_stride`.
+    """Image `(B, 3, H, W)` -> list of four feature maps, from stride 4 to `output_stride`.
 
-    `drop_path` is the rate of the last block; it rises to it from 0 at the first.
+    `channels` lists the channels of the four maps. The stochastic depth rate rises linearly from 0 at the first block
+    to `drop_path` at the last.
     """
 
     def __init__(self, name: str, output_stride: int = 32, drop_path: float = 0.0):

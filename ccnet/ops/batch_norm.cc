@@ -1,5 +1,5 @@
-// Batch normalisation in training. The variance is taken of the differences from the mean, never as E[x²] - E[x]²,
-// which loses everything when the mean is large.
+// Batch normalisation in training. The variance is computed from differences to the mean, not as E[x²] - E[x]², which
+// cancels catastrophically for a large mean.
 namespace {
 namespace batch_norm {
 
@@ -8,25 +8,25 @@ struct Sizes {
     double count() const { return batch * pixels; }
 };
 
-// What is normalised; a residual (or null) is added, and a leaky ReLU of this slope follows.
+// Forward inputs: `residual` may be null; `slope` is that of the leaky ReLU.
 struct Input {
     const float *x, *weight, *bias, *residual;
     double epsilon;
     float slope;
 };
 
-// y, and of each channel its mean, its variance, and 1 / √(variance + epsilon)
+// y, and per channel the mean, the (biased) variance and 1 / √(variance + epsilon).
 struct Output {
     float *y, *mean, *variance, *inverse;
 };
 
-// What the backward pass needs; with a slope of 1 any y will do.
+// Saved for the backward pass. With slope 1 the values of y are irrelevant.
 struct Saved {
     const float *x, *weight, *mean, *inverse, *y;
     float slope;
 };
 
-// That of the residual may be null, as the residual was.
+// `residual` is null if the residual was.
 struct Gradients {
     float *x, *weight, *bias, *residual;
 };
@@ -68,7 +68,7 @@ inline void forward(const Sizes &sizes, const Input &input, const Output &output
     }
 }
 
-// The gradient of a leaky ReLU's argument, from that of its result y.
+// Gradient of a leaky ReLU's argument, given its result y and gradient dy.
 inline float leaky_relu_gradient(float dy, float y, float slope) { return y > 0 ? dy : dy * slope; }
 
 inline void backward(const Sizes &sizes, const Saved &saved, const float *dy, const Gradients &gradients) {

@@ -1,4 +1,4 @@
-"""Batch normalisation whose variance survives a large mean, with PyTorch's running statistics."""
+"""Batch normalisation with a variance that stays accurate for a large mean and PyTorch's running statistics."""
 
 from ccnet.ops import kernel
 from ccnet.runtime import jt
@@ -13,7 +13,7 @@ BACKWARD = f"""{SIZES}
 
 
 class _BatchNorm(jt.Function):
-    """Normalisation by the batch, + residual, leaky ReLU; leaves its `mean` and (biased) `variance`, each (C)."""
+    """Normalisation by batch statistics, + residual, leaky ReLU; sets `mean` and (biased) `variance`, each (C)."""
 
     def __init__(self, eps: float, slope: float):
         self.data = {"eps": eps, "slope": slope}
@@ -25,7 +25,7 @@ class _BatchNorm(jt.Function):
         y, self.mean, self.variance, inverse = kernel.launch(
             "batch_norm", call, shapes, ["float32"] * 4, inputs, self.data
         )
-        decided = x if self.data["slope"] == 1 else y  # by whose sign the gradient passes
+        decided = x if self.data["slope"] == 1 else y  # its sign selects the slope in backward; unused for slope 1
         self.saved, self.added = (x, weight, self.mean, inverse, decided), residual is not None
         return y
 
@@ -38,7 +38,7 @@ class _BatchNorm(jt.Function):
 
 
 def _plain(x: jt.Var, weight: jt.Var, bias: jt.Var, eps: float) -> tuple[jt.Var, jt.Var, jt.Var]:
-    """(y, mean, variance) in plain Jittor. The mean is taken twice: of x, then of what its rounding left."""
+    """(y, mean, variance) in plain Jittor. The mean of x - mean corrects the rounding of the first mean."""
     mean = x.mean(dims=(0, 2, 3), keepdims=True)
     mean = mean + (x - mean).mean(dims=(0, 2, 3), keepdims=True)
     centred = x - mean
@@ -53,11 +53,11 @@ def _finished(z: jt.Var, residual: jt.Var | None, slope: float) -> jt.Var:
 
 
 class BatchNorm(jt.nn.Module):
-    """x (B, C, H, W) -> leaky ReLU of x normalised + `residual`, the same shape; a `slope` of 1 is none.
+    """x (B, C, H, W) float32 -> leaky ReLU of normalised x + `residual`, the same shape; `slope` 1 omits the ReLU.
 
-    Normalised by the batch when training, by the running statistics else. Parameters `weight`, `bias` (C); buffers
-    `running_mean`, `running_var` (C), which have no gradient. As in PyTorch the batch is normalised with its biased
-    variance, and the running variance is unbiased.
+    Uses batch statistics in training and running statistics otherwise. Parameters `weight`, `bias` (C); buffers
+    `running_mean`, `running_var` (C), without gradient. As in PyTorch the batch is normalised with its biased variance,
+    and the running variance is unbiased.
     """
 
     def __init__(self, channels: int, eps: float = 1e-5, momentum: float = 0.1):
@@ -83,7 +83,7 @@ class BatchNorm(jt.nn.Module):
         return y
 
     def constants(self) -> list[jt.Var]:
-        """Weight, bias, running mean and variance: what it is in eval mode, in the order of the C++ Norm."""
+        """Weight, bias, running mean and variance, each (C), in the order of the C++ struct Norm (eval mode)."""
         return [self.weight, self.bias, self.running_mean, self.running_var]
 
     def _update(self, mean: jt.Var, variance: jt.Var, count: int) -> None:

@@ -1,13 +1,13 @@
-// Criss-cross attention, fused. q, k and v of a pixel lie side by side in memory, `projected` floats per pixel, so that
-// one matrix product makes all three and any row or column of the image is a matrix with a stride. The attention of a
-// pixel is one array of H + W weights: those of its column, then those of its row. Nothing is permuted, concatenated
-// or split; the only transposition is that of the result back to planes.
+// Fused criss-cross attention. q, k and v of a pixel are contiguous, `projected` floats per pixel, so one matrix
+// product computes all three and any row or column of the image is a strided matrix. The attention of a pixel is one
+// array of H + W weights, those of its column, then those of its row. No tensor is permuted, concatenated or split;
+// only the result is transposed, back to planes.
 namespace {
 namespace criss_cross {
 
-// A row or a column of pixels: the line along which attention looks.
+// A row or column of pixels, over which attention is computed.
 struct Line {
-    int64_t first, step, length, offset;  // in pixels; `offset` is where its weights begin among the H + W
+    int64_t first, step, length, offset;  // in pixels; `offset` is the index of its first weight among the H + W
 };
 
 struct Image {
@@ -20,29 +20,28 @@ struct Image {
     Line column(int64_t x) const { return {x, width, height, 0}; }
 };
 
-// weight (C + 2 C', C) and bias of q, k and v in one, gamma (1)
+// Concatenated weights (C + 2 C', C) and biases (C + 2 C') of q, k and v; gamma (1).
 struct Parameters {
     const float *weight, *bias, *gamma;
 };
 
-// What the forward pass leaves for the backward pass: projection (B, H·W, C + 2 C') and the weights of attention
-// (B, H·W, H + W).
+// Saved for the backward pass: projection (B, H·W, C + 2 C') and attention weights (B, H·W, H + W).
 struct Saved {
     float *projection, *attention;
 };
 
-// weight and bias as those of Parameters; gamma (1)
+// Gradients in the shapes of Parameters.
 struct Gradients {
     float *weight, *bias, *gamma;
 };
 
-// Memory of the backward pass: gradients of what was aggregated (H·W, C), of attention (H·W, H + W) and of the
-// projection (H·W, C + 2 C').
+// Scratch memory of the backward pass: gradients of the aggregated values (H·W, C), of the attention weights
+// (H·W, H + W) and of the projection (H·W, C + 2 C').
 struct Workspace {
     float *aggregated, *attention, *projection;
 };
 
-// weights (pixels of the line × positions of the line) = a bᵀ, where a and b have `depth` of `pitch` floats a pixel
+// weights (pixels of the line × positions of the line) = a bᵀ; a and b use `depth` of `pitch` floats per pixel.
 inline void affinity(const Image &image, Line line, int64_t depth, const float *a, int64_t a_pitch, const float *b,
                      int64_t b_pitch, float *weights) {
     const int64_t positions = image.positions();
@@ -51,7 +50,7 @@ inline void affinity(const Image &image, Line line, int64_t depth, const float *
                line.step * positions);
 }
 
-// to = beta · to + weights · from, or weightsᵀ with transpose 'T'
+// to = beta · to + weights · from; with `transpose` 'T' weightsᵀ · from.
 inline void aggregate(const Image &image, Line line, int64_t depth, char transpose, const float *weights,
                       const float *from, int64_t from_pitch, float beta, float *to, int64_t to_pitch) {
     const int64_t positions = image.positions();
@@ -60,13 +59,13 @@ inline void aggregate(const Image &image, Line line, int64_t depth, char transpo
                to + line.first * to_pitch, line.step * to_pitch);
 }
 
-// Softmax over the H + W - 1 positions of each pixel of row y, in place. The pixel itself is in its column and in its
-// row: it counts in the row, and its place in the column gets weight 0.
+// In-place softmax over the H + W - 1 positions of each pixel of row y. The pixel itself counts in its row; its
+// position in the column gets weight 0.
 inline void softmax_row(const Image &image, int64_t y, float *weights) {
     const int64_t positions = image.positions();
     for (int64_t x = 0; x < image.width; x++) {
         float *__restrict__ w = weights + (y * image.width + x) * positions;
-        w[y] = -1e30f;  // finite, because fast-math knows no infinity
+        w[y] = -1e30f;  // finite: fast-math does not support infinities
         float largest = w[0], sum = 0;
 #pragma omp simd reduction(max : largest)
         for (int64_t i = 0; i < positions; i++) largest = std::max(largest, w[i]);
@@ -82,8 +81,8 @@ inline void softmax_row(const Image &image, int64_t y, float *weights) {
     }
 }
 
-// Gradient of the scores of row y from that of the weights, in place: w · (dw - Σ w dw). Returns Σ w dw over the row,
-// its part of gamma's gradient.
+// Softmax backward for row y, in place: dw becomes w · (dw - Σ w dw). Returns Σ w dw over the row, its contribution to
+// gamma's gradient.
 inline double softmax_row_gradient(const Image &image, int64_t y, const float *weights, float *gradient) {
     const int64_t positions = image.positions();
     double total = 0;
@@ -109,7 +108,7 @@ typedef int32_t Places __attribute__((vector_size(32)));
 #define SHUFFLE(a, b, ...) __builtin_shuffle(a, b, Places{__VA_ARGS__})
 #endif
 
-// Eight pixels' eight channels, `pitch` floats apart, become eight channels' eight pixels.
+// Transposes an 8 × 8 block: eight pixels, `pitch` floats apart, of eight channels each.
 inline void transpose8(const float *from, int64_t pitch, Eight *to) {
     Eight a[8], b[8];
     for (int i = 0; i < 8; i++) a[i] = *(const Eight *)(from + i * pitch);
@@ -128,7 +127,7 @@ inline void transpose8(const float *from, int64_t pitch, Eight *to) {
     }
 }
 
-// y = gamma · aggregated + x for `count` pixels; x and y are planes of `pixels`, aggregated has channels side by side
+// y = gamma · aggregated + x for `count` pixels; x and y are planes of `pixels`, aggregated is channels-last.
 inline void add_residual(const float *aggregated, const float *x, float gamma, float *y, int64_t count, int64_t pixels,
                          int64_t channels) {
     const int64_t whole = channels / 8 * 8, blocks = count / 8 * 8;
@@ -146,7 +145,7 @@ inline void add_residual(const float *aggregated, const float *x, float gamma, f
             y[c * pixels + n] = gamma * aggregated[n * channels + c] + x[c * pixels + n];
 }
 
-// planes (channels × pixels) -> channels side by side (pixels × channels)
+// planes (channels × pixels) -> channels-last (pixels × channels)
 inline void interleave(const float *planes, int64_t pixels, int64_t channels, float *to) {
     const int64_t whole = channels / 8 * 8, blocks = pixels / 8 * 8;
 #pragma omp for
@@ -171,8 +170,8 @@ inline void project(const Image &image, const float *x, const float *weight, con
                    projected);
 }
 
-// x (C, H, W) -> y (C, H, W), and what is saved of this image; aggregated (H·W, slice) is scratch memory, for `slice`
-// channels at a time
+// x (C, H, W) -> y (C, H, W) and `saved` for one image. `aggregated` (H·W, slice) is scratch memory; `slice` channels
+// are aggregated at a time.
 inline void forward_image(const Image &image, const float *x, const Parameters &parameters, float *y,
                           const Saved &saved, float *aggregated, int64_t slice) {
     const int64_t projected = image.projected();
@@ -205,9 +204,9 @@ inline void forward_image(const Image &image, const float *x, const Parameters &
     }
 }
 
-// Gradients of one image: dx is written, those of weight and bias are added to; returns gamma's. All but the last are
-// in proportion to gamma, which is left to the caller: `weight` comes multiplied by it, its and the bias's gradients
-// are still to be.
+// Backward pass of one image: writes dx, accumulates the gradients of weight and bias, returns that of gamma. The
+// caller handles the factor gamma: it passes `weight` multiplied by gamma and multiplies the gradients of weight and
+// bias.
 inline double backward_image(const Image &image, const float *x, const float *weight, const Saved &saved,
                              const float *dy, float *dx, const Gradients &gradients, const Workspace &workspace) {
     const int64_t projected = image.projected(), channels = image.channels, reduced = image.reduced;
@@ -215,7 +214,7 @@ inline double backward_image(const Image &image, const float *x, const float *we
     const float *q = saved.projection, *k = q + reduced, *v = k + reduced, *weights = saved.attention;
     float *daggregated = workspace.aggregated, *dweights = workspace.attention, *dprojection = workspace.projection;
     float *dq = dprojection, *dk = dq + reduced, *dv = dk + reduced;
-    // what a line adds to dq, dk, dv; the rows come first and overwrite
+    // Contribution of a line to dq, dk, dv. Rows come first and overwrite (beta 0); columns add.
     auto add_line = [&](Line line, float beta) {
         aggregate(image, line, channels, 'T', weights, daggregated, channels, beta, dv, projected);
         aggregate(image, line, reduced, 'N', dweights, k, projected, beta, dq, projected);
@@ -246,13 +245,13 @@ inline double backward_image(const Image &image, const float *x, const float *we
     return dgamma;
 }
 
-// What is saved of image `b`.
+// The part of `saved` of image `b`.
 inline Saved of_image(const Image &image, const Saved &saved, int64_t b) {
     return {saved.projection + b * image.pixels() * image.projected(),
             saved.attention + b * image.pixels() * image.positions()};
 }
 
-// x (B, C, H, W) -> y (B, C, H, W), one image after the other in the same scratch memory.
+// x (B, C, H, W) -> y (B, C, H, W), image by image with shared scratch memory.
 inline void forward(int64_t batch, const Image &image, const float *x, const Parameters &parameters, float *y,
                     const Saved &saved, float *aggregated, int64_t slice) {
     for (int64_t b = 0; b < batch; b++) {
@@ -261,7 +260,7 @@ inline void forward(int64_t batch, const Image &image, const float *x, const Par
     }
 }
 
-// dx (B, C, H, W) and the gradients; see `backward_image` for `weight`.
+// Computes dx (B, C, H, W) and the gradients; `weight` is as in `backward_image`.
 inline void backward(int64_t batch, const Image &image, const float *x, const float *weight, const Saved &saved,
                      const float *dy, float *dx, const Gradients &gradients, const Workspace &workspace) {
     std::fill(gradients.weight, gradients.weight + image.projected() * image.channels, 0.f);

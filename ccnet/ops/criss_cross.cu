@@ -1,16 +1,16 @@
-// Criss-cross attention, fused: `criss_cross.cc` on a GPU, in the same memory. q, k and v of a pixel lie side by side,
-// `projected` numbers per pixel, so that any row or column of an image is a matrix with a stride: all rows of all
+// Fused criss-cross attention on a GPU, with the memory layout of `criss_cross.cc`: q, k and v of a pixel are
+// contiguous, `projected` numbers per pixel, so any row or column of an image is a strided matrix. All rows of all
 // images are one batched product, all columns of an image another. The attention of a pixel is one array of H + W
-// weights: those of its column, then those of its row. Nothing is permuted, concatenated or split.
+// weights, those of its column, then those of its row. No tensor is permuted, concatenated or split.
 namespace {
 namespace criss_cross {
 
 constexpr int64_t PARTS = 64, WARPS = THREADS / WARP, MOST_BLOCKS = 1024;
 
-// Rows or columns of pixels: lines along which attention looks. All but `count` and `offset` in pixels.
+// Rows or columns of pixels, over which attention is computed. All fields but `count` and `offset` are in pixels.
 struct Lines {
-    int64_t count, first, spacing;  // where line 0 begins, and how far from it the next one
-    int64_t step, length, offset;   // `offset` is where a line's weights begin among the H + W
+    int64_t count, first, spacing;  // start of line 0, distance between lines
+    int64_t step, length, offset;   // `offset` is the index of a line's first weight among the H + W
 };
 
 struct Image {
@@ -23,39 +23,38 @@ struct Image {
     Lines columns(int64_t image) const { return {width, image * pixels(), 1, width, height, 0}; }
 };
 
-// weight (C + 2 C', C) and bias of q, k and v in one, gamma (1)
+// Concatenated weights (C + 2 C', C) and biases (C + 2 C') of q, k and v; gamma (1).
 template <class T>
 struct Parameters {
     const T *weight;
     const float *bias, *gamma;
 };
 
-// What the forward pass leaves for the backward pass: projection (B, H·W, C + 2 C') and the weights of attention
-// (B, H·W, H + W).
+// Saved for the backward pass: projection (B, H·W, C + 2 C') and attention weights (B, H·W, H + W).
 template <class T>
 struct Saved {
     T *projection, *attention;
 };
 
-// weight and bias as those of Parameters; gamma (1)
+// Gradients in the shapes of Parameters.
 struct Gradients {
     float *weight, *bias, *gamma;
 };
 
-// Memory of the backward pass: gradients of what was aggregated (B, H·W, C), of attention (B, H·W, H + W) and
-// of the projection (B, H·W, C + 2 C').
+// Scratch memory of the backward pass: gradients of the aggregated values (B, H·W, C), of the attention weights
+// (B, H·W, H + W) and of the projection (B, H·W, C + 2 C').
 template <class T>
 struct Workspace {
     T *aggregated, *attention, *projection;
 };
 
-// the pixels of each line as a matrix, for numbers of which a pixel has `pitch`
+// The pixels of each line as a matrix, in an array with `pitch` numbers per pixel.
 template <class T>
 Matrices<T> line_matrices(Lines lines, T *data, int64_t pitch, char transpose = 'N') {
     return matrices(data + lines.first * pitch, lines.step * pitch, lines.spacing * pitch, transpose);
 }
 
-// weights (pixels of a line × positions of the line) = a bᵀ, where a and b have `depth` of `pitch` numbers a pixel
+// weights (pixels of a line × positions of the line) = a bᵀ; a and b use `depth` of `pitch` numbers per pixel.
 template <class T>
 void affinity(const Image &image, Lines lines, int64_t depth, const T *a, int64_t a_pitch, const T *b, int64_t b_pitch,
               T *weights) {
@@ -64,7 +63,7 @@ void affinity(const Image &image, Lines lines, int64_t depth, const T *a, int64_
                    line_matrices(lines, weights + lines.offset, image.positions()));
 }
 
-// to = beta · to + weights · from, or weightsᵀ with transpose 'T'
+// to = beta · to + weights · from; with `transpose` 'T' weightsᵀ · from.
 template <class T>
 void aggregate(const Image &image, Lines lines, int64_t depth, char transpose, const T *weights, const T *from,
                int64_t from_pitch, float beta, T *to, int64_t to_pitch) {
@@ -73,7 +72,7 @@ void aggregate(const Image &image, Lines lines, int64_t depth, char transpose, c
                    line_matrices(lines, from, from_pitch), beta, line_matrices(lines, to, to_pitch));
 }
 
-// to (rows × columns): `values` (columns) in each row; one warp a row
+// Copies `values` (columns) to each row of `to` (rows × columns); one warp per row.
 template <class T>
 __global__ void fill_rows(const float *values, int64_t rows, int64_t columns, T *to) {
     const int64_t row = blockIdx.x * WARPS + threadIdx.x / WARP;
@@ -81,15 +80,15 @@ __global__ void fill_rows(const float *values, int64_t rows, int64_t columns, T 
     for (int64_t i = threadIdx.x % WARP; i < columns; i += WARP) to[row * columns + i] = T(values[i]);
 }
 
-// Softmax over the H + W - 1 positions of each of `count` pixels, in place; one warp a pixel. The pixel itself is in
-// its column and in its row: it counts in the row, and its place in the column gets weight 0.
+// In-place softmax over the H + W - 1 positions of each of `count` pixels; one warp per pixel. The pixel itself counts
+// in its row; its position in the column gets weight 0.
 template <class T>
 __global__ void softmax(Image image, int64_t count, T *weights) {
     const int64_t pixel = blockIdx.x * WARPS + threadIdx.x / WARP, positions = image.positions();
     if (pixel >= count) return;
     const int64_t lane = threadIdx.x % WARP, itself = pixel % image.pixels() / image.width;
     T *w = weights + pixel * positions;
-    float largest = -1e30f, sum = 0;  // finite, because fast-math knows no infinity
+    float largest = -1e30f, sum = 0;  // finite: fast-math does not support infinities
     for (int64_t i = lane; i < positions; i += WARP)
         if (i != itself) largest = fmaxf(largest, (float)w[i]);
     largest = warp_max(largest);
@@ -99,8 +98,8 @@ __global__ void softmax(Image image, int64_t count, T *weights) {
     for (int64_t i = lane; i < positions; i += WARP) w[i] = T(i == itself ? 0.f : expf((float)w[i] - largest) * scale);
 }
 
-// Gradient of the scores from that of the weights, in place: w · (dw - Σ w dw); one warp a pixel, and then the next.
-// totals (all warps of the grid) are Σ w dw over the pixels of each warp: parts of gamma's gradient.
+// Softmax backward, in place: dw becomes w · (dw - Σ w dw). Each warp processes several pixels in turn. `totals` (all
+// warps of the grid) is Σ w dw over the pixels of each warp, its contribution to gamma's gradient.
 template <class T>
 __global__ void softmax_gradient(int64_t positions, int64_t count, const T *weights, T *gradient, float *totals) {
     const int64_t warp = blockIdx.x * WARPS + threadIdx.x / WARP, lane = threadIdx.x % WARP;
@@ -117,13 +116,13 @@ __global__ void softmax_gradient(int64_t positions, int64_t count, const T *weig
     if (lane == 0) totals[warp] = total;
 }
 
-// Both kernels below turn a tile of 32 pixels × 32 channels with blocks of 32 × 8 threads. The tile's rows are 33
-// floats apart, so that its columns too are read from different banks of shared memory.
+// Both kernels below transpose a tile of 32 pixels × 32 channels with blocks of 32 × 8 threads. The tile's rows have a
+// pitch of 33 floats to avoid bank conflicts when columns are read.
 inline dim3 tile_grid(int64_t pixels, int64_t channels, int64_t batch) {
     return dim3(divide_up(pixels, WARP), divide_up(channels, WARP), batch);
 }
 
-// y = gamma · aggregated + x for `depth` channels; x and y are planes, aggregated (batch · pixels × depth) side by side
+// y = gamma · aggregated + x for `depth` channels; x, y: planes; aggregated (batch · pixels × depth): channels-last
 template <class T>
 __global__ void add_residual(const T *aggregated, const T *x, const float *gamma, T *y, int64_t depth, int64_t channels,
                              int64_t pixels) {
@@ -140,7 +139,7 @@ __global__ void add_residual(const T *aggregated, const T *x, const float *gamma
         }
 }
 
-// planes (batch × channels × pixels) -> channels side by side (batch × pixels × channels), and a plain copy
+// planes (batch × channels × pixels) -> channels-last (batch × pixels × channels), and an unchanged copy of the planes
 template <class T>
 __global__ void interleave(const T *planes, int64_t channels, int64_t pixels, T *to, T *copy) {
     __shared__ float tile[WARP][WARP + 1];
@@ -157,8 +156,8 @@ __global__ void interleave(const T *planes, int64_t channels, int64_t pixels, T 
             to[(image * pixels + pixel + i) * channels + channel + threadIdx.x] = T(tile[threadIdx.x][i]);
 }
 
-// x (B, C, H, W) -> y (B, C, H, W), and what is saved; aggregated (B · H·W, slice) is scratch memory, for `slice`
-// channels at a time
+// x (B, C, H, W) -> y (B, C, H, W) and `saved`. `aggregated` (B · H·W, slice) is scratch memory; `slice` channels are
+// aggregated at a time.
 template <class T>
 void forward(int64_t batch, const Image &image, const T *x, const Parameters<T> &parameters, T *y,
              const Saved<T> &saved, T *aggregated, int64_t slice) {
@@ -185,7 +184,8 @@ void forward(int64_t batch, const Image &image, const T *x, const Parameters<T> 
     }
 }
 
-// As in `criss_cross.cc`: `weight` comes multiplied by gamma; the gradients of weight and bias are still to be.
+// As in `criss_cross.cc` the caller passes `weight` multiplied by gamma and multiplies the gradients of weight and
+// bias.
 template <class T>
 void backward(int64_t batch, const Image &image, const T *x, const T *weight, const Saved<const T> &saved, const T *dy,
               T *dx, const Gradients &gradients, const Workspace<T> &workspace) {
@@ -204,7 +204,7 @@ void backward(int64_t batch, const Image &image, const T *x, const T *weight, co
            totals);
     sum_rows(totals, blocks * WARPS, 1, partial, PARTS, gradients.gamma);
 
-    // what lines add to dq, dk, dv; the rows come first and overwrite
+    // Contribution of lines to dq, dk, dv. Rows come first and overwrite (beta 0); columns add.
     auto add_lines = [&](Lines lines, float beta) {
         aggregate<T>(image, lines, channels, 'T', weights, daggregated, channels, beta, dv, projected);
         aggregate<T>(image, lines, reduced, 'N', dweights, k, projected, beta, dq, projected);

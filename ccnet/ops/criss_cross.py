@@ -1,11 +1,11 @@
-"""Criss-cross attention (CCNet, arXiv:1811.11721, section 3.2): a pixel attends to its column and its row."""
+"""Criss-cross attention (CCNet, arXiv:1811.11721, section 3.2): module, fused C++/CUDA operator, plain reference."""
 
 from collections.abc import Callable
 
 from ccnet.ops import kernel
 from ccnet.runtime import jt
 
-SLICE = 128  # channels gathered at a time on the CPU: as fast as all at once, with less scratch memory
+SLICE = 128  # channels aggregated at a time on the CPU: as fast as all at once, with less scratch memory
 
 FORWARD = """
     criss_cross::forward(in0_shape0, {in0_shape1, (in1_shape0 - in0_shape1) / 2, in0_shape2, in0_shape3}, in0_p,
@@ -17,11 +17,11 @@ BACKWARD = """
 
 
 class _CrissCross(jt.Function):
-    """The fused attention: x (B, C, H, W), weights (C + 2 C', C) and biases of q, k and v in one, gamma (1).
+    """Fused attention: x (B, C, H, W), concatenated q, k, v weights (C + 2 C', C) and biases (C + 2 C'), gamma (1).
 
-    The weights are of x's dtype, biases and gamma float32. Scratch memory is a further output that nobody keeps:
-    Jittor's allocator reuses it from one call to the next. The CPU takes one image at a time, CUDA all at once. Without
-    gradients nothing is kept at all.
+    The weights have x's dtype; biases and gamma are float32. Scratch memory is an extra output that is dropped after
+    the call, so Jittor's allocator reuses it. The CPU processes one image at a time, CUDA the whole batch. Saves x,
+    the projections and the attention weights for backward; under no_grad it saves nothing.
     """
 
     def execute(self, x: jt.Var, weight: jt.Var, bias: jt.Var, gamma: jt.Var) -> jt.Var:
@@ -55,7 +55,7 @@ def criss_cross_reference(
     value_conv: Callable[[jt.Var], jt.Var],
     gamma: jt.Var,
 ) -> jt.Var:
-    """The plain version, in the paper's two steps: affinity (eq. 1), aggregation (eq. 2); (B, C, H, W) in and out."""
+    """Plain version in the paper's two steps, affinity (eq. 1) and aggregation (eq. 2): (B, C, H, W) -> same shape."""
     batch, channels, height, width = x.shape
 
     def columns(t: jt.Var) -> jt.Var:  # (B, C, H, W) -> (B·W, H, C)
@@ -65,7 +65,7 @@ def criss_cross_reference(
         return _permuted(t, 0, 2, 3, 1).reshape(batch * height, width, -1)
 
     query, key, value = query_conv(x), key_conv(x), value_conv(x)
-    # the pixel itself stands in its row; in its column it is masked, so that it counts once
+    # the pixel itself is masked in its column and kept in its row, so it counts once
     itself = jt.array([[-1e30 if i == j else 0.0 for j in range(height)] for i in range(height)])
     of_columns = jt.matmul(columns(query), _permuted(columns(key), 0, 2, 1)) + itself
     of_rows = jt.matmul(rows(query), _permuted(rows(key), 0, 2, 1))
@@ -81,15 +81,16 @@ def criss_cross_reference(
 
 
 def _permuted(x: jt.Var, *axes: int) -> jt.Var:
-    """`x.permute(*axes)`, which would run on the host on CUDA where the last axis moves."""
+    """`x.permute(*axes)` by reindexing: on CUDA Jittor's permute runs on the host if it moves the last axis."""
     return x.reindex([x.shape[axis] for axis in axes], [f"i{axes.index(axis)}" for axis in range(len(axes))])
 
 
 class CrissCrossAttention(jt.nn.Module):
-    """`module(x)` = gamma · Σ A · V + x for x (B, C, H, W) float32, one softmax over the H + W - 1 positions.
+    """gamma · Σ A · V + x, (B, C, H, W) -> the same shape; one softmax over H + W - 1 positions per pixel.
 
-    Parameters as published: 1 × 1 convolutions `query_conv`, `key_conv` (to C // 8 channels, at least one) and
-    `value_conv`, with biases; `gamma` (1), which starts at zero.
+    x is float32, on CUDA also bfloat16. Parameters are named as in the published weights: 1 × 1 convolutions
+    `query_conv` and `key_conv` (to max(C // 8, 1) channels) and `value_conv` (to C), with biases; `gamma` (1),
+    initialised to 0.
     """
 
     def __init__(self, channels: int):

@@ -1,12 +1,12 @@
 // Depthwise convolution of one plane at a time, with zero padding of dilation · (K / 2) on every side.
 //
-// A plane is first copied into a padded one, whose columns are dealt out to `stride` groups: column x goes to place
-// x / stride of group x % stride. Whatever the stride, tap k then reads sixteen neighbouring outputs' inputs
-// from sixteen neighbouring floats, and needs no test for the border.
+// A plane is first copied into a padded plane whose columns are split into `stride` groups: column x becomes element
+// x / stride of group x % stride. For any stride, the inputs of sixteen neighbouring outputs at tap k are then sixteen
+// contiguous floats, without border checks.
 namespace {
 namespace depthwise {
 
-// owners of scratch memory: a plane with its padding; rows of outputs, and a plane of their gradient, of whole Lanes
+// Tags of scratch memory: a padded plane; output rows, and a plane of output gradients, rounded up to whole Lanes.
 struct PaddedPlane;
 struct RoundedRows;
 struct RoundedGradient;
@@ -14,7 +14,7 @@ struct RoundedGradient;
 struct Padded {
     int64_t height, width, stride, dilation, size, padding;
     int64_t out_height, out_width;
-    int64_t group, pitch;  // floats of one column group, of one padded row
+    int64_t group, pitch;  // floats per column group, floats per padded row
 
     Padded(int64_t height, int64_t width, int64_t size, int64_t stride, int64_t dilation)
         : height(height),
@@ -36,9 +36,9 @@ struct Padded {
     }
 };
 
-// Copies `plane`, whose pixels lie `spread` apart in the padded plane: 1, or the stride when a gradient is spread out.
+// Copies `plane` into the padded plane with distance `spread` between pixels: 1, or the stride for a gradient.
 inline void pad(const float *plane, int64_t height, int64_t width, int64_t spread, const Padded &to, float *padded) {
-    const bool whole = to.stride == 1 && spread == 1;  // rows: zeros are needed around them only
+    const bool whole = to.stride == 1 && spread == 1;  // contiguous rows: only the padding is zeroed
     const int64_t margin = to.padding * to.pitch, length = height * to.pitch;
     memset(padded, 0, (whole ? margin : to.floats()) * sizeof(float));
     if (whole) memset(padded + margin + length, 0, (to.floats() - margin - length) * sizeof(float));
@@ -59,8 +59,8 @@ inline void pad(const float *plane, int64_t height, int64_t width, int64_t sprea
     }
 }
 
-// rows × blocks · 16 outputs, kept in registers over all taps; the rows lie `dilation` apart, so that they share
-// what they read. K = 0 means a size known only at run time.
+// Computes rows × blocks · 16 outputs in registers over all taps. The rows are `dilation` apart, so they share inputs.
+// K = 0 means a size known only at run time.
 template <int K, int rows, int blocks>
 inline __attribute__((always_inline)) void convolve_lanes(const float *input, const float *weight, float bias,
                                                           const Padded &shape, const int64_t *columns, float *output,
@@ -87,7 +87,7 @@ inline __attribute__((always_inline)) void convolve_lanes(const float *input, co
             *(Lanes *)(output + row * pitch + block * LANES) = sums[row][block];
 }
 
-// `rows` rows of outputs from row y, `dilation` apart, to `to`, whose rows are `pitch` floats apart.
+// Computes `rows` output rows from row y, `dilation` apart, into `to`, whose rows are `pitch` floats apart.
 template <int K, int rows>
 void convolve_rows(const float *padded, const float *weight, float bias, const Padded &shape, const int64_t *columns,
                    int64_t y, float *to, int64_t pitch) {
@@ -99,7 +99,7 @@ void convolve_rows(const float *padded, const float *weight, float bias, const P
     if (x < rounded) convolve_lanes<K, rows, 1>(row + x, weight, bias, shape, columns, to + x, pitch);
 }
 
-// Row y and those below it that lie `dilation` apart are convolved four at a time, unless a stride parts their inputs.
+// Convolves a plane, four rows `dilation` apart at a time; one at a time if stride > 1, as rows then share no inputs.
 template <int K>
 void convolve_plane(const float *padded, const float *weight, float bias, const Padded &shape, float *output) {
     const int64_t width = shape.out_width, rounded = round_up(width, LANES), step = shape.dilation;
@@ -134,8 +134,8 @@ void forward(const float *x, const float *weight, const float *bias, float *y, i
     }
 }
 
-// dx is the flipped kernel over dy, spread out again over the pixels that the stride had passed over. `shape` is that
-// of the forward pass.
+// dx is dy, with `stride` - 1 zeros inserted between pixels, convolved with the flipped kernel. `shape` is that of the
+// forward pass.
 template <int K>
 void input_gradient(const float *weight, const float *dy, float *dx, int64_t planes, int64_t channels,
                     const Padded &shape) {
@@ -153,7 +153,7 @@ void input_gradient(const float *weight, const float *dy, float *dx, int64_t pla
     }
 }
 
-// Adds the gradient of kernel row `i`: K running sums over the whole plane. dy's rows are padded to whole lanes.
+// Accumulates the gradient of kernel row `i`: K sums over the whole plane. dy's rows are padded to whole Lanes.
 template <int K>
 inline void add_row_gradient(const float *padded, const float *dy, const Padded &shape, int64_t i, float *gradient) {
     constexpr int batch = K ? K : 1;

@@ -1,15 +1,15 @@
 // Depthwise convolution on a GPU, with zero padding of dilation · (K / 2) on every side.
 //
-// With stride 1 a block makes a tile of outputs from a tile of inputs in shared memory. A thread makes OUTPUTS of them,
-// one below the other and `dilation` rows apart, so that their taps fall on the same inputs: each is read once for up
-// to K products. For VAN's 7 × 7 these are 14 reads a column of taps instead of 56. Anything else (another stride,
-// another K, a dilation whose tile is too large) is computed tap by tap from global memory.
+// With stride 1 a block computes a tile of outputs from a tile of inputs in shared memory. A thread computes OUTPUTS
+// outputs of one column, `dilation` rows apart, so their taps share inputs: each input is read once for up to K
+// products. For VAN's 7 × 7 this takes 14 reads per column of taps instead of 56. Other cases (another stride, another
+// K, a dilation whose tile is too large) are computed tap by tap from global memory.
 namespace {
 namespace depthwise {
 
-constexpr int OUTPUTS = 8, ROOM = 4096;  // outputs of a thread; floats of a tile of inputs
+constexpr int OUTPUTS = 8, ROOM = 4096;  // outputs per thread; maximum floats of an input tile
 
-// The forward pass's sizes. What lies beyond the border counts as zero and is nowhere stored.
+// Sizes of the forward pass. Zero padding is implicit and not stored.
 struct Padded {
     int height, width, size, stride, dilation, padding, out_height, out_width;
 
@@ -25,9 +25,9 @@ struct Padded {
     int64_t taps() const { return (int64_t)size * size; }
 };
 
-// The tiles of a plane: 32 columns by `threads` · OUTPUTS rows of outputs each.
+// The tiles of a plane; each has 32 columns and `threads` · OUTPUTS rows of outputs.
 struct Tiling {
-    int threads, across, down;  // threads down a tile; tiles
+    int threads, across, down;  // threads per tile column; tiles per row, per column
 
     explicit Tiling(const Padded &shape)
         : threads(std::max(4 / shape.dilation * shape.dilation, shape.dilation)),
@@ -40,7 +40,7 @@ struct Tiling {
     }
 };
 
-// Fills `inputs` with the tile whose outputs begin at row y, column x of `plane`.
+// Loads into `inputs` the input tile whose outputs begin at row y, column x of `plane`.
 template <class T>
 __device__ void load(const T *plane, const Padded &shape, const Tiling &tiling, int y, int x, float *inputs) {
     const int pitch = WARP + 2 * shape.padding, rows = tiling.rows() + 2 * shape.padding;
@@ -52,12 +52,12 @@ __device__ void load(const T *plane, const Padded &shape, const Tiling &tiling, 
         }
 }
 
-// The first of a thread's rows in its tile: each `dilation` threads serve OUTPUTS · dilation neighbouring rows.
+// A thread's first row in its tile: each group of `dilation` threads covers OUTPUTS · dilation adjacent rows.
 __device__ inline int first_row(int dilation) {
     return threadIdx.y / dilation * dilation * OUTPUTS + threadIdx.y % dilation;
 }
 
-// What the K taps of kernel column k read for all outputs of a thread.
+// Reads the inputs of the K taps of kernel column k for all outputs of a thread.
 template <int K>
 __device__ void read_column(const float *inputs, int pitch, int dilation, int k, float *values) {
     const float *from = inputs + first_row(dilation) * pitch + threadIdx.x + k * dilation;
@@ -65,7 +65,7 @@ __device__ void read_column(const float *inputs, int pitch, int dilation, int k,
     for (int j = 0; j < K + OUTPUTS - 1; j++) values[j] = from[j * dilation * pitch];
 }
 
-// One block of 32 × threads a tile. With `flipped` the kernel is turned by 180°, as the gradient of the input wants it.
+// One block of 32 × threads per tile. `flipped` rotates the kernel by 180°, for the gradient of the input.
 template <class T, int K>
 __global__ void convolve_tile(const T *input, const float *weight, const float *bias, T *output, int64_t channels,
                               Padded shape, Tiling tiling, bool flipped) {
@@ -97,13 +97,14 @@ __global__ void convolve_tile(const T *input, const float *weight, const float *
     }
 }
 
-// `value` divided by `by` where that is a whole number from 0 to below `end`, else -1
+// value / by if that is an integer in 0 … end - 1, else -1
 __device__ inline int divide_exactly(int value, int by, int end) {
     return value >= 0 && value % by == 0 && value / by < end ? value / by : -1;
 }
 
-// One thread an output, any kernel. The forward pass reads input row y · stride + i · dilation - padding for tap i; the
-// gradient of the input reads with the flipped kernel (y + i · dilation - padding) / stride, where there is such a row.
+// One thread per output, any kernel size. For tap i the forward pass reads input row y · stride + i · dilation -
+// padding; the gradient of the input, with the flipped kernel, reads row (y + i · dilation - padding) / stride if it
+// exists.
 template <class T>
 __global__ void convolve_directly(const T *input, const float *weight, const float *bias, T *output, int64_t planes,
                                   int64_t channels, Padded shape, bool flipped) {
@@ -128,7 +129,7 @@ __global__ void convolve_directly(const T *input, const float *weight, const flo
     output[index] = T(sum);
 }
 
-// The K × K sums of a thread, then Σ dy, over the block: gradients (K · K + 1) of this plane
+// Sums the K × K values and Σ dy of all threads of a block: gradients (K · K + 1) of this plane.
 template <int count>
 __device__ void sum_over_block(const float *sums, int warps, float *shared, float *gradients) {
     const int thread = threadIdx.y * WARP + threadIdx.x;
@@ -146,7 +147,7 @@ __device__ void sum_over_block(const float *sums, int warps, float *shared, floa
     }
 }
 
-// One block a plane, tile after tile, for stride 1: gradients (planes × K · K + 1)
+// One block per plane, tile by tile, for stride 1: gradients (planes × K · K + 1).
 template <class T, int K>
 __global__ void weight_gradient_tile(const T *x, const T *dy, float *gradients, Padded shape, Tiling tiling) {
     __shared__ float inputs[ROOM];
@@ -176,7 +177,7 @@ __global__ void weight_gradient_tile(const T *x, const T *dy, float *gradients, 
     sum_over_block<K * K + 1>(sums, tiling.threads, inputs, gradients + plane * (K * K + 1));
 }
 
-// One warp a plane and tap, where the last tap stands for Σ dy: gradients (planes × K · K + 1)
+// One warp per plane and tap; the last tap is Σ dy: gradients (planes × K · K + 1).
 template <class T>
 __global__ void weight_gradient_directly(const T *x, const T *dy, float *gradients, Padded shape) {
     const int taps = shape.size * shape.size, tap = blockIdx.x % (taps + 1);
@@ -197,7 +198,7 @@ __global__ void weight_gradient_directly(const T *x, const T *dy, float *gradien
     if (threadIdx.x == 0) gradients[blockIdx.x] = sum;
 }
 
-// K = 0 is a size known only at run time; the tiles want it earlier.
+// K = 0 is a size known only at run time; tiles need a compile-time K.
 template <int K, class T>
 void convolve(const T *input, const float *weight, const float *bias, T *output, int64_t planes, int64_t channels,
               const Padded &shape, bool flipped) {
@@ -224,7 +225,7 @@ void input_gradient(const float *weight, const T *dy, T *dx, int64_t planes, int
     convolve<K>(dy, weight, nullptr, dx, planes, channels, shape, true);
 }
 
-// dweight (channels × taps) and dbias (channels) from gradients (batch × channels × taps + 1), image after image
+// dweight (channels × taps) and dbias (channels): sums over images of gradients (batch × channels × taps + 1).
 __global__ void sum_over_images(const float *gradients, int64_t batch, int64_t channels, int64_t taps, float *dweight,
                                 float *dbias) {
     const int64_t index = (int64_t)blockIdx.x * THREADS + threadIdx.x, count = channels * (taps + 1);

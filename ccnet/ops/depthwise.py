@@ -1,19 +1,19 @@
-"""Depthwise convolution: one K × K kernel for each channel."""
+"""Depthwise convolution: one K × K kernel per channel."""
 
 from ccnet.ops import kernel
 from ccnet.runtime import jt
 
-UNROLLED = (1, 3, 5, 7)  # kernel sizes the C++ and CUDA are unrolled for; 0 there stands for any other
+UNROLLED = (1, 3, 5, 7)  # kernel sizes unrolled in C++ and CUDA; template argument 0 is any other size
 
 
 class _Depthwise(jt.Function):
-    """x float32 or bfloat16, and so are y and dx; weight and bias float32."""
+    """x float32 or bfloat16; y and dx have x's dtype; weight and bias are float32."""
 
     def __init__(self, stride: int, dilation: int):
         self.data = {"stride": stride, "dilation": dilation}
 
     def _launch(self, function: str, arguments: str, image: str, outputs: list, inputs: list) -> tuple[jt.Var, ...]:
-        """`outputs` are (shape, dtype)."""
+        """Run C++ `function` with `arguments`; `image` is the variable with x's sizes, `outputs` are (shape, dtype)."""
         size = self.weight.shape[-1]
         call = f"""
             depthwise::Padded shape({image}_shape2, {image}_shape3, {size}, data["stride"], data["dilation"]);
@@ -31,7 +31,7 @@ class _Depthwise(jt.Function):
         return self._launch("forward", arguments, "in0", [(shape, x.dtype)], inputs)[0]
 
     def grad(self, dy: jt.Var) -> tuple[jt.Var, jt.Var, jt.Var | None]:
-        # two launches: Jittor runs only the one whose gradient is asked for
+        # two launches: Jittor runs only those whose gradient is needed
         arguments = "in0_p, in1_p, out0_p, in1_shape0 * in1_shape1, in1_shape1, shape"
         (dx,) = self._launch("input_gradient", arguments, "out0", [(self.x.shape, self.x.dtype)], [self.weight, dy])
         arguments = "in0_p, in1_p, out0_p, out1_p, in0_shape0, in0_shape1, shape"
@@ -41,9 +41,9 @@ class _Depthwise(jt.Function):
 
 
 class DepthwiseConv(jt.nn.Conv):
-    """x (B, C, H, W) -> (B, C, ⌈H / stride⌉, ⌈W / stride⌉), zeros beyond the border, any odd `kernel_size`.
+    """x (B, C, H, W) -> (B, C, ⌈H / stride⌉, ⌈W / stride⌉), zero-padded.
 
-    Parameters `weight` (C, 1, K, K) and `bias` (C).
+    Parameters `weight` (C, 1, K, K) and `bias` (C). Raises ValueError for an even `kernel_size`.
     """
 
     def __init__(self, channels: int, kernel_size: int, stride: int = 1, dilation: int = 1, bias: bool = True):

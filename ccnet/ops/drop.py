@@ -1,7 +1,7 @@
-"""Dropout: what is dropped is drawn by NumPy and comes to the network as data.
+"""Dropout and stochastic depth with masks drawn by NumPy and passed to the network as data.
 
-So it depends on a seed alone, which whoever trains chooses anew for each step, and not on how much Jittor's generator
-has drawn before, here or on a GPU.
+The masks thus depend only on a seed, which training sets anew for each step. They do not depend on what Jittor's
+generator has drawn before, nor on the device.
 """
 
 import numpy as np
@@ -10,9 +10,9 @@ from ccnet.runtime import jt, nn
 
 
 class Drop(nn.Module):
-    """While training, drops parts of `(B, C, H, W)` with probability `rate` and scales the others by 1 / (1 - rate).
+    """In training, sets parts of `(B, C, H, W)` to 0 with probability `rate` and scales the rest by 1 / (1 - rate).
 
-    `generator` draws which; `axes` are how many of the leading axes tell the parts.
+    `generator` draws the mask. A part is one index of the leading `axes` axes.
     """
 
     axes: int
@@ -30,7 +30,7 @@ class Drop(nn.Module):
 
 
 class Dropout2d(Drop):
-    """Drops whole channels."""
+    """Drops whole channels of a sample."""
 
     axes = 2
 

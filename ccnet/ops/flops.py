@@ -1,4 +1,4 @@
-"""Floating point operations: two for each multiply-add of a convolution or a matrix product, nothing for the rest."""
+"""FLOP count of a network: two per multiply-add of convolutions and attention's products; the rest counts as 0."""
 
 import math
 
@@ -11,9 +11,10 @@ ATTENTION = (CrissCrossAttention, NonLocal)
 
 
 def count(module, *shapes: tuple[int, ...]) -> dict[str, int]:
-    """FLOPs of one forward pass on inputs of these shapes, by the name of each convolution and each attention.
+    """FLOPs of one forward pass on inputs of these shapes, keyed by the name of each convolution and attention module.
 
-    Nothing is computed: Jittor knows the shapes of what it has not computed yet. A module applied twice counts twice.
+    Nothing is computed: Jittor is lazy and knows the shapes of results before it computes them. A module applied twice
+    counts twice.
     """
     flops: dict[str, int] = {}
     hooked = dict(_counted(module))
@@ -27,7 +28,7 @@ def count(module, *shapes: tuple[int, ...]) -> dict[str, int]:
 
     for name, part in hooked.items():
         part.register_forward_hook(hook(name))
-    with jt.no_grad(), without_kernels():  # kernels that take several layers at once do not call them
+    with jt.no_grad(), without_kernels():  # fused kernels would bypass the hooks of their layers
         module(*map(jt.zeros, shapes))
     for part in hooked.values():
         part.remove_forward_hook()
@@ -35,7 +36,7 @@ def count(module, *shapes: tuple[int, ...]) -> dict[str, int]:
 
 
 def _counted(module):
-    """(name, module) of all attentions, and of all convolutions outside them."""
+    """(name, module) of all attention modules and of all convolutions outside them."""
     inside = None
     for name, part in module.named_modules():
         if inside is not None and name.startswith(inside):
@@ -52,9 +53,9 @@ def _convolution(conv, _, shape) -> int:
 
 
 def _attention(module, shape, _) -> int:
-    """Queries, keys, values; scores of a pixel with each position it sees; the sum of the values there.
+    """FLOPs of query, key and value projections, scores, and the weighted sum of values.
 
-    A criss-cross attention computes H + W scores a pixel: its own twice, of which one is masked.
+    Criss-cross attention computes H + W scores per pixel: the pixel's own twice, one of them masked.
     """
     batch, channels, height, width = shape
     reduced = module.query_conv.out_channels

@@ -2,7 +2,7 @@
 namespace {
 namespace gelu {
 
-constexpr int64_t PIECE = 4096;  // values for one thread at a time
+constexpr int64_t PIECE = 4096;  // values per loop iteration of a thread
 
 inline void forward(const float *x, float *y, int64_t count) {
 #pragma omp parallel for

@@ -1,4 +1,4 @@
-"""The Gaussian error linear unit (Hendrycks and Gimpel, arXiv:1606.08415), by the exact formula."""
+"""The Gaussian error linear unit (Hendrycks and Gimpel, arXiv:1606.08415), in its exact form x · Φ(x)."""
 
 from ccnet.ops import kernel
 from ccnet.runtime import jt
@@ -17,5 +17,5 @@ class _Gelu(jt.Function):
 
 
 def gelu(x: jt.Var) -> jt.Var:
-    """x · Φ(x), for x of any shape."""
+    """x · Φ(x), elementwise, for x of any shape."""
     return _Gelu()(x) if kernel.available("gelu", x) else jt.nn.gelu(x)

@@ -1,6 +1,5 @@
-// What every kernel starts from. Each kernel is compiled on its own, after this text; the anonymous
-// namespaces keep one kernel's functions apart from those of another, because Jittor loads them all into one
-// process.
+// Common code of all CPU kernels. Each kernel is compiled separately, with this text in front. Anonymous namespaces
+// prevent name clashes between kernels, as Jittor loads them all into one process.
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
@@ -11,7 +10,7 @@
 #include <omp.h>
 
 // C (M × N) = alpha · op(A) · op(B) + beta · C, row-major, from the oneDNN that Jittor has loaded: no link
-// flag is needed. Inside a parallel region it runs on the calling thread alone.
+// flag is needed. Inside a parallel region it runs only on the calling thread.
 extern "C" int dnnl_sgemm(char transpose_a, char transpose_b, int64_t M, int64_t N, int64_t K, float alpha,
                           const float *A, int64_t lda, const float *B, int64_t ldb, float beta, float *C, int64_t ldc);
 
@@ -23,8 +22,8 @@ typedef float Lanes __attribute__((vector_size(64), aligned(4), may_alias));
 
 inline int64_t round_up(int64_t value, int64_t step) { return (value + step - 1) / step * step; }
 
-// The same by all threads, a share of C's rows each, from outside of parallel regions: oneDNN's own threads meet at
-// barriers, which cost more than a small product does.
+// The same on all threads, each computing a share of C's rows; call it outside parallel regions. oneDNN's own threading
+// uses barriers, which cost more than a small product.
 inline void parallel_sgemm(char transpose_a, char transpose_b, int64_t M, int64_t N, int64_t K, const float *A,
                            int64_t lda, const float *B, int64_t ldb, float beta, float *C, int64_t ldc) {
     const int64_t threads = omp_get_max_threads(), share = round_up((M + threads - 1) / threads, LANES);
@@ -48,8 +47,8 @@ inline void store(float *to, Lanes lanes, int64_t count) {
         memcpy(to, &lanes, count * sizeof(float));
 }
 
-// Memory of one thread that is kept between launches, so that a kernel pays for no page faults. Each `Owner`, a type
-// that is declared for the purpose, has its own: until it asks again, nobody else writes there.
+// Thread-local scratch memory, kept between launches to avoid page faults. Each tag type `Owner` has its own buffer,
+// which is valid until the next call with the same `Owner`.
 template <class Owner>
 float *scratch(int64_t floats) {
     static thread_local std::vector<float> memory;
@@ -70,8 +69,8 @@ inline float sum(const float *x, int64_t count) {
     return total;
 }
 
-// to (count) = the sum over threads of their `sums`, from place `first` of each. Called by all threads of a parallel
-// region, behind a barrier; they do not wait for each other.
+// to (count) = the sum over threads of their `sums`, from index `first`. Call it from all threads of a parallel region,
+// after a barrier; it ends without a barrier.
 inline void sum_over_threads(const std::vector<float *> &sums, int64_t first, int64_t count, float *to) {
     const int64_t threads = omp_get_num_threads();
 #pragma omp for nowait
@@ -82,8 +81,8 @@ inline void sum_over_threads(const std::vector<float *> &sums, int64_t first, in
     }
 }
 
-// The normal distribution (1 + erf(x / √2)) / 2 of a float or of Lanes; erf as a rational minimax function, within
-// 4e-7.
+// Normal CDF Φ(x) = (1 + erf(x / √2)) / 2 of a float or of Lanes; erf is a rational minimax approximation with error
+// below 4e-7.
 template <class T>
 inline T normal_cdf(T x) {
     T z = x * 0.70710678f;
@@ -97,7 +96,7 @@ inline T normal_cdf(T x) {
     return (z * over / under + 1) * 0.5f;
 }
 
-// y = GELU(x + bias) = z · Φ(z); y may be x.
+// y = GELU(z) = z · Φ(z) with z = x + bias; y may alias x.
 inline void apply_gelu(const float *x, int64_t count, float bias, float *y) {
     for (int64_t i = 0; i < count; i += LANES) {
         const int64_t width = std::min(LANES, count - i);
@@ -109,7 +108,7 @@ inline void apply_gelu(const float *x, int64_t count, float bias, float *y) {
 // GELU'(x) = Φ(x) + x · φ(x), where `cdf` is Φ(x)
 inline float gelu_derivative(float x, float cdf) { return cdf + x * 0.39894228f * expf(-0.5f * x * x); }
 
-// Batch normalisation in inference: of channel c, scale(c) · x + shift(c).
+// Batch normalisation in inference: scale(c) · x + shift(c) for channel c.
 struct Norm {
     const float *weight = nullptr, *bias = nullptr, *mean = nullptr, *variance = nullptr;
     float epsilon = 0;
@@ -117,15 +116,15 @@ struct Norm {
     float shift(int64_t c) const { return bias[c] - mean[c] * scale(c); }
 };
 
-// What follows a convolution in inference, on results that are still in the cache: see epilogue.py. The residual, of
-// the shape of the result, may be null; a norm of nulls makes all of it nothing.
+// Norm, residual and leaky ReLU after a convolution in inference, applied while the results are in the cache; see
+// epilogue.py. `residual` has the result's shape and may be null; a norm of null pointers disables the epilogue.
 struct Epilogue {
     Norm norm;
     const float *residual = nullptr;
-    float slope = 1;  // of a leaky ReLU
+    float slope = 1;  // of the leaky ReLU; 1: none
 };
 
-// Applies `epilogue` to results place … place + count of `y`, which are of one channel.
+// Applies `epilogue` to elements place … place + count - 1 of `y`, all of one channel.
 inline void apply_epilogue(const Epilogue &epilogue, int64_t channel, int64_t place, float *y, int64_t count) {
     if (!epilogue.norm.weight) return;
     const float scale = epilogue.norm.scale(channel), shift = epilogue.norm.shift(channel), slope = epilogue.slope;

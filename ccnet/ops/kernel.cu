@@ -1,12 +1,12 @@
-// What every CUDA kernel starts from, as `kernel.cc` is for the CPU: plain C++14 and the CUDA runtime, nothing of
-// Jittor's but two of its variables. T is float or bfloat16, whatever the compiler calls that; sums are float always.
+// Common code of all CUDA kernels, the counterpart of `kernel.cc`: plain C++14 and the CUDA runtime; it uses two
+// variables of Jittor. T is float or bfloat16, whose type name depends on the compiler; sums are always float.
 #include <algorithm>
 #include <cstdint>
 #include <stdexcept>
 #include <string>
 #include <type_traits>
 
-// cuBLAS, which Jittor has loaded: declared here, no header and no link flag are needed
+// cuBLAS is loaded by Jittor; with these declarations no header or link flag is needed.
 struct cublasContext;
 extern "C" int cublasGemmStridedBatchedEx(cublasContext *handle, int transpose_a, int transpose_b, int m, int n, int k,
                                           const void *alpha, const void *A, int type_a, int lda, long long stride_a,
@@ -16,7 +16,7 @@ extern "C" int cublasGemmStridedBatchedEx(cublasContext *handle, int transpose_a
 
 namespace jittor {
 extern cublasContext *cublas_handle;
-extern int use_tensorcore;  // jt.flags.use_tensorcore: 1 lets products of floats run in TF32
+extern int use_tensorcore;  // jt.flags.use_tensorcore: 1 allows TF32 in float products
 }  // namespace jittor
 
 namespace {
@@ -36,7 +36,7 @@ void launch(void (*kernel)(Parameters...), dim3 grid, dim3 block, std::common_ty
     check(cudaLaunchKernel<void(Parameters...)>(kernel, grid, block, pointers, 0, 0), "a CUDA kernel");
 }
 
-// Device memory that is kept between launches. Kernels of one stream run in turn, so that they can share it.
+// Device scratch memory, kept between launches and shared: kernels of one stream run one after the other.
 inline float *scratch(int64_t floats) {
     static float *memory = nullptr;
     static int64_t size = 0;
@@ -49,7 +49,7 @@ inline float *scratch(int64_t floats) {
     return memory;
 }
 
-// `count` matrices at `data`, `stride` elements apart, whose rows are `pitch` elements apart; 'T' reads them transposed
+// `count` matrices at `data`, `stride` elements apart, with row pitch `pitch` in elements; 'T' reads them transposed.
 template <class T>
 struct Matrices {
     T *data;
@@ -67,7 +67,7 @@ constexpr int cublas_type() {
     return std::is_same<std::remove_const_t<T>, float>::value ? 0 : 14;  // CUDA_R_32F, CUDA_R_16BF
 }
 
-// c (M × N) = a (M × K) b (K × N) + beta · c for each of `count`. Row-major, so cuBLAS is given the transposes.
+// c (M × N) = a (M × K) b (K × N) + beta · c for each of `count`. Row-major, so cuBLAS gets the transposed product.
 template <class A, class B, class C>
 void matrix_product(int64_t count, int64_t M, int64_t N, int64_t K, Matrices<A> a, Matrices<B> b, float beta,
                     Matrices<C> c) {
@@ -107,8 +107,8 @@ __global__ void sum_rows_in_parts(const T *from, int64_t rows, int64_t columns, 
     to[blockIdx.y * columns + column] = sum;
 }
 
-// to (columns) = the sum of the rows of `from` (rows × columns), the same to the last bit each time. `partial` has room
-// for `parts` rows.
+// to (columns) = the sum of the rows of `from` (rows × columns), bitwise deterministic. `partial` has room for `parts`
+// rows.
 template <class T>
 void sum_rows(const T *from, int64_t rows, int64_t columns, float *partial, int64_t parts, float *to) {
     const int64_t blocks = divide_up(columns, WARP);

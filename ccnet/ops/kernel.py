@@ -1,9 +1,9 @@
-"""The door to our own C++ and CUDA kernels: where they apply, and how one is launched.
+"""Availability and launch of the package's C++ and CUDA kernels.
 
-A kernel lives in a `.cc` file of this folder and, where a GPU gains by it, in a `.cu` file too, in a namespace of the
-file's name. Both have the same functions, so that one statement calls either. Jittor compiles it once for each such
-statement and for the types and numbers of dimensions it is given, not for sizes: kernels read sizes (`in0_shape2`) and
-numbers such as a stride (`data["stride"]`) when they run.
+A kernel is a `.cc` file in this folder and, where a GPU benefits, also a `.cu` file, in a namespace named after the
+file. Both define the same functions, so one C++ statement calls either. Jittor compiles a kernel once per statement,
+dtypes and numbers of dimensions, not per size: kernels read sizes (`in0_shape2`) and parameters such as a stride
+(`data["stride"]`) at run time.
 """
 
 import re
@@ -18,7 +18,7 @@ FOLDER = Path(__file__).parent
 
 
 def on_cuda() -> bool:
-    """Whether Jittor computes on a GPU at this moment."""
+    """Whether Jittor currently computes on a GPU."""
     return bool(jt.flags.use_cuda)
 
 
@@ -27,7 +27,7 @@ _avoided = False
 
 @contextmanager
 def without_kernels() -> Iterator[None]:
-    """Meanwhile no kernel applies: every layer is computed on its own, by plain Jittor."""
+    """Context manager that disables all kernels: every layer is computed separately by plain Jittor."""
     global _avoided
     _avoided = True
     try:
@@ -37,7 +37,7 @@ def without_kernels() -> Iterator[None]:
 
 
 def available(source: str, *variables: jt.Var) -> bool:
-    """Whether kernel `source` can take these: all float32; or bfloat16, on CUDA. On CUDA it must have a `.cu` file."""
+    """Whether kernel `source` supports these variables: float32, on CUDA also bfloat16; CUDA needs a `.cu` file."""
     if _avoided:
         return False
     types = {"float32", "bfloat16"} if on_cuda() else {"float32"}
@@ -47,7 +47,7 @@ def available(source: str, *variables: jt.Var) -> bool:
 
 @cache
 def _text(file: str) -> str:
-    """A file of this folder, with those it includes in the place where it does."""
+    """Text of a file in this folder, with its `#include "…"` lines replaced by the included files."""
     text = (FOLDER / file).read_text(encoding="utf-8")
     return re.sub(r'^#include "(.+)"$', lambda include: _text(include[1]), text, flags=re.MULTILINE)
 
@@ -60,11 +60,12 @@ def launch(
     inputs: Sequence[jt.Var],
     data: Mapping[str, float] | None = None,
 ) -> tuple[jt.Var, ...]:
-    """Outputs of these shapes and dtypes, filled by the C++ statement `call` on `<source>.cc`, or `.cu` on CUDA.
+    """Run the C++ statement `call` with `<source>.cc`, or `.cu` on CUDA; returns outputs of these shapes and dtypes.
 
-    `call` sees `in0_p, in0_shape0 …, out0_p, …` and `data["name"]` (double). Outputs arrive uninitialised.
+    `call` can use `in0_p, in0_shape0 …, out0_p, …` and `data["name"]` (double). The outputs are uninitialised before
+    it runs.
     """
     device, suffix = ("cuda", "cu") if on_cuda() else ("cpu", "cc")
     code = {f"{device}_header": _text(f"kernel.{suffix}") + _text(f"{source}.{suffix}"), f"{device}_src": call}
-    sizes = [[int(size) for size in shape] for shape in shapes]  # Jittor takes no integers of NumPy
+    sizes = [[int(size) for size in shape] for shape in shapes]  # Jittor does not accept NumPy's integers
     return jt.code(sizes, list(dtypes), list(inputs), data=dict(data or {}), **code)

@@ -1,4 +1,4 @@
-"""What training minimises. Labels are 0 … C - 1, and `ignore` where a pixel does not count."""
+"""Losses: cross entropy, OHEM and category consistent loss. Labels are 0 … C - 1, or `ignore`."""
 
 import numpy as np
 
@@ -27,9 +27,10 @@ class _CrossEntropy(jt.Function):
 
 
 def check_labels(labels: jt.Var, logits: jt.Var, ignore: int) -> np.ndarray:
-    """The labels as an array. Raises InputError for one that is neither a class nor `ignore`, ValueError for shapes.
+    """Check labels (B, H, W) against logits (B, C, H, W); returns the labels as an array.
 
-    Jittor itself would drop such pixels without a word. Labels come from the loader, so reading them computes nothing.
+    Raises InputError for a label that is neither a class nor `ignore`, ValueError for shapes that do not fit. Jittor
+    itself silently ignores invalid labels. Labels come from the loader, so reading them triggers no computation.
     """
     batch, classes, *size = logits.shape
     if tuple(labels.shape) != (batch, *size):
@@ -45,7 +46,7 @@ def check_labels(labels: jt.Var, logits: jt.Var, ignore: int) -> np.ndarray:
 
 
 def _pixel_losses(logits: jt.Var, labels: jt.Var, ignore: int = 255) -> jt.Var:
-    """-log softmax probability of each pixel's label (B, H, W); 0 where ignored. The labels must be checked before."""
+    """-log softmax probability of each pixel's label (B, H, W); 0 where ignored. Expects checked labels."""
     if kernel.available("cross_entropy", logits):
         return _CrossEntropy(ignore)(logits, labels)
     shifted = logits - logits.max(dim=1, keepdims=True)
@@ -55,19 +56,19 @@ def _pixel_losses(logits: jt.Var, labels: jt.Var, ignore: int = 255) -> jt.Var:
 
 
 def cross_entropy(logits: jt.Var, labels: jt.Var, ignore: int = 255) -> jt.Var:
-    """Mean over the counted pixels of logits (B, C, H, W) float32 and labels (B, H, W) int; 0 when none counts.
+    """Mean cross entropy over the pixels not ignored, of logits (B, C, H, W) float32 and labels (B, H, W) int.
 
-    Raises InputError at the call for a label out of range.
+    Returns 0 if all pixels are ignored. Raises InputError, at the call, for a label out of range.
     """
     counted = np.count_nonzero(check_labels(labels, logits, ignore) != ignore)
     return _pixel_losses(logits, labels, ignore).sum() / max(counted, 1)
 
 
 def ohem(logits: jt.Var, labels: jt.Var, threshold: float, keep: int, ignore: int = 255) -> jt.Var:
-    """Cross entropy over the hard pixels only: online hard example mining, as (B, C, H, W), (B, H, W).
+    """Online hard example mining: mean cross entropy over hard pixels, for logits (B, C, H, W) and labels (B, H, W).
 
-    Hard are the pixels whose label has a probability of at most `threshold`, and in any case the B · `keep` worst of
-    the batch. Raises InputError for a label out of range.
+    A pixel is hard if its label's probability is at most `threshold` or among the B · `keep` lowest of the batch.
+    Raises InputError for a label out of range.
     """
     values = check_labels(labels, logits, ignore)
     with jt.no_grad():
@@ -76,7 +77,7 @@ def ohem(logits: jt.Var, labels: jt.Var, threshold: float, keep: int, ignore: in
     worst = min(keep * len(values), np.count_nonzero(counted))
     if worst:
         threshold = max(threshold, np.partition(probability[counted], worst - 1)[worst - 1])
-    hard = counted & ~(probability > threshold)  # so written, NaN stays in and is seen
+    hard = counted & ~(probability > threshold)  # written as a negation so that NaN counts as hard and reaches the loss
     return cross_entropy(logits, jt.array(np.where(hard, values, ignore).astype(np.int32)), ignore)
 
 
@@ -90,11 +91,11 @@ def category_consistent(
     gamma: float = 0.001,
     ignore: int = 255,
 ) -> jt.Var:
-    """Category consistent loss (CCNet's TPAMI version) of features (B, C, H, W), labels (B, H', W').
+    """Category consistent loss (CCNet's TPAMI version) of features (B, C, H, W) and labels (B, H', W').
 
-    α · l_var + β · l_dis + γ · l_reg: pixels are drawn to the mean feature of their class, the means of different
-    classes are pushed 2 δd apart, and the means are kept small. Larger labels are sampled at the features' pixels.
-    0 when every pixel is ignored.
+    α · l_var + β · l_dis + γ · l_reg: l_var pulls pixels to the mean feature of their class, l_dis pushes the means of
+    different classes 2 δd apart, l_reg keeps the means small. Labels are subsampled to H × W. Returns 0 if all pixels
+    are ignored.
     """
     channels, height, width = features.shape[1:]
     values = labels.numpy()
@@ -107,7 +108,7 @@ def category_consistent(
     member = (values[counted][:, None] == classes).astype(np.float32)  # (N, K): pixel n is of class k
     share = jt.array((member / member.sum(axis=0)).T.copy())
     places = [jt.array(axis.astype(np.int32)) for axis in counted]
-    # (N, C); not by a transpose, which would run on the host on CUDA
+    # (N, C); gathered without a transpose, which runs on the host on CUDA
     pixels = features.reindex([member.shape[0], channels], ["@e0(i0)", "i1", "@e1(i0)", "@e2(i0)"], extras=places)
     means = jt.matmul(share, pixels)  # (K, C)
     distances = _norm(pixels - jt.matmul(jt.array(member), means))
@@ -118,12 +119,12 @@ def category_consistent(
 
 
 def _norm(vectors: jt.Var) -> jt.Var:
-    # the root has no gradient at 0, where a pixel is its class's only one: there it is held just above
+    # clamped to 1e-12: sqrt has no finite gradient at 0, which occurs for the only pixel of a class
     return jt.sqrt((vectors * vectors).sum(dim=-1).maximum(1e-12))
 
 
 def _pull(distance: jt.Var, delta_v: float, delta_d: float) -> jt.Var:
-    """φ_var: 0 up to δv, then a parabola, then beyond δd a line."""
+    """φ_var: 0 up to δv, quadratic up to δd, linear beyond."""
     far = distance - delta_d + (delta_d - delta_v) ** 2
     near = (distance - delta_v).maximum(0.0) ** 2
     return jt.ternary(distance > delta_d, far, near)

@@ -1,4 +1,4 @@
-"""Metrics of semantic segmentation from one confusion matrix over the whole split, with NumPy alone."""
+"""Metrics of semantic segmentation from one confusion matrix over the whole split, in NumPy."""
 
 import numpy as np
 
@@ -6,7 +6,7 @@ from ccnet import InputError
 
 
 class ConfusionMatrix:
-    """Counts of pixels, rows the truth and columns the prediction; pixels labelled `ignore` are left out.
+    """Pixel counts with truth in rows and prediction in columns; pixels labelled `ignore` are not counted.
 
     Attributes: `counts` `(num_classes, num_classes)` int64.
     """
@@ -16,9 +16,9 @@ class ConfusionMatrix:
         self.counts = np.zeros((num_classes, num_classes), np.int64)
 
     def update(self, prediction: np.ndarray, label: np.ndarray) -> None:
-        """Add maps of one shape, values 0 … num_classes - 1 (labels also `ignore`).
+        """Add integer maps of equal shape with values 0 … num_classes - 1; labels may also be `ignore`.
 
-        Raises InputError for shapes that differ or values out of range.
+        Raises InputError for different shapes or values out of range.
         """
         prediction, label = np.asarray(prediction), np.asarray(label)
         if prediction.shape != label.shape:
@@ -34,20 +34,20 @@ class ConfusionMatrix:
         self.counts += joint.reshape(self.counts.shape)
 
     def iou_per_class(self) -> np.ndarray:
-        """Intersection over union `(num_classes,)`; NaN for a class in neither truth nor prediction."""
+        """Intersection over union `(num_classes,)` float64; NaN for a class in neither truth nor prediction."""
         hits = np.diag(self.counts)
         return _ratio(hits, self.counts.sum(0) + self.counts.sum(1) - hits)
 
     def mean_iou(self) -> float:
-        """Mean over the classes that occur in truth or prediction; NaN when none does."""
+        """Mean IoU over the classes that occur in truth or prediction; NaN if none does."""
         return _mean(self.iou_per_class())
 
     def pixel_accuracy(self) -> float:
-        """Share of counted pixels that are right; NaN when none is counted."""
+        """Share of counted pixels that are correct; NaN if none is counted."""
         return float(_ratio(np.trace(self.counts), self.counts.sum()))
 
     def mean_accuracy(self) -> float:
-        """Mean over the classes that occur in the truth of their share of right pixels."""
+        """Mean over the classes in the truth of their share of correct pixels; NaN if there are none."""
         return _mean(_ratio(np.diag(self.counts), self.counts.sum(1)))
 
 

@@ -1,6 +1,6 @@
 // The MLP of a Visual Attention Network: 1 × 1, depthwise 3 × 3, GELU, 1 × 1. Its hidden channels, four or eight times
-// those it comes from, are made CHUNK at a time for a strip of rows, so that they never leave the cache; and made again
-// for the backward pass, which needs neither their memory nor the time to fetch them.
+// the input channels, are computed CHUNK at a time for a strip of rows, so they stay in the cache. The backward pass
+// recomputes them, which saves their memory and the time to load them.
 #include "depthwise.cc"
 namespace {
 namespace mlp {
@@ -10,14 +10,14 @@ struct Sizes {
     int64_t pixels() const { return height * width; }
 };
 
-// fc1 (hidden, C) and its bias, dwconv (hidden, 3, 3) and its bias, fc2 (C, hidden) and its bias; or their gradients.
+// fc1 (hidden, C), dwconv (hidden, 3, 3) and fc2 (C, hidden), each with its bias; or their gradients.
 template <class Float>
 struct Layers {
     Float *fc1, *bias1, *dwconv, *bias_dw, *fc2, *bias2;
 };
 
-// owners of scratch memory: one hidden channel of a strip with its padding, and its gradient, also in whole Lanes; a
-// chunk of hidden channels as fc1 makes them, as fc2 takes them, and the gradients of both; those of the layers
+// Tags of scratch memory. One hidden channel of a strip: padded, its padded gradient, its gradient rounded up to whole
+// Lanes. A chunk of hidden channels: fc1's output, fc2's input, gradients of both. A thread's gradients of the layers.
 struct PaddedPlane;
 struct PaddedGradient;
 struct RoundedGradient;
@@ -27,9 +27,9 @@ struct ActiveGradient;
 struct HiddenGradient;
 struct ThreadSums;
 
-constexpr int64_t CHUNK = 128, STRIP = 2048;  // hidden channels, pixels
+constexpr int64_t CHUNK = 128, STRIP = 2048;  // hidden channels per chunk, pixels per strip
 
-// Rows of an image, with the `margin` rows above and below that are in it.
+// A range of image rows; `with` adds up to `margin` rows above and below, within the image.
 struct Rows {
     int64_t first, last;
     Rows with(int64_t margin, int64_t height) const {
@@ -38,7 +38,7 @@ struct Rows {
     int64_t count() const { return last - first; }
 };
 
-// Calls f(image, rows) for strips that keep all threads busy.
+// Calls f(image, rows) for strips of rows, small enough to keep all threads busy.
 template <class Function>
 void for_each_strip(const Sizes &sizes, Function f) {
     const int64_t threads = omp_get_num_threads(), share = (sizes.batch * sizes.height + threads - 1) / threads;
@@ -49,8 +49,8 @@ void for_each_strip(const Sizes &sizes, Function f) {
             f(image, Rows{first, std::min(sizes.height, first + strip)});
 }
 
-// Copies `rows` of a plane that begins with them, plus `bias`, into a padded one that begins `margin` rows above row
-// `top` of the image. What lies outside the image stays 0.
+// Copies `rows`, plus `bias`, into a padded plane. `plane` starts at row `rows.first` of the image, the padded plane
+// `margin` rows above row `top`. Pixels outside the image stay 0.
 inline void pad_rows(const float *plane, Rows rows, float bias, int64_t top, int64_t margin,
                      const depthwise::Padded &shape, float *padded) {
     for (int64_t row = rows.first; row < rows.last; row++) {
@@ -60,14 +60,14 @@ inline void pad_rows(const float *plane, Rows rows, float bias, int64_t top, int
     }
 }
 
-// hidden (count, rows · W) = fc1(x) without its bias, of `count` channels from `chunk`
+// hidden (count, rows · W) = fc1(x) without bias, for `count` hidden channels from `chunk`.
 inline void apply_fc1(const Sizes &sizes, const Layers<const float> &layers, const float *x, int64_t chunk,
                       int64_t count, Rows rows, float *hidden) {
     dnnl_sgemm('N', 'N', count, rows.count() * sizes.width, sizes.channels, 1, layers.fc1 + chunk * sizes.channels,
                sizes.channels, x + rows.first * sizes.width, sizes.pixels(), 0, hidden, rows.count() * sizes.width);
 }
 
-// y = shortcut (or nothing, where it is null) + the MLP of x; called by all threads of a parallel region
+// y = MLP(x) + shortcut, which may be null. Call it from all threads of a parallel region.
 inline void forward(const Sizes &sizes, const Layers<const float> &layers, const float *x, const float *shortcut,
                     float *y) {
     const int64_t channels = sizes.channels, pixels = sizes.pixels(), width = sizes.width, margin = sizes.dilation;
@@ -98,9 +98,9 @@ inline void forward(const Sizes &sizes, const Layers<const float> &layers, const
     });
 }
 
-// What one thread needs to go backward through a chunk of hidden channels over a strip.
+// Scratch memory of one thread for the backward pass of a chunk of hidden channels over a strip.
 struct Strip {
-    Rows rows, near, far;  // of the strip, and with the rows that one and two depthwise convolutions see
+    Rows rows, near, far;  // of the strip; with the margins that one and two depthwise convolutions read
     depthwise::Padded shape, wide;
     float *padded, *padded_gradient, *rounded_gradient, *hidden, *active, *active_gradient, *hidden_gradient;
 
@@ -124,7 +124,7 @@ struct Strip {
     }
 };
 
-// z -> GELU(z), and its gradient -> that of z
+// In place: z becomes GELU(z), and the gradient of GELU(z) becomes that of z.
 inline void gelu_backward(float *z, float *active_gradient, int64_t count) {
 #pragma omp simd
     for (int64_t i = 0; i < count; i++) {
@@ -134,9 +134,9 @@ inline void gelu_backward(float *z, float *active_gradient, int64_t count) {
     }
 }
 
-// Hidden channel `channel`, number k of its chunk: from its plane of fc1(x) and the gradient of GELU's result to the
-// gradient of fc1(x), in `hidden_gradient`, and GELU's result, in `active`; adds to the gradients of dwconv and of the
-// biases.
+// Backward pass of hidden channel `channel`, index k in its chunk. From fc1(x) and the gradient of GELU's result it
+// computes the gradient of fc1(x) in `hidden_gradient` and GELU's result in `active`; it accumulates the gradients of
+// dwconv and of bias1 and bias_dw.
 inline void hidden_backward(const Sizes &sizes, const Layers<const float> &layers, const Layers<float> &sums,
                             const Strip &s, int64_t channel, int64_t k) {
     const int64_t width = sizes.width, margin = sizes.dilation, count = s.rows.count() * width;
@@ -159,7 +159,7 @@ inline void hidden_backward(const Sizes &sizes, const Layers<const float> &layer
     sums.bias1[channel] += sum(s.hidden_gradient + k * count, count);
 }
 
-// dx of a strip, and what it adds to the gradients of the layers
+// Computes dx of a strip and accumulates the gradients of the layers in `sums`.
 inline void strip_backward(const Sizes &sizes, const Layers<const float> &layers, const Layers<float> &sums,
                            const Strip &s, const float *x, const float *dy, float *dx) {
     const int64_t channels = sizes.channels, hidden = sizes.hidden, pixels = sizes.pixels(), width = sizes.width;
@@ -182,7 +182,7 @@ inline void strip_backward(const Sizes &sizes, const Layers<const float> &layers
     }
 }
 
-// dx, and the gradients of the layers: each thread has sums of its own, which are added up
+// Computes dx and the gradients of the layers, which are accumulated per thread and then summed.
 inline void backward(const Sizes &sizes, const Layers<const float> &layers, const float *x, const float *dy, float *dx,
                      const Layers<float> &gradients) {
     const int64_t channels = sizes.channels, hidden = sizes.hidden, image_size = channels * sizes.pixels();

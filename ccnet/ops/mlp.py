@@ -16,7 +16,7 @@ BACKWARD = f"""{SIZES}
 
 
 class _Mlp(jt.Function):
-    """Of all that lies between x and y nothing is kept: the backward pass makes it again."""
+    """Stores no activations between x and y; backward recomputes them."""
 
     def __init__(self, dilation: int):
         self.data = {"dilation": dilation}
@@ -31,8 +31,9 @@ class _Mlp(jt.Function):
 
 
 def mlp(x: jt.Var, parameters: Sequence[jt.Var], dilation: int) -> jt.Var:
-    """x (B, C, H, W) -> the same shape, with gradients.
+    """x (B, C, H, W) float32 -> the same shape; differentiable.
 
-    `parameters`: weights and biases of the layers, (D, C, 1, 1), (D), (D, 1, 3, 3), (D), (C, D, 1, 1), (C).
+    `parameters`: weight and bias of each layer, (D, C, 1, 1), (D), (D, 1, 3, 3), (D), (C, D, 1, 1), (C). `dilation` is
+    that of the depthwise convolution.
     """
     return _Mlp(dilation)(x, *parameters)

@@ -1,4 +1,4 @@
-"""From an image's bytes to the network's input."""
+"""Normalisation of uint8 images to the network's float32 input."""
 
 from collections.abc import Sequence
 
@@ -10,6 +10,6 @@ STD = (58.395, 57.12, 57.375)
 
 
 def normalise(images, mean: Sequence[float] = MEAN, std: Sequence[float] = STD):
-    """Images `(B, 3, H, W)` uint8 RGB -> the same float32: (images - mean) / std, both of R, G, B on 0 … 255."""
+    """Images `(B, 3, H, W)` uint8 RGB -> float32, same shape: (images - mean) / std, each for R, G, B on 0 … 255."""
     offset, scale = (jt.array(list(values)).float32().reshape(1, 3, 1, 1) for values in (mean, std))
     return (images.float32() - offset) / scale

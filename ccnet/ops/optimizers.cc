@@ -1,8 +1,8 @@
-// Steps of the optimisers, in place: Jittor's own write new weights beside the old ones at every step, on one thread.
+// In-place optimizer steps. Jittor's own steps allocate new weights every time and use one thread.
 namespace {
 namespace optimizers {
 
-constexpr int64_t SHARE = 32768;  // values for which another thread is worth waking
+constexpr int64_t SHARE = 32768;  // minimum number of values for multithreading
 
 struct Sgd {
     float rate, momentum, decay;
@@ -17,13 +17,13 @@ inline void step(const Sgd &sgd, int64_t count, float *p, const float *g, float 
     }
 }
 
-// Loshchilov and Hutter, arXiv:1711.05101, algorithm 2: of step n `rate` is that over 1 - beta1^n, and `correction` is
-// √(1 - beta2^n).
+// Loshchilov and Hutter, arXiv:1711.05101, algorithm 2. At step n `rate` is the learning rate / (1 - beta1^n), `decay`
+// the learning rate · weight decay, `correction` √(1 - beta2^n).
 struct AdamW {
     float beta1, beta2, epsilon, rate, correction, decay;
 };
 
-// m and v are the moments
+// m and v are the first and second moments.
 inline void step(const AdamW &adamw, int64_t count, float *p, const float *g, float *m, float *v) {
     const float beta1 = adamw.beta1, beta2 = adamw.beta2, epsilon = adamw.epsilon;
     const float rate = adamw.rate, correction = adamw.correction, decay = adamw.decay;

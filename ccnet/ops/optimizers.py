@@ -1,7 +1,7 @@
-"""SGD and AdamW whose steps change the weights in place.
+"""SGD and AdamW with in-place updates.
 
-Jittor's own make new weights and new moments at every step: each moves to other memory, which tears holes into what
-activations could use, and it takes one thread. State and formulas are Jittor's, which are PyTorch's.
+Jittor's own optimizers allocate new weights and moments at every step, which fragments the memory that activations
+need, and update them on one thread. State and formulas are Jittor's, which are PyTorch's.
 """
 
 from collections.abc import Sequence
@@ -19,7 +19,7 @@ ADAMW_CALL = """
 
 
 def _add_gradients(optimizer, loss: jt.Var) -> None:
-    """Those of all parameters, computed: nothing that reads the old weights, or holds memory, is left to be done."""
+    """Add the loss's gradients to `optimizer.gradients` and compute them, so nothing pending reads the old weights."""
     parameters = [value for group in optimizer.param_groups for value in group["params"]]
     gradients = jt.grad(loss, parameters, retain_graph=False)
     if optimizer.gradients:
@@ -29,7 +29,7 @@ def _add_gradients(optimizer, loss: jt.Var) -> None:
 
 
 def _taken(optimizer, loss: jt.Var | None) -> list[jt.Var]:
-    """All gradients of this step."""
+    """Return the accumulated gradients plus those of `loss`, and clear them."""
     if loss is not None:
         optimizer.backward(loss)
     gradients, optimizer.gradients = optimizer.gradients, []
@@ -38,7 +38,7 @@ def _taken(optimizer, loss: jt.Var | None) -> list[jt.Var]:
 
 
 def _handed_over(optimizer, gradients: list[jt.Var]) -> None:
-    """Put the gradients where Jittor's own step looks for them."""
+    """Store the gradients in `group["grads"]`, where Jittor's own step reads them."""
     left = iter(gradients)
     for group in optimizer.param_groups:
         group["grads"] = [next(left) for _ in group["params"]]
@@ -49,7 +49,7 @@ def _available(optimizer) -> bool:
 
 
 def _in_place(optimizer, gradients: list[jt.Var], call: str, state: tuple[str, ...], data: dict[str, float]) -> None:
-    """Run `call` on each parameter, its gradient and its `state`; `data`'s "decay" is times the group's own."""
+    """Run `call` on each parameter, its gradient and its `state`; "decay" is multiplied by the group's weight decay."""
     left, done = iter(gradients), list[jt.Var]()
     for group in optimizer.param_groups:
         own = data | {"decay": data["decay"] * group.get("weight_decay", optimizer.weight_decay)}
@@ -59,13 +59,13 @@ def _in_place(optimizer, gradients: list[jt.Var], call: str, state: tuple[str, .
 
 
 class SGD(jt.optim.SGD):
-    """Stochastic gradient descent with momentum and weight decay; its state is "values" of each group."""
+    """Stochastic gradient descent with momentum and weight decay; its state is "values" in each group."""
 
     gradients: Sequence[jt.Var] = ()
     backward = _add_gradients
 
     def step(self, loss: jt.Var | None = None) -> None:
-        """One step down the gradients that `backward` has added up, and that of `loss`."""
+        """One update with the gradients accumulated by `backward`, plus those of `loss` if given."""
         gradients = _taken(self, loss)
         if not _available(self):
             _handed_over(self, gradients)
@@ -75,13 +75,13 @@ class SGD(jt.optim.SGD):
 
 
 class AdamW(jt.optim.AdamW):
-    """Adam with decoupled weight decay; its state is "m" and "values", the moments, of each group."""
+    """Adam with decoupled weight decay; its state is the moments "m" and "values" in each group."""
 
     gradients: Sequence[jt.Var] = ()
     backward = _add_gradients
 
     def step(self, loss: jt.Var | None = None) -> None:
-        """One step down the gradients that `backward` has added up, and that of `loss`."""
+        """One update with the gradients accumulated by `backward`, plus those of `loss` if given."""
         gradients = _taken(self, loss)
         if not _available(self):
             _handed_over(self, gradients)

@@ -1,9 +1,9 @@
-// 1 × 1 convolution: of each image one matrix product, weight (O × C) · x (C × pixels).
+// 1 × 1 convolution: one matrix product per image, weight (O × I) · x (I × pixels).
 namespace {
 namespace pointwise {
 
-// The pixels are cut into pieces that stay in the cache between filling in the bias and the product, and that keep all
-// threads busy when there is one image.
+// Maximum pixels per piece. Pieces are small enough to stay in the cache between filling in the bias and the product,
+// and to keep all threads busy with a single image.
 constexpr int64_t PIECE = 1024;
 
 struct Sizes {
@@ -14,8 +14,8 @@ struct Sizes {
     }
 };
 
-// y (B, O, pixels) = weight (O, I) · x (B, I, pixels) + bias (O) or nothing, then `epilogue`; with `transpose` 'T' the
-// weight is (I, O)
+// y (B, O, pixels) = weight (O, I) · x (B, I, pixels) + bias (O), which may be null, then `epilogue`. With `transpose`
+// 'T' the weight is (I, O).
 inline void convolve(const Sizes &sizes, char transpose, const float *x, const float *weight, const float *bias,
                      float *y, const Epilogue &epilogue = {}) {
     const int64_t inputs = sizes.inputs, outputs = sizes.outputs, pixels = sizes.pixels, piece = sizes.piece();
@@ -33,8 +33,8 @@ inline void convolve(const Sizes &sizes, char transpose, const float *x, const f
         }
 }
 
-// dweight (O, I) += dy (O × pixels) · xᵀ (pixels × I), dbias (O) += Σ dy, of outputs `o` … `o` + `count` and of pixels
-// `first` … `last` of all images' one after the other
+// dweight (O, I) += dy (O × pixels) · xᵀ (pixels × I), dbias (O) += Σ dy, for outputs `o` … `o + count - 1` and pixels
+// `first` … `last - 1`, numbered over all images.
 inline void add_gradient(const Sizes &sizes, const float *x, const float *dy, int64_t o, int64_t count, int64_t first,
                          int64_t last, float *dweight, float *dbias) {
     const int64_t pixels = sizes.pixels, inputs = sizes.inputs;
@@ -47,8 +47,8 @@ inline void add_gradient(const Sizes &sizes, const float *x, const float *dy, in
     }
 }
 
-// Each thread takes its share of the pixels, and the sums are added; or, where the weight is so large that adding would
-// take longer than it saves, its share of the outputs.
+// Each thread takes a share of the pixels, and the threads' sums are added. If the weight is so large that adding takes
+// longer than it saves, each thread takes a share of the outputs instead.
 inline void weight_gradient(const Sizes &sizes, const float *x, const float *dy, float *dweight, float *dbias) {
     const int64_t size = sizes.outputs * sizes.inputs, all = sizes.batch * sizes.pixels;
     const bool by_pixels = size <= 64 * all;

@@ -29,7 +29,7 @@ class _Pointwise(jt.Function):
         return _forward(x, weight, bias)
 
     def grad(self, dy: jt.Var) -> tuple[jt.Var, jt.Var, jt.Var | None]:
-        # two launches: Jittor runs only the one whose gradient is asked for
+        # two launches: Jittor runs only those whose gradient is needed
         (dx,) = kernel.launch("pointwise", INPUT_GRADIENT, [self.x.shape], ["float32"], [self.weight, dy])
         shapes = [self.weight.shape, self.weight.shape[:1]]
         dweight, dbias = kernel.launch("pointwise", WEIGHT_GRADIENT, shapes, ["float32"] * 2, [self.x, dy])
@@ -37,7 +37,7 @@ class _Pointwise(jt.Function):
 
 
 class PointwiseConv(jt.nn.Conv):
-    """x (B, I, H, W) -> (B, O, ⌈H / stride⌉, ⌈W / stride⌉), then `epilogue`.
+    """1 × 1 convolution and `epilogue`: x (B, I, H, W) -> (B, O, ⌈H / stride⌉, ⌈W / stride⌉).
 
     Parameters `weight` (O, I, 1, 1) and `bias` (O).
     """

@@ -1,9 +1,9 @@
-// Bilinear resizing, one plane at a time, across first and then down: an input row is stretched once, however
-// many output rows lie between it and the next.
+// Bilinear resizing plane by plane, first horizontally, then vertically: each input row is interpolated once, however
+// many output rows use it.
 namespace {
 namespace resize {
 
-// Where each of the `output` positions lies between two of the `input` ones: from, to, and the share of `to`.
+// Source positions of each of `output` positions among `input`: `from`, `to` and the weight `share` of `to`.
 struct Axis {
     std::vector<int32_t> from, to;
     std::vector<float> share;
@@ -26,7 +26,7 @@ inline void forward(const float *x, float *y, int64_t planes, int64_t in_height,
 #pragma omp parallel for
     for (int64_t plane = 0; plane < planes; plane++) {
         float *rows = scratch<struct TwoRows>(2 * width), *row[2] = {rows, rows + width};
-        int64_t held[2] = {-1, -1};  // which input row is in `row`
+        int64_t held[2] = {-1, -1};  // index of the input row in each `row`
         auto resize_row = [&](int64_t slot, int64_t source) {
             if (held[slot] == source) return;
             held[slot] = source;
@@ -39,7 +39,7 @@ inline void forward(const float *x, float *y, int64_t planes, int64_t in_height,
             }
         };
         for (int64_t j = 0; j < height; j++) {
-            if (held[1] == down.from[j]) {  // the lower row of the last pair is the upper one of this
+            if (held[1] == down.from[j]) {  // the previous lower row is now the upper one
                 std::swap(row[0], row[1]);
                 std::swap(held[0], held[1]);
             }

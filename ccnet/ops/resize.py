@@ -1,4 +1,4 @@
-"""Bilinear resizing, of all rows or of some."""
+"""Bilinear resizing of whole feature maps or of a range of output rows."""
 
 import numpy as np
 
@@ -27,7 +27,7 @@ class _Resize(jt.Function):
 
 
 def resize(x: jt.Var, size: tuple[int, int], align_corners: bool = False) -> jt.Var:
-    """x (B, C, H, W) resized to `size` (height, width), as PyTorch's bilinear interpolate without antialiasing."""
+    """Resize x (B, C, H, W) to `size` (height, width), as PyTorch's bilinear interpolate without antialiasing."""
     if tuple(x.shape[2:]) == tuple(size):
         return x
     if not kernel.available("resize", x):
@@ -36,7 +36,7 @@ def resize(x: jt.Var, size: tuple[int, int], align_corners: bool = False) -> jt.
 
 
 def source_rows(before: int, after: int, align_corners: bool = False) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Where each of `after` rows lies between two of `before`: upper, lower (int64), share of lower (float32)."""
+    """Source rows of each of `after` rows: upper, lower (int64), weight of lower (float32), each `(after,)`."""
     rows = np.arange(after)
     place = rows * ((before - 1) / max(after - 1, 1)) if align_corners else (rows + 0.5) * (before / after) - 0.5
     upper = np.clip(place.astype(np.int64), 0, before - 1)
@@ -45,7 +45,7 @@ def source_rows(before: int, after: int, align_corners: bool = False) -> tuple[n
 
 def resize_rows(x: jt.Var, upper: np.ndarray, lower: np.ndarray, share: np.ndarray, width: int,
                 align_corners: bool = False) -> jt.Var:  # fmt: skip
-    """Rows of x (C, h, W) between `upper` and `lower` by `share`, resized across: (C, len(share), width)."""
+    """Interpolate rows `upper`, `lower` of x (C, h, W) by `share`, and columns to `width`: (C, len(share), width)."""
     x = resize(x[None], (x.shape[1], width), align_corners)[0]
     if not share.any() and np.array_equal(upper, np.arange(x.shape[1])):
         return x

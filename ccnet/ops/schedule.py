@@ -2,7 +2,7 @@
 
 
 def poly(step: int, *, steps: int, base: float, power: float, warmup: int = 0, final: float = 0.0) -> float:
-    """Learning rate of `step` (0 … steps - 1): a linear rise to `base` over `warmup` steps, then
+    """Learning rate of `step` (0 … steps - 1): linear warm-up to `base` over `warmup` steps, then
     (base - final) · (1 - progress)^power + final (Chen et al., arXiv:1706.05587, section 4.1).
     """
     if step < warmup:

@@ -1,6 +1,6 @@
-"""One convolution by Jittor, compared with NumPy: `python -m ccnet.ops.selftest cpu` prints the largest difference.
+"""Self-test of Jittor: `python -m ccnet.ops.selftest cpu` prints the error of one convolution against NumPy.
 
-A process of its own, so that `ccnet doctor` lives on where importing Jittor would end it.
+It runs in its own process, so `ccnet doctor` survives if importing Jittor ends the process.
 """
 
 import sys
@@ -12,9 +12,9 @@ from ccnet.runtime import jt, nn
 
 
 def difference(device: str) -> float:
-    """The largest difference from NumPy on `device`, relative to the largest value.
+    """The largest difference from NumPy on `device` ("cpu" or "cuda"), relative to the largest value.
 
-    Raises InputError for "cuda" where Jittor has none.
+    Raises InputError for "cuda" if Jittor has no CUDA.
     """
     runtime.select(device)
     random = np.random.default_rng(0)

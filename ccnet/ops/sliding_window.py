@@ -1,25 +1,25 @@
-"""Where the windows of a sliding prediction lie, and how much each counts, along one axis; with NumPy alone.
+"""Positions and weights of sliding windows along one axis, in NumPy.
 
-The windows of an image are all pairs of a row's and a column's. Their weights are products, and so are the sums of
-weights that an average is divided by: shares that sum to 1 along each axis do so over the image.
+The windows of an image are all pairs of a vertical and a horizontal window, weighted by the product of their weights.
+Normalised weights that sum to 1 along each axis therefore also sum to 1 over the image.
 """
 
 import numpy as np
 
 
 def starts(size: int, window: int, stride: int) -> list[int]:
-    """First pixels of windows that cover `size` pixels: every `stride`, the last shifted back to end with the image.
+    """First pixels of windows that cover `size` pixels: every `stride`, the last shifted to end at the image's edge.
 
-    One window where the image is no larger than it.
+    One window if the image is no larger than the window.
     """
     last = max(0, size - window)
     return [*range(0, last, stride), last]
 
 
 def window_weights(size: int, window: int, stride: int) -> list[tuple[int, np.ndarray]]:
-    """Each window's first pixel, and its share of the average at each of its pixels, float32 `(min(window, size),)`.
+    """First pixel and normalised weights, float32 `(min(window, size),)`, of each window.
 
-    Weights rise linearly from a window's edges, where the network sees least around a pixel, to its middle.
+    Weights rise linearly from a window's edges, where the network sees the least context, to its middle.
     """
     length = min(window, size)
     weights = np.minimum(np.arange(1, length + 1), np.arange(length, 0, -1)).astype(np.float32)

@@ -1,5 +1,5 @@
-// A block of a Visual Attention Network in inference, as one kernel: both norms and both layer scales are folded into
-// the 1 × 1 convolutions beside them, and the sums with the shortcuts are what those add to.
+// A block of a Visual Attention Network in inference, as one kernel. Both norms and both layer scales are folded into
+// the adjacent 1 × 1 convolutions, whose products accumulate onto the shortcuts.
 #include "mlp.cc"
 namespace {
 namespace van_block {
@@ -8,7 +8,7 @@ struct Convolution {
     const float *weight, *bias;
 };
 
-// In the order in which the paper's Fig. 2 and 3 apply them.
+// Parameters in order of application in the paper's Fig. 2 and 3.
 struct Block {
     Norm norm_1;
     Convolution proj_1, conv0, conv_spatial, conv1, proj_2;
@@ -20,14 +20,14 @@ struct Block {
 
 using mlp::Sizes;
 
-constexpr int64_t PIECE = 1024;  // pixels that a 1 × 1 convolution takes at a time
+constexpr int64_t PIECE = 1024;  // maximum pixels per 1 × 1 convolution
 
-// A 1 × 1 convolution with what stands beside it folded in.
+// A 1 × 1 convolution with an adjacent norm or scale folded in.
 struct Folded {
     float *weight, *bias;
 };
 
-// Memory for one of `inputs` and `outputs` channels.
+// Scratch memory for a Folded with `inputs` and `outputs` channels.
 template <class Owner>
 Folded folded(int64_t inputs, int64_t outputs) {
     float *memory = scratch<Owner>((inputs + 1) * outputs);
@@ -68,7 +68,7 @@ inline void multiply_by(const float *a, int64_t count, float bias, float *y) {
     for (int64_t i = 0; i < count; i++) y[i] = a[i] * (y[i] + bias);
 }
 
-// Calls f(image, first, count) for pieces of all images' pixels that keep all threads busy.
+// Calls f(image, first, count) for pieces of pixels, small enough to keep all threads busy.
 template <class Function>
 void for_each_piece(const Sizes &sizes, Function f) {
     const int64_t pixels = sizes.pixels(), threads = omp_get_num_threads();
@@ -107,7 +107,7 @@ inline void spatial_convolutions(const Sizes &sizes, const Block &block, const f
     }
 }
 
-// y = norm_1(x) + proj_2(a · conv1(y)) with the layer scale, in place of what `spatial_convolutions` left in y
+// In place, on the result y of `spatial_convolutions`: y = norm_1(x) + proj_2(a · conv1(y)), with the layer scale.
 inline void gate_and_proj_2(const Sizes &sizes, const Block &block, const Folded &proj_2, const float *x,
                             const float *a, float *y) {
     const int64_t channels = sizes.channels, pixels = sizes.pixels();
@@ -125,7 +125,7 @@ inline void gate_and_proj_2(const Sizes &sizes, const Block &block, const Folded
     });
 }
 
-// x (B, C, H, W) -> y, with `attention`, of the same size, as scratch memory
+// x (B, C, H, W) -> y of the same shape; `attention`, of the same size, is scratch memory.
 inline void forward(const Sizes &sizes, const Block &block, const float *x, float *y, float *attention) {
     const int64_t channels = sizes.channels, hidden = sizes.hidden;
     const Folded proj_1 = folded<struct Proj1>(channels, channels), proj_2 = folded<struct Proj2>(channels, channels);

@@ -1,4 +1,4 @@
-"""A block of a Visual Attention Network in inference, as one kernel."""
+"""A block of a Visual Attention Network in inference, as one CPU kernel."""
 
 from collections.abc import Sequence
 
@@ -26,15 +26,15 @@ CALL = """
 
 
 def available(x: jt.Var) -> bool:
-    """On the CPU, in inference, where nothing is kept for gradients."""
+    """Whether the kernel applies: on the CPU, under no_grad, x float32."""
     return bool(jt.flags.no_grad) and kernel.available("van_block", x)
 
 
 def van_block(x: jt.Var, parameters: Sequence[jt.Var], dilation: int, eps: float) -> jt.Var:
-    """x (B, C, H, W) -> the same shape.
+    """x (B, C, H, W) float32 -> the same shape.
 
-    `parameters` are those that CALL names, in its order: of a norm weight, bias, running mean and variance, of a
-    convolution weight and bias. Every depthwise convolution is dilated by `dilation`.
+    `parameters` are those named in CALL, in its order: weight, bias, running mean and variance of a norm, weight and
+    bias of a convolution. `dilation` multiplies that of every depthwise convolution; `eps` is that of both norms.
     """
     inputs, data = [x, *parameters], {"dilation": dilation, "eps": eps}
     return kernel.launch("van_block", CALL, [x.shape] * 2, ["float32"] * 2, inputs, data)[0]

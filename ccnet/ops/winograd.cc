@@ -1,13 +1,13 @@
 // 3 × 3 convolution at stride 1 by Winograd's F(M × M, 3 × 3) (Lavin and Gray, arXiv:1509.09308): a tile of M × M
-// outputs takes (M + 2)² products per channel, where the definition takes 9 M²: 36 for 144 with M = 4. At each point of
-// the transformed tiles the convolution is a matrix product over the channels. With dilation d the image is d × d
-// interleaved images, each convolved without dilation. Tiles and channels are worked on in blocks that stay in the
+// outputs takes (M + 2)² multiplications per channel instead of 9 M²: 36 instead of 144 for M = 4. At each point of the
+// transformed tiles the convolution is a matrix product over the channels. With dilation d the image is d × d
+// interleaved images, each convolved without dilation. Tiles and channels are processed in blocks that stay in the
 // cache.
 namespace {
 namespace winograd {
 
-// Points at which the polynomials behind F(M × M, 3 × 3) are taken, besides infinity. For 4 × 4 the usual 0, ±1, ±2
-// shrunk by a third: that makes the rounding error four times smaller.
+// Interpolation points of F(M × M, 3 × 3), besides infinity. For 4 × 4 they are the usual 0, ±1, ±2 times 2/3, which
+// makes the rounding error four times smaller.
 template <int M>
 constexpr double POINTS[M + 1] = {};
 template <>
@@ -15,10 +15,10 @@ constexpr double POINTS<2>[3] = {0, 1, -1};
 template <>
 constexpr double POINTS<4>[5] = {0, 2. / 3, -2. / 3, 4. / 3, -4. / 3};
 
-// The matrices of Y = Aᵀ [(G g Gᵀ) ⊙ (Bᵀ d B)] A by Cook and Toom. Each row of G, and each of A, belongs to a point:
-// G and A evaluate polynomials of three and of M coefficients there; of the point at infinity that is the last
-// coefficient. Row j of Bᵀ are the coefficients of the product of x - point over all points but the j-th; what that
-// product is at its own point divides G.
+// The matrices of Y = Aᵀ [(G g Gᵀ) ⊙ (Bᵀ d B)] A by Cook and Toom. Each row of G and of A belongs to a point: G and A
+// evaluate polynomials of three and of M coefficients at it; at infinity the value is the last coefficient. Row j of Bᵀ
+// holds the coefficients of the product of (x - point) over all points but the j-th. Row j of G is divided by the value
+// of that product at point j.
 template <int M>
 struct Matrices {
     static constexpr int N = M + 2;
@@ -32,7 +32,7 @@ struct Matrices {
         }
     }
 
-    // Row j of Bᵀ; returns what its polynomial is at point j, or 1 at infinity.
+    // Sets row j of Bᵀ; returns the value of its polynomial at point j, or 1 for infinity.
     constexpr double make_B_T(int j) {
         double coefficients[N] = {1}, at_point = 1;
         for (int l = 0, degree = 0; l < N - 1; l++) {
@@ -66,7 +66,7 @@ struct Matrices {
 template <int M>
 constexpr Matrices<M> MATRICES;
 
-// to (R × R) = m (R × C) from (C × C) mᵀ, for as many tiles or channels as a T holds.
+// to (R × R) = m (R × C) · from (C × C) · mᵀ, for as many tiles or channels as a T holds.
 template <int R, int C, class T>
 inline __attribute__((always_inline)) void multiply_both_sides(const float (&m)[R][C], const T (&from)[C][C],
                                                                T (&to)[R][R]) {
@@ -89,7 +89,7 @@ inline __attribute__((always_inline)) void multiply_both_sides(const float (&m)[
         }
 }
 
-// Tiles side by side: `count` of them, from the output at (y, x), `first` in their block.
+// `count` horizontally adjacent tiles from output (y, x); `first` is the index of the first tile in its block.
 struct Run {
     int64_t image, y, x, count, first;
 };
@@ -104,19 +104,19 @@ struct Sizes {
     int64_t pixels() const { return height * width; }
 };
 
-// How winograd.py cuts the work: a block has `tiles` at least, being rounded up to whole runs; `channels` inputs are
-// transformed at a time; in a transformed block one row begins `pitch` floats after the other.
+// Block sizes, set by winograd.py. A block has at least `tiles` tiles, rounded up to whole runs; `channels` input
+// channels are transformed at a time; rows of a transformed block are `pitch` floats apart.
 struct Cut {
     int64_t tiles, channels, pitch;
 };
 
-// Memory that winograd.py has made for transformed values, with `apart` floats for each of `points`.
+// Memory for transformed values, allocated by winograd.py: `apart` floats for each of `points`.
 struct Memory {
     float *data;
     int64_t points, apart;
 };
 
-// Tiles of `side` M over the pixels first, first + dilation, … below `length`.
+// Number of tiles of side M = `side` over the pixels first, first + dilation, … below `length`.
 inline int64_t tiles(int64_t first, int64_t length, int64_t dilation, int64_t side) {
     return first < length ? ((length - first - 1) / dilation + side) / side : 0;
 }
@@ -139,8 +139,8 @@ std::vector<Block> make_blocks(const Sizes &sizes, const Cut &cut) {
     return all;
 }
 
-// Whether tiles of 4 × 4 cost less than 2 × 2, which waste less on images of a few pixels. Transforming the weights
-// costs as much as multiplying them with some fifty tiles.
+// Whether 4 × 4 tiles cost less than 2 × 2 tiles, which waste less on images of a few pixels. Transforming the weights
+// costs about as much as multiplying them with 50 tiles.
 inline bool large_tiles(const Sizes &sizes) {
     auto cost = [&](int64_t side) {
         int64_t count[2] = {};
@@ -156,7 +156,7 @@ inline bool large_tiles(const Sizes &sizes) {
 inline Lanes load(const float *from) { return *(const Lanes *)from; }
 inline void store(float *to, Lanes value) { *(Lanes *)to = value; }
 
-// Transformed values: (points, rows, pitch). The pitch has room for vectors written beyond the last value.
+// Transformed values (points, rows, pitch). The pitch has room for vector stores beyond the last value.
 struct Array {
     int64_t pitch, apart;
     float *data;
@@ -173,7 +173,7 @@ struct Workspace {
     Memory kernels, tiles, products;
 };
 
-// Kernels (points, O, channels), of the inputs transformed at a time; tiles (points, channels, pitch) and products
+// Kernels (points, O, channels) of the inputs transformed at a time; tiles (points, channels, pitch) and products
 // (points, O, pitch) of a block.
 template <int M>
 struct Transformed {
@@ -184,17 +184,17 @@ struct Transformed {
           products((M + 2) * (M + 2), sizes.outputs, cut.pitch, workspace.products) {}
 };
 
-// Pixels `gap` apart of a row, from column `x`; 0 outside. `to` is filled to `length` and a vector beyond.
+// Gathers pixels of a row, `gap` apart, from column `x`; 0 outside. Fills `to` up to `length` plus one vector.
 inline void gather_strided(const float *row, int64_t width, int64_t x, int64_t gap, int64_t length, float *to) {
-    const int64_t before = x < 0 ? 1 : 0;  // never more: a tile begins one step outside at most
+    const int64_t before = x < 0 ? 1 : 0;  // at most 1: a tile begins at most one step outside
     const int64_t within = std::max(before, std::min(length, (width - 1 - x + gap) / gap));
     to[0] = 0;
     for (int64_t t = before; t < within; t++) to[t] = row[x + t * gap];
     std::fill(to + within, to + length + LANES, 0.f);
 }
 
-// Rows `first`, first + dilation, … of a plane, each dealt out to the M columns of its tiles: row i's column j at
-// rows + (i · M + j) · room.
+// Gathers rows `first`, first + dilation, … of a plane, each split by the M columns of its tiles: column j of row i is
+// at rows + (i · M + j) · room.
 template <int M>
 inline void gather_tile_columns(const Sizes &sizes, const Run &run, const float *plane, int64_t first, int64_t height,
                                 int64_t left, int64_t length, int64_t room, float *rows) {
@@ -267,7 +267,7 @@ void transform_output(const Sizes &sizes, const Run &run, const Array &from, int
 }
 
 // G g Gᵀ of the kernels of `count` inputs from `first`: weight (O, I, 3, 3) -> to (points, O, channels). With
-// `gradient` the weight is (I, O, 3, 3) and its kernels are turned by 180°: the convolution that takes dy to dx.
+// `gradient` the weight is (I, O, 3, 3) and its kernels are rotated by 180°, for the convolution from dy to dx.
 template <int M>
 void transform_weight(const Sizes &sizes, bool gradient, const float *weight, int64_t first, int64_t count,
                       const Array &to) {
@@ -308,7 +308,7 @@ void transform_weight_gradient(const Sizes &sizes, const Array &sums, int64_t fi
         }
 }
 
-// Calls f(point, o, count) for all points; of the outputs in as many pieces as it takes to keep all threads busy.
+// Calls f(point, o, count) for all points, with the outputs split into enough pieces to keep all threads busy.
 template <class Function>
 void for_each_point(int64_t points, int64_t outputs, Function f) {
     const int64_t pieces = (omp_get_num_threads() + points - 1) / points, share = (outputs + pieces - 1) / pieces;

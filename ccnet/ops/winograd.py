@@ -1,4 +1,4 @@
-"""3 × 3 convolution at stride 1 by Winograd's F(4 × 4, 3 × 3): 36 products where the definition takes 144."""
+"""3 × 3 convolution at stride 1 by Winograd's F(4 × 4, 3 × 3): 36 multiplications per tile instead of 144."""
 
 from collections.abc import Sequence
 
@@ -22,11 +22,11 @@ WEIGHT_GRADIENT = f"""{CUT}
     const winograd::Sizes sizes = {{{{in0_shape0, in0_shape1, in1_shape1, in0_shape2, in0_shape3, {{dilation}}}}}};
     (winograd::large_tiles(sizes) ? winograd::weight_gradient<4> : winograd::weight_gradient<2>)(
         sizes, cut, workspace, in0_p, in1_p, out0_p);"""
-# How the C++ cuts the work is decided here alone.
-POINTS = 36  # of a transformed 4 × 4 tile, (4 + 2)²; a 2 × 2 one has fewer
-TILES = 256  # of a block, at least: it is rounded up to whole rows of tiles
-CHANNELS = 64  # inputs transformed at a time
-LINE = 16  # floats of a cache line; the C++ writes as many at once
+# Block sizes of the C++ code; they are set only here.
+POINTS = 36  # points of a transformed 4 × 4 tile, (4 + 2)²; a 2 × 2 tile has fewer
+TILES = 256  # minimum tiles of a block, which is rounded up to whole rows of tiles
+CHANNELS = 64  # input channels transformed at a time
+LINE = 16  # floats of a cache line, and of one vector store in C++
 
 
 def _round_up(value: int, step: int) -> int:
@@ -34,13 +34,13 @@ def _round_up(value: int, step: int) -> int:
 
 
 def _workspace(inputs: int, outputs: int, width: int) -> tuple[dict[str, int], list[tuple[int, int]]]:
-    """The numbers of the C++ Cut, and the shapes of its Workspace: transformed kernels, tiles and products by point.
+    """The fields of the C++ Cut, and the shapes of its Workspace: transformed kernels, tiles and products by point.
 
-    They are further outputs that nobody keeps; Jittor reuses their memory. The spare line of each point keeps the
-    values of one place out of each other's cache sets, where a power of two would put them all.
+    The workspace is extra outputs that are dropped after the call, so Jittor reuses their memory. The extra cache line
+    per point avoids a stride of a power of two, with which the values of one position would share a cache set.
     """
     channels = min(CHANNELS, _round_up(inputs, LINE))
-    longest = TILES + width // 2 + 1  # block: one tile short of TILES, then a row of 2 × 2 tiles
+    longest = TILES + width // 2 + 1  # longest block: TILES - 1 tiles plus one row of 2 × 2 tiles
     pitch = _round_up(longest, LINE) + LINE
     cut = {"tiles": TILES, "channels": channels, "pitch": pitch}
     return cut, [(POINTS, floats + LINE) for floats in (outputs * channels, channels * pitch, outputs * pitch)]
@@ -70,7 +70,7 @@ class _Winograd(jt.Function):
         return _forward(x, weight, self.dilation)
 
     def grad(self, dy: jt.Var) -> tuple[jt.Var, jt.Var]:
-        # two launches: Jittor runs only the one whose gradient is asked for
+        # two launches: Jittor runs only those whose gradient is needed
         x, weight = self.x, self.weight
         (outputs, inputs), width = weight.shape[:2], x.shape[3]
         dx = _launch(INPUT_GRADIENT, x.shape, [weight, dy], _workspace(outputs, inputs, width), self.dilation)
@@ -79,7 +79,7 @@ class _Winograd(jt.Function):
 
 
 class Conv3x3(jt.nn.Conv):
-    """x (B, I, H, W) -> (B, O, ⌈H / stride⌉, ⌈W / stride⌉), zeros beyond the border; then `epilogue`.
+    """3 × 3 convolution and `epilogue`: x (B, I, H, W) -> (B, O, ⌈H / stride⌉, ⌈W / stride⌉), zero-padded.
 
     Parameter `weight` (O, I, 3, 3).
     """
