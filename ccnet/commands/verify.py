@@ -1,4 +1,4 @@
-"""`ccnet verify`: recompute the shards' checksums, and sum up what their labels hold in labels.json."""
+"""`ccnet verify`: verify the shards' checksums, and summarise their labels in labels.json."""
 
 import json
 import sys
@@ -15,10 +15,10 @@ from ccnet.progress import progress
 
 
 def run(*, shards: list[Path], out: Path) -> None:
-    """Verify every shard and write labels.json: images, sizes, pixels of each class, what is absent or was skipped.
+    """Verify every shard and write labels.json: images, sizes, pixels of each class, absent classes, skipped pairs.
 
-    Prints the shares as a table, and warns of classes that never occur. Raises InputError naming a shard that is
-    damaged or of other classes, and a split without any image.
+    Prints the classes' shares as a table, and warns of classes that never occur. Raises InputError naming a shard that
+    is damaged or has other classes, or a split without images.
     """
     everything = ShardReader(shards)
     by_split: dict[str, list[Path]] = {}
@@ -62,7 +62,7 @@ def _refuse_empty(split: str, reader: ShardReader) -> NoReturn:
 
 
 def _table(contents: dict[str, Any]) -> str:
-    """Each class's share of the labelled pixels, in percent, a column for each split."""
+    """A table with each class's share of the labelled pixels in percent, and a column for each split."""
     splits = contents["splits"]
     width = max(map(len, [*contents["class_names"], "ignored of all"]))
     rows = [("", [f"{split} %" for split in splits])]
