@@ -32,7 +32,7 @@ class Split(BaseModel):
 
 
 class Labels(BaseModel):
-    """labels.json."""
+    """The contents of labels.json."""
 
     class_names: list[str]
     palette: list[tuple[int, int, int]]
@@ -40,7 +40,7 @@ class Labels(BaseModel):
 
 
 class Metrics(BaseModel):
-    """metrics.json; shares in 0..1, `confusion` counts pixels (rows truth, columns prediction)."""
+    """The contents of metrics.json; shares in 0..1, `confusion` counts pixels (rows truth, columns prediction)."""
 
     mean_iou: float | None
     pixel_accuracy: float | None
