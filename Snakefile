@@ -1,5 +1,5 @@
-# Dataset -> shards -> one training per run -> scores -> segmented folders -> report.
-# A named target stands for each stage: snakemake fetch|prepare|train|evaluate|segment|report
+# The pipeline: dataset -> shards -> one training per run -> scores -> segmented folders -> report.
+# Each stage is a target: snakemake fetch|prepare|train|evaluate|segment|report
 from snakemake.utils import min_version
 
 min_version("9.14")
@@ -51,7 +51,7 @@ rule segment:
         ),
 
 
-# All that was asked for, so that a lost file is made again even if the report outlived it.
+# The default target lists all outputs, so that a lost file is made again even if the report still exists.
 rule report:
     default_target: True
     input:

@@ -1,7 +1,7 @@
-"""CCNet (criss-cross attention) semantic segmentation on Jittor, as a pipeline."""
+"""CCNet (criss-cross attention) semantic segmentation on Jittor, as a pipeline of commands."""
 
 __version__ = "0.1.0"
 
 
 class InputError(Exception):
-    """Something the user can put right: one line that names the file, key or value, and the remedy."""
+    """An error that the user can correct; its message names the file, key or value, and the remedy."""

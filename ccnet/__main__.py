@@ -1,4 +1,4 @@
-"""`python -m ccnet` is `ccnet`."""
+"""Entry point of `python -m ccnet`, the same as `ccnet`."""
 
 import sys
 

@@ -1,4 +1,4 @@
-"""The command line: each subcommand is a module of ccnet.commands, imported when it is run."""
+"""The command line: parsers of all subcommands. The module in ccnet.commands is imported when its command is run."""
 
 import argparse
 import importlib
@@ -20,10 +20,10 @@ INTERRUPTED = 130
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one subcommand. Returns 0 when done, 1 when it failed, 130 when interrupted; usage errors exit with 2."""
+    """Run one subcommand. Returns 0 on success, 1 on failure, 130 if interrupted; usage errors exit with 2."""
     options = vars(build_parser().parse_args(arguments))
-    if threading.current_thread() is threading.main_thread():  # where alone Python lets handlers be set
-        signal.signal(signal.SIGTERM, signal.default_int_handler)  # a scheduler's Ctrl-C
+    if threading.current_thread() is threading.main_thread():  # the only one that may set handlers
+        signal.signal(signal.SIGTERM, signal.default_int_handler)  # schedulers send SIGTERM: treat it as Ctrl-C
     with redirect_stderr(UnbreakableStream(sys.stderr)):  # type: ignore[type-var]
         return _run(options.pop("command"), options.pop("debug"), options)
 
@@ -34,7 +34,7 @@ def _run(command: str, debug: bool, options: dict[str, Any]) -> int:
     except KeyboardInterrupt:
         print(f"ccnet {command}: interrupted", file=sys.stderr)
         return INTERRUPTED
-    except BrokenPipeError:  # the reader of our output went away (ccnet … | head)
+    except BrokenPipeError:  # the reader of stdout has exited (ccnet … | head)
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except Exception as error:
@@ -46,7 +46,7 @@ def _run(command: str, debug: bool, options: dict[str, Any]) -> int:
 
 
 class _Command(argparse.ArgumentParser):
-    """A subcommand's parser; the table of hyperparameters is made only when its help is shown."""
+    """A subcommand's parser; the table of hyperparameters is built only when its help is shown."""
 
     shows_hyperparameters = False
 
@@ -59,7 +59,7 @@ class _Command(argparse.ArgumentParser):
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """The parser of all subcommands; each yields `command`, `debug` and the keyword arguments of its `run`."""
+    """The parser of all subcommands; a parse yields `command`, `debug` and the keyword arguments of its `run`."""
     style = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser(prog="ccnet", description=DESCRIPTION, formatter_class=style)
     parser.add_argument("--version", action="version", version=f"ccnet {__version__}")
@@ -216,7 +216,7 @@ def _warmup(command: _Command) -> None:
 
 
 def _add_protocol(command: _Command) -> None:
-    """Flags named like the fields of `ccnet.protocol.Protocol`; those not given keep its defaults."""
+    """Add flags named like the fields of `ccnet.protocol.Protocol`; flags not given keep its defaults."""
     default = "default: whole images at their own size, one scale"
     group = command.add_argument_group("protocol", default, argument_default=argparse.SUPPRESS)
     group.add_argument("--keep-ratio", type=int, nargs=2, metavar=("LONG", "SHORT"), help="scale images to fit")

@@ -1,19 +1,19 @@
-"""Errors in one line. In Jittor's own, the cause stands last, behind hundreds of characters about the operator."""
+"""One-line error messages. Jittor's errors state the cause last, after hundreds of characters about the operator."""
 
 import re
 
 from ccnet import InputError
 
-LONGEST = 300  # characters of a cause; of a failed compilation it is the whole command
+LONGEST = 300  # characters of a cause; for a failed compilation the cause is the whole compiler command
 MARK = re.compile(r"\[?(?:failed )?reason\]?:", re.IGNORECASE)
 COLOUR = re.compile(r"\x1b\[[\d;]*m")
-PLACE = re.compile(r"^\[\w \d{4} [\d:.]+ \d+ \S+\] ")  # level, date, time, thread and line of Jittor's source
+PLACE = re.compile(r"^\[\w \d{4} [\d:.]+ \d+ \S+\] ")  # level, date, time, thread and source line in Jittor
 ADVICE = re.compile(r"\*{10}\s+Async error was detected.*", re.DOTALL)
-# Jittor's allocators and its memory report; CUDA, cuBLAS and cuDNN; NumPy. A compilation that failed without a word
-# "might be … out of memory" to Jittor: that is none of them.
+# Messages of Jittor's allocators and its memory report; CUDA, cuBLAS and cuDNN; NumPy. Jittor also reports that a
+# compilation which failed without output "might be … out of memory": that must not match.
 MEMORY = re.compile(r"unable to alloc|memory is overflow|cudaErrorMemoryAllocation|STATUS_ALLOC_FAILED", re.IGNORECASE)
 
-# what needs less memory, by command
+# The remedy for running out of memory, by command
 SMALLER = {
     "train": "lower batch_size (accumulate makes up for it) or crop_size",
     "evaluate": "let a --window slide over the images, or make it smaller",
@@ -22,7 +22,7 @@ SMALLER = {
 
 
 def cause(error: Exception) -> str:
-    """The innermost reason that an error names, else its whole text; its type where it has none."""
+    """The innermost reason in an error's message, else the whole message; the type's name if it is empty."""
     text = ADVICE.sub("", COLOUR.sub("", str(error)))
     line = PLACE.sub("", " ".join(MARK.split(text)[-1].split()))
     if len(line) > LONGEST:
@@ -31,19 +31,19 @@ def cause(error: Exception) -> str:
 
 
 def explain(error: Exception, smaller: str) -> str:
-    """A line on what went wrong; out of memory, it is `smaller` that helps, such as "lower crop_size"."""
+    """One line on the error; `smaller` is the remedy for running out of memory, such as "lower crop_size"."""
     if isinstance(error, MemoryError | RuntimeError):
         return f"out of memory ({cause(error)}): {smaller}" if out_of_memory(error) else cause(error)
     return " ".join(str(error).split()) or type(error).__name__
 
 
 def out_of_memory(error: Exception) -> bool:
-    """Whether the device, or the computer, had no memory left."""
+    """Whether the device or the host ran out of memory."""
     return isinstance(error, MemoryError) or bool(MEMORY.search(str(error)))
 
 
 def explain_command(command: str, error: Exception) -> str:
-    """What `ccnet COMMAND` says of an error: a line, or one for each bad file."""
+    """The error message of `ccnet COMMAND`: one line, or one for each bad file."""
     if isinstance(error, InputError):
         return str(error)
     text = explain(error, SMALLER.get(command, "end what else needs memory"))

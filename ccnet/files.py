@@ -1,6 +1,7 @@
-"""Files that are either whole or absent."""
+"""Atomic file writing, removal of abandoned temporary files, and SHA-256 of files."""
 
 import hashlib
+import json
 import os
 import platform
 import re
@@ -10,18 +11,19 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
+from typing import Any
 
-# A temporary file is named .STEM.HOST-PROCESS-RANDOM.SUFFIX: whose it is, and that it is of this package.
+# A temporary file is named .STEM.HOST-PROCESS-RANDOM.SUFFIX, which identifies its process and this package.
 TEMPORARY = re.compile(r"\..*\.(?P<host>[0-9a-f]{8})-(?P<process>\d+)-[0-9a-f]{8}(\..*)?", re.DOTALL)
-ABANDONED = 7 * 86400  # seconds after which nobody writes any more, on whatever host
+ABANDONED = 7 * 86400  # seconds since the last write after which a file of any host is abandoned
 
 
 @contextmanager
 def atomic(path: str | os.PathLike) -> Iterator[Path]:
-    """Yield a temporary path beside `path`; on success it replaces `path` in one step, on failure it is removed.
+    """Yield a temporary path beside `path`; on success it replaces `path` atomically, on failure it is removed.
 
-    The suffix is kept, so that libraries that choose a format by suffix choose the right one. What killed processes
-    left in the folder is removed first.
+    It has the suffix of `path`, for libraries that choose a format by suffix. Creates the folder, and first removes
+    temporary files that killed processes left in it.
     """
     target = Path(path)
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -37,12 +39,19 @@ def atomic(path: str | os.PathLike) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
-@cache  # once in a process: a folder may hold thousands of results
+def write_json(path: str | os.PathLike, value: Any) -> None:
+    """Write a value as indented UTF-8 JSON, atomically. Raises ValueError for NaN and infinities."""
+    with atomic(path) as temporary:
+        text = json.dumps(value, ensure_ascii=False, indent=1, allow_nan=False)
+        temporary.write_text(text + "\n", encoding="utf-8")
+
+
+@cache  # once per process and folder: a folder may hold thousands of results
 def _sweep(folder: Path) -> None:
-    """Remove the temporary files in a folder whose process, of this host, has ended, or that are long abandoned."""
+    """Remove temporary files whose process was on this host and has ended, or that are older than `ABANDONED`."""
     for entry in os.scandir(folder) if os.access(folder, os.R_OK) else ():
         if (named := TEMPORARY.fullmatch(entry.name)) and entry.is_file(follow_symlinks=False):
-            with suppress(OSError):  # another process is sweeping too, or may and this one may not
+            with suppress(OSError):  # another process removed it, or this one lacks permission
                 here = named["host"] == _host()
                 ended = here and not Path("/proc", named["process"]).exists()
                 if ended or time.time() - entry.stat().st_mtime > ABANDONED:
@@ -51,7 +60,7 @@ def _sweep(folder: Path) -> None:
 
 @cache
 def _host() -> str:
-    """Where a process's number means something: this machine, or a container in it."""
+    """A hash that identifies the PID namespace: this machine, or a container on it."""
     return hashlib.sha256(f"{platform.node()} {os.readlink('/proc/self/ns/pid')}".encode()).hexdigest()[:8]
 
 

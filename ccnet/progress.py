@@ -1,4 +1,4 @@
-"""What is said on stderr: progress bars with an estimate of the time left, to a stream that fails nobody."""
+"""Output on stderr: progress bars with an estimate of the time left, and a stream that ignores write errors."""
 
 import os
 import sys
@@ -19,7 +19,7 @@ def progress(
     unit: str = "it",
     **options,
 ) -> tqdm:
-    """A tqdm bar; where nobody is watching (a log file) it writes every two seconds at most."""
+    """A tqdm bar; if stderr is not a terminal (a log file), it is updated at most every two seconds."""
     watched = sys.stderr.isatty()
     return tqdm(
         iterable,
@@ -33,7 +33,7 @@ def progress(
 
 
 class UnbreakableStream:
-    """stderr, or nowhere once that cannot be written: a reader that is gone (`tee`, a terminal) ends no training."""
+    """Wraps stderr; a write error redirects it to /dev/null, so that a closed `tee` or terminal ends no training."""
 
     def __init__(self, stream: TextIO | None):
         self._stream = stream or open(os.devnull, "w")  # noqa: SIM115 (None: closed from the start)

@@ -1,8 +1,9 @@
-"""How a network is measured: an evaluation protocol as frozen, checked data; two figures compare only under one.
+"""Evaluation protocols as frozen, validated data. Scores are comparable only under the same protocol.
 
-The order of things is mmsegmentation's: resize the image, predict, resize the logits to where the score is taken,
-average the softmax probabilities of all scales and mirrorings, take the largest. Not its own: images are resized as
-in training (Pillow's bilinear, antialiased when shrinking), and windows weigh less towards their edges.
+The order of operations is mmsegmentation's: resize the image, predict, resize the logits to the size at which the
+score is computed, average the softmax probabilities over all scales and flips, take the argmax. Two differences:
+images are resized as in training (Pillow's bilinear, antialiased when shrinking), and windows have lower weights
+towards their edges.
 """
 
 import json
@@ -17,18 +18,18 @@ from ccnet.settings import about, explain, frozen
 
 Side = Annotated[int, Field(ge=32, le=16384)]
 Scale = Annotated[float, Field(gt=0, le=8)]
-Size = tuple[int, ...]  # (height, width): what a slice of an array's shape is to mypy
+Size = tuple[int, ...]  # (height, width); of any length, since mypy types a slice of a shape so
 SCORED = {"original": "the labels' own size", "resized": "labels resized alike (nearest)"}
 
 
 def fit_factor(size: Size, sides: Sequence[int]) -> float:
-    """The factor that makes an image of `size` (height, width) fit a longer and a shorter side, `sides`, ratio kept."""
+    """The factor that fits an image of `size` (height, width) within a longer and a shorter side, `sides`."""
     return min(max(sides) / max(size), min(sides) / min(size))
 
 
 @frozen
 class Protocol:
-    """An evaluation protocol; all defaults: the whole image at its own size, one scale, not mirrored."""
+    """An evaluation protocol. Defaults: the whole image at its own size, one scale, no flip."""
 
     keep_ratio: Annotated[
         tuple[Side, Side] | None, about("long and short side an image is scaled to fit, pixels, ratio kept")
@@ -48,7 +49,7 @@ class Protocol:
 
     @classmethod
     def checked(cls, **values: Any) -> Self:
-        """A protocol of these fields. Raises InputError that names each wrong one, its value and what is allowed."""
+        """Validate fields. Raises InputError that names each invalid one, its value and what is allowed."""
         try:
             protocol = TypeAdapter(cls).validate_json(json.dumps(values))
         except ValidationError as error:
@@ -67,11 +68,11 @@ class Protocol:
 
     @property
     def step(self) -> int:
-        """Pixels between windows, where there are any."""
+        """Pixels between windows; 0 without windows."""
         return self.stride or math.ceil(2 * (self.window or 0) / 3)
 
     def size(self, before: Size, scale: float = 1.0) -> Size:
-        """(height, width) that an image of size `before` is resized to; rounding is mmsegmentation's."""
+        """The (height, width) to which an image of size `before` is resized; rounds as mmsegmentation does."""
         height, width = before
         down = across = scale
         if self.keep_ratio:
@@ -81,7 +82,7 @@ class Protocol:
         return max(1, int(height * down + 0.5)), max(1, int(width * across + 0.5))
 
     def record(self) -> dict[str, Any]:
-        """What metrics.json says of it."""
+        """The protocol's entries of metrics.json."""
         window = {"side": self.window, "stride": self.step, "weights": "falling linearly to the edges"}
         resize = f"keep_ratio {self.keep_ratio}" if self.keep_ratio else f"fixed {self.fixed}"
         return {

@@ -1,4 +1,4 @@
-"""What the stages leave in results/<dataset>, read back and checked."""
+"""Readers of the pipeline's outputs in results/<dataset>, with validation."""
 
 import csv
 import hashlib
@@ -17,11 +17,11 @@ from pydantic import BaseModel, TypeAdapter, ValidationError
 from ccnet import InputError
 from ccnet.data.shards import Skipped
 
-LONGEST_STEM = 255 - len("_overlay.jpg")  # bytes: of a file's name, without the longest ending
+LONGEST_STEM = 255 - len("_overlay.jpg")  # bytes of a file name, without the longest ending
 
 
 class Split(BaseModel):
-    """A split's part of labels.json: pixels of each class, images of each size (width x height)."""
+    """A split's part of labels.json: pixel counts by class, image counts by size (width x height)."""
 
     images: int
     pixels: list[int]
@@ -32,7 +32,7 @@ class Split(BaseModel):
 
 
 class Labels(BaseModel):
-    """labels.json."""
+    """The contents of labels.json."""
 
     class_names: list[str]
     palette: list[tuple[int, int, int]]
@@ -40,7 +40,7 @@ class Labels(BaseModel):
 
 
 class Metrics(BaseModel):
-    """metrics.json; shares in 0..1, `confusion` counts pixels (rows truth, columns prediction)."""
+    """The contents of metrics.json; shares in 0..1, `confusion` counts pixels (rows truth, columns prediction)."""
 
     mean_iou: float | None
     pixel_accuracy: float | None
@@ -70,7 +70,7 @@ class Segmented(BaseModel):
 
 @dataclass(frozen=True)
 class Run:
-    """A run's folder as read; `settings` is flat, with dotted keys; `further` has what other protocols measured."""
+    """The contents of a run's folder; `settings` is flat with dotted keys, `further` has metrics of other protocols."""
 
     name: str
     folder: Path
@@ -80,7 +80,7 @@ class Run:
     further: dict[str, Metrics]
 
     def column(self, name: str) -> list[float]:
-        """A column of the history."""
+        """A column of history.csv."""
         return [getattr(row, name) for row in self.history]
 
     def predictions(self) -> dict[str, Path]:
@@ -90,14 +90,14 @@ class Run:
 
 
 def read(path: Path, kind: Any, command: str) -> Any:
-    """The file `path` (JSON, or CSV with a header) as a `kind`.
+    """Read and validate the file `path` (JSON, or CSV with a header) as a `kind`.
 
     Raises InputError naming the file, what is wrong in it, and the `command` that writes it.
     """
     adapter = TypeAdapter(kind)
     try:
         if path.suffix == ".csv":
-            text = path.read_text(encoding="utf-8", errors="surrogateescape")  # names of files need not be UTF-8
+            text = path.read_text(encoding="utf-8", errors="surrogateescape")  # file names need not be UTF-8
             return adapter.validate_python(list(csv.DictReader(io.StringIO(text, newline=""))))
         return adapter.validate_json(path.read_text(encoding="utf-8"))
     except OSError as error:
@@ -112,7 +112,7 @@ def read(path: Path, kind: Any, command: str) -> Any:
 
 
 def load(folder: Path, class_names: list[str], protocols: Sequence[str] = ()) -> Run:
-    """The run in `folder`, and what further `protocols` measured, checked against the dataset's classes."""
+    """Load the run in `folder` with metrics of further `protocols`. Raises InputError unless the classes match."""
     settings = flat(read(folder / "settings.json", dict[str, Any], "settings"))
     history = read(folder / "history.csv", list[Step], "train")
     metrics = _metrics(folder / "metrics.json", class_names)
@@ -129,7 +129,7 @@ def _metrics(path: Path, class_names: list[str]) -> Metrics:
 
 
 def overlays(folder: Path, rows: list[Segmented]) -> list[Path]:
-    """The overlays in a segmented folder of the images that its index.csv calls done, and of no others.
+    """The overlays in a segmented folder, only of images whose status in index.csv is "ok" or "skipped".
 
     `ccnet segment` names them by `stems`.
     """
@@ -139,9 +139,9 @@ def overlays(folder: Path, rows: list[Segmented]) -> list[Path]:
 
 
 def stems(files: list[Path]) -> list[Path]:
-    """What the results of segmenting each file are named by: the file without its suffix, unless two would collide.
+    """Base names of the results of segmenting each file: the file without its suffix, unless two would collide.
 
-    A name that leaves no room for the results' endings is cut, and ends in a digest of the file's own.
+    A name that is too long for the results' endings is truncated, with a digest of the file's path appended.
     """
     uses = Counter([*files, *(file.with_suffix("") for file in files)])
     return [_shortened(file if uses[file.with_suffix("")] > 1 else file.with_suffix(""), file) for file in files]
@@ -156,7 +156,7 @@ def _shortened(stem: Path, file: Path) -> Path:
 
 
 def flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested groups as one dictionary with dotted keys."""
+    """Flatten nested groups to one dictionary with dotted keys."""
     leaves: dict[str, Any] = {}
     for key, value in tree.items():
         leaves |= flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
@@ -164,7 +164,10 @@ def flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def pixels(path: Path) -> np.ndarray:
-    """The image file `path` as stored, uint8: (H, W) indices of a palette PNG, (H, W, 3) of a photograph."""
+    """The stored pixels of an image file, uint8: `(H, W)` indices of a palette PNG, `(H, W, 3)` of a photograph.
+
+    Raises InputError if it cannot be read.
+    """
     try:
         with Image.open(path) as image:
             return np.asarray(image)

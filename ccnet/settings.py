@@ -1,8 +1,8 @@
-"""What a run is: its hyperparameters as frozen dataclasses, checked on construction.
+"""The hyperparameters of a run as frozen dataclasses, validated on construction.
 
-settings.json holds them in groups (`optimizer.learning_rate`); config.yaml and `--set` may name one by its last part
-alone (`learning_rate`), since every name occurs once; a group's `name` goes by the group's own (`optimizer: adamw`).
-Nothing here is a path or a property of the machine: settings say what, never where.
+settings.json holds them in groups (`optimizer.learning_rate`). config.yaml and `--set` may use the last part alone
+(`learning_rate`), since names are unique; a group's `name` is set by the group's own name (`optimizer: adamw`).
+Settings contain no paths and no properties of the machine.
 """
 
 import difflib
@@ -19,12 +19,12 @@ from pydantic.dataclasses import dataclass
 
 from ccnet import InputError
 
-LONGEST = 100  # characters of a wrong value that an error shows
+LONGEST = 100  # characters of an invalid value that an error message shows
 frozen = dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid", strict=True))
 
 
 def about(description: str, **limits: Any) -> Any:
-    """A field's meaning and its limits."""
+    """A pydantic field with a description and limits."""
     return Field(description=description, **limits)
 
 
@@ -35,7 +35,7 @@ BelowOne = Annotated[float, Field(ge=0, lt=1)]
 
 @frozen
 class Model:
-    """The network, and what its weights begin with."""
+    """The network and its initial weights."""
 
     backbone: Annotated[Backbone, about("the network below the head")]
     head: Annotated[
@@ -67,7 +67,7 @@ class Model:
 
 @frozen
 class Architecture:
-    """What is known of a network that was trained elsewhere."""
+    """The settings of a network that was trained elsewhere: the model only."""
 
     model: Model
 
@@ -77,7 +77,7 @@ class Architecture:
 
 @frozen
 class Optimizer:
-    """What makes a step of a gradient."""
+    """The optimiser."""
 
     name: Annotated[Literal["sgd", "adamw"], about("SGD with momentum, or AdamW")]
     learning_rate: Annotated[float, about("its highest value, after the warm-up", gt=0, le=10)]
@@ -87,7 +87,7 @@ class Optimizer:
 
 @frozen
 class Schedule:
-    """The learning rate by step."""
+    """The learning rate schedule."""
 
     steps: Annotated[int, about("optimiser steps", ge=1)]
     warmup_steps: Annotated[int, about("steps of the learning rate's linear rise from 0", ge=0)]
@@ -97,7 +97,7 @@ class Schedule:
 
 @frozen
 class Data:
-    """What a batch is, and how its images are changed."""
+    """Batches and data augmentation."""
 
     batch_size: Annotated[int, about("images that are in memory at once", ge=1)]
     accumulate: Annotated[int, about("batches per optimiser step, as if one; norms and ohem see each alone", ge=1)]
@@ -124,7 +124,7 @@ class Data:
 
 @frozen
 class Loss:
-    """What is minimised."""
+    """The loss function."""
 
     name: Annotated[
         Literal["cross_entropy", "ohem"],
@@ -151,12 +151,12 @@ class Settings:
         return asdict(self)  # type: ignore[call-overload]
 
     def fingerprint(self) -> str:
-        """16 hexadecimal digits that change with any hyperparameter."""
+        """16 hexadecimal digits that identify the hyperparameters."""
         text = json.dumps(self.as_dict(), sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
     def warning(self) -> str | None:
-        """What is allowed but hardly meant; None where nothing is."""
+        """A warning about valid but probably unintended settings; None if there are none."""
         steps, warmup = self.schedule.steps, self.schedule.warmup_steps
         if steps > warmup:
             return None
@@ -164,7 +164,7 @@ class Settings:
 
     @classmethod
     def from_dict(cls, nested: dict, where: str = "settings") -> Self:
-        """Settings from groups. Raises InputError that names each wrong key, its value and what is allowed."""
+        """Settings from nested groups. Raises InputError that names each invalid key, its value and what is allowed."""
         try:
             return TypeAdapter(cls).validate_json(json.dumps(nested))
         except ValidationError as error:
@@ -172,7 +172,7 @@ class Settings:
 
     @classmethod
     def read(cls, path: Path, changes: list[str] | None = None) -> Self:
-        """Settings from a settings.json, with `changes` such as "optimizer.learning_rate=0.02" laid over it."""
+        """Settings from a settings.json, overridden by `changes` such as "optimizer.learning_rate=0.02"."""
         try:
             nested = json.loads(Path(path).read_text())
         except (OSError, ValueError) as error:
@@ -186,7 +186,7 @@ class Settings:
 
     @classmethod
     def from_flat(cls, flat: dict) -> Self:
-        """Settings from the names config.yaml uses, without groups."""
+        """Settings from the names in config.yaml, without groups."""
         nested: dict = {}
         for key, value in flat.items():
             _put(nested, key, value)
@@ -195,7 +195,7 @@ class Settings:
 
 @cache
 def hyperparameters() -> dict[str, dict]:
-    """Every hyperparameter by its name in config.yaml -> its JSON schema (type, range, description, "address")."""
+    """Map each hyperparameter's name in config.yaml to its JSON schema (type, range, description, "address")."""
     schema = TypeAdapter(Settings).json_schema()
     found = {}
     for group in fields(Settings):  # type: ignore[arg-type]
@@ -211,7 +211,7 @@ def hyperparameters() -> dict[str, dict]:
 
 
 def table() -> str:
-    """Every hyperparameter, a line each: its address, description and range."""
+    """A line for each hyperparameter: its address, description and range."""
     rows = [
         f"  {entry['address']:<28} {entry['description']} [{_allowed(entry)}]" for entry in hyperparameters().values()
     ]
@@ -230,7 +230,7 @@ def _allowed(schema: dict) -> str:
 
 
 def _put(nested: dict, key: str, value: Any) -> None:
-    """Set `key` (an address or a name) in the groups of `nested`; unknown keys are left for validation to name."""
+    """Set `key` (an address or a name) in the groups of `nested`; validation reports unknown keys later."""
     address = hyperparameters().get(key, {}).get("address", key)
     *groups, name = address.split(".")
     for group in groups:
@@ -241,7 +241,7 @@ def _put(nested: dict, key: str, value: Any) -> None:
 
 
 def _parse(text: str) -> Any:
-    """A value of the command line: JSON where it is JSON (0.02, true, null, [0.5, 2.0]), else the text itself."""
+    """Parse a command-line value: as JSON if it is valid (0.02, true, null, [0.5, 2.0]), else as text."""
     try:
         return json.loads(text)
     except ValueError:
@@ -249,7 +249,7 @@ def _parse(text: str) -> Any:
 
 
 def explain(error: Any) -> str:
-    """One of pydantic's errors in a line: where, the wrong value, what is allowed."""
+    """A pydantic error as one line: address, invalid value, what is allowed."""
     address, value = ".".join(str(part) for part in error["loc"]), json.dumps(error["input"])
     value = value if len(value) <= LONGEST else f"{value[:LONGEST]} …"
     return f"{address}: {value}: {error['msg'][0].lower()}{error['msg'][1:]}"

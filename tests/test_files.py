@@ -1,4 +1,5 @@
 import hashlib
+import json
 import os
 import subprocess
 import sys
@@ -9,7 +10,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ccnet.files import atomic, sha256
+from ccnet.files import atomic, sha256, write_json
+
+
+def test_json_that_others_could_not_read_is_refused(tmp_path):
+    write_json(tmp_path / "a.json", {"name": "Straße", "values": [1, None]})
+    assert json.loads((tmp_path / "a.json").read_text(encoding="utf-8")) == {"name": "Straße", "values": [1, None]}
+    with pytest.raises(ValueError, match="JSON"):
+        write_json(tmp_path / "a.json", {"value": float("nan")})
+    assert len(list(tmp_path.iterdir())) == 1
 
 
 def test_a_file_appears_whole_and_folders_with_it(tmp_path):

@@ -1,4 +1,4 @@
-"""`ccnet bench`: this project beside PyTorch doing the same mathematics with the same weights."""
+"""`ccnet bench`: time ccnet and PyTorch on the same computations with the same weights."""
 
 import importlib.metadata
 import importlib.util
@@ -21,7 +21,7 @@ from ccnet import InputError
 from ccnet.contenders.cases import CASES, PHOTOS, SIZE, Case
 from ccnet.data import streets
 from ccnet.data.shards import write_shard
-from ccnet.files import atomic
+from ccnet.files import write_json
 from ccnet.machine import cuda, examine
 from ccnet.progress import progress
 
@@ -35,10 +35,10 @@ HEADER = (
 def run(
     *, out: Path, device: str = "auto", only: str = "", threads: tuple[int, ...] | None = None, repeats: int = 7
 ) -> None:
-    """Time every case of the device whose name has `only` in it, print a table and write it to `out` (JSON).
+    """Time every case of the device whose name contains `only`, print a table and write it to `out` (JSON).
 
-    Raises InputError where PyTorch is not installed, the device does not compute, no case is meant, our side of a case
-    does not work, or no rival's does.
+    Cases that serve as the floor of a selected one also run. Raises InputError if PyTorch is not installed, the device
+    does not work, no case is selected, or ccnet's side or all rivals of a case fail.
     """
     if importlib.util.find_spec("torch") is None:
         raise InputError("bench compares with PyTorch, and it is not installed: pip install -e '.[bench]'")
@@ -51,7 +51,7 @@ def run(
     if not floors:
         raise InputError(f"--only {only}: no case has this in its name; there are {', '.join(c.name for c in cases)}")
     chosen = [case for case in cases if only in case.name or case.name in floors]
-    # its workers are processes, with whatever threads the network has
+    # the loader's workers are processes: independent of the network's threads
     jobs = [(case, n) for n in threads for case in chosen if case.kind != "loader" or n == threads[0]]
     rows: list[dict] = []
     print(HEADER)
@@ -68,7 +68,7 @@ def run(
 
 
 def choose(device: str) -> str:
-    """The device meant by "auto", "cpu" or "cuda"; raises InputError for "cuda" where Jittor does not compute on it."""
+    """Resolve "auto", "cpu" or "cuda" to a device; raises InputError for "cuda" if Jittor does not work on it."""
     if device == "cpu" or (device == "auto" and cuda.find_driver() is None):
         return "cpu"
     failure = examine.convolve("cuda").failure
@@ -79,7 +79,7 @@ def choose(device: str) -> str:
 
 
 def draw_dataset(folder: Path) -> None:
-    """Street scenes in photos/*.jpg and labels/*.png, and the same in train.h5."""
+    """Write `PHOTOS` street scenes to photos/*.jpg and labels/*.png, and the same scenes to train.h5."""
     records = []
     for part in ("photos", "labels"):
         (folder / part).mkdir()
@@ -92,7 +92,7 @@ def draw_dataset(folder: Path) -> None:
 
 
 class Contender:
-    """One side of a case: the process of `ccnet.contenders` that does it."""
+    """One side of a case: a process of `ccnet.contenders`."""
 
     def __init__(self, case: Case, side: str, device: str, threads: int, folder: Path):
         self.what, self.output = f"{case.name}: {side}", folder / f"{side}.npz"
@@ -107,7 +107,7 @@ class Contender:
         )  # fmt: skip
 
     def answer(self) -> dict:
-        """Its next answer. Raises InputError with its last words if it died."""
+        """The next answer of the process. Raises InputError with its error message if it died."""
         assert self.process.stdout
         if text := self.process.stdout.readline():
             return json.loads(text)
@@ -117,14 +117,14 @@ class Contender:
         raise InputError(f"{self.what} ended with code {code} ({words}): {remedy}")
 
     def run(self) -> float:
-        """Seconds of one run."""
+        """Do one run; return its seconds."""
         assert self.process.stdin
         self.process.stdin.write("run\n")
         self.process.stdin.flush()
         return self.answer()["seconds"]
 
     def end(self) -> dict:
-        """Its memory, bytes."""
+        """End the process; return its memory figures, bytes."""
         assert self.process.stdin
         self.process.stdin.close()
         return self.answer()
@@ -140,7 +140,7 @@ class Contender:
 
 
 def last_words(log: str) -> str:
-    """The line that names the error, where there is one; advice may follow it."""
+    """The last line that names an error (advice may follow it), else the last line."""
     lines = log.strip().splitlines() or ["nothing"]
     return next(
         (text for text in reversed(lines) if re.match(r"[\w.]+(Error|Exception|Unsupported): ", text)), lines[-1]
@@ -150,13 +150,14 @@ def last_words(log: str) -> str:
 def measure(
     case: Case, device: str, threads: int, repeats: int, folder: Path
 ) -> tuple[dict[str, dict], dict[str, str]]:
-    """By side: "seconds" of each run, "memory" (bytes), "flops" of a run (ours), and "difference" from ours.
+    """Measure all sides of a case; return (results by side, reasons by rival left out).
 
-    And the rivals that did not come as far as their first run, each with the reason.
+    A result has the "seconds" of each run, "memory" (bytes), "flops" of a run (ccnet's only) and "difference" from
+    ccnet's output. A rival is left out if it fails before its first run.
     """
     with ExitStack() as stack:
         sides, found, left_out = {}, {}, {}
-        for side in (OURS, *case.rivals):  # warm one after another: threads of PyTorch that spin starve each other
+        for side in (OURS, *case.rivals):  # warm up sequentially: spinning threads of PyTorch slow each other down
             contender = stack.enter_context(Contender(case, side, device, threads, folder))
             try:
                 found[side] = contender.answer()
@@ -176,17 +177,20 @@ def measure(
 
 
 def take_turns(sides: Mapping[str, Callable[[], float]], repeats: int) -> dict[str, list[float]]:
-    """Seconds of `repeats` runs of each side: one of each, then the next of each, so that a busy hour meets all."""
+    """Seconds of `repeats` runs of each side, in alternation, so that other load affects all sides alike."""
     times: dict[str, list[float]] = {side: [] for side in sides}
     for _ in range(repeats):
         for side, work in sides.items():
-            time.sleep(0.05)  # the threads of the side before spin a little until they sleep
+            time.sleep(0.05)  # the previous side's threads spin briefly before they sleep
             times[side].append(work())
     return times
 
 
 def difference(actual: list[np.ndarray], expected: list[np.ndarray]) -> float:
-    """The largest, relative to the largest value; of integers, the share that differs. Shapes must agree."""
+    """The largest absolute difference over the largest absolute value; for integers, the share of elements that differ.
+
+    Returns the maximum over all arrays. Raises InputError if shapes differ.
+    """
     shares = []
     for a, b in zip(actual, expected, strict=True):
         if a.shape != b.shape:
@@ -196,7 +200,7 @@ def difference(actual: list[np.ndarray], expected: list[np.ndarray]) -> float:
 
 
 def peak(rows: list[dict], threads: int, name: str) -> float | None:
-    """FLOP/s of the fastest run of the case `name` that either side did with so many threads."""
+    """FLOP/s of the fastest run of any side of the case `name` with `threads` threads; None without such a row."""
     for row in rows:
         if row["case"] == name and row["threads"] == threads:
             return row["flops"] / min(min(side["seconds"]) for side in row["sides"].values())
@@ -204,7 +208,7 @@ def peak(rows: list[dict], threads: int, name: str) -> float | None:
 
 
 def summary(case: Case, threads: int, sides: dict[str, dict], peak: float | None) -> dict:
-    """A row of the table: medians, and ratios of ours to the best of the others, the one with the lowest median."""
+    """A row of the table: medians, and ratios of ccnet to the best rival, which has the lowest median time."""
     flops = sides[OURS].pop("flops")
     for side in sides.values():
         side["median"] = statistics.median(side["seconds"])
@@ -212,7 +216,7 @@ def summary(case: Case, threads: int, sides: dict[str, dict], peak: float | None
     rivals = [side for side in case.rivals if side in sides]
     best = min(rivals, key=lambda side: sides[side]["median"])
     ours, theirs = sides[OURS], sides[best]
-    memory = case.kind != "loader" and theirs["added"] > 0  # most of the loader's is its workers'
+    memory = case.kind != "loader" and theirs["added"] > 0  # most memory of the loader is in its workers
     return {
         "case": case.name, "threads": threads, "best": best, "flops": flops, "amount": case.amount,
         "options": dict(case.options),
@@ -225,7 +229,7 @@ def summary(case: Case, threads: int, sides: dict[str, dict], peak: float | None
 
 
 def line(row: dict) -> str:
-    """A row as text: milliseconds, megabytes."""
+    """A row as text, in milliseconds and megabytes."""
     ours, theirs, targets = row["sides"][OURS], row["sides"][row["best"]], row["targets"]
 
     def ratio(key: str, width: int) -> str:
@@ -242,7 +246,7 @@ def line(row: dict) -> str:
 
 
 def notes(rows: list[dict]) -> list[str]:
-    """What the columns do not say: who is left out, rates, growth of the attention's time, memory beside non-local."""
+    """Notes below the table: rivals left out, rates, attention's time per pixel, memory compared with non-local."""
     found = []
     for row in rows:
         name, ours, theirs = f"{row['case']}, threads: {row['threads']}", row["sides"][OURS], row["sides"][row["best"]]
@@ -267,13 +271,12 @@ def notes(rows: list[dict]) -> list[str]:
 
 
 def write(out: Path, device: str, rows: list[dict]) -> None:
-    """All rows so far, and what they were measured on."""
+    """Write all rows so far, with the machine and versions they were measured on, to `out` (JSON)."""
     versions = {name: importlib.metadata.version(name) for name in ("ccnet", "jittor", "torch")}
     driver = cuda.find_driver() if device == "cuda" else None
     where = {"processor": _processor(), "cores": os.cpu_count(), "system": platform.platform(), "device": device,
              "gpus": [gpu.name for gpu in driver.gpus] if driver else []}  # fmt: skip
-    with atomic(out) as temporary:
-        temporary.write_text(json.dumps({"machine": where, "versions": versions, "cases": rows}, indent=1) + "\n")
+    write_json(out, {"machine": where, "versions": versions, "cases": rows})
 
 
 def _processor() -> str:

@@ -1,4 +1,4 @@
-"""`ccnet describe`: what a network is made of, and what each part costs. Nothing is computed."""
+"""`ccnet describe`: print the parameters, FLOPs and strides of a network by part, without running it."""
 
 import re
 from typing import NamedTuple
@@ -14,7 +14,7 @@ LEGEND = "FLOPs: for one image, two for each multiply-add of the convolutions an
 
 
 class Part(NamedTuple):
-    """`output` is the shape of a stage's output; None for a part that is no stage."""
+    """A part of a network. `output` is the shape of a stage's output `(1, C, H, W)`; None for other parts."""
 
     name: str
     parameters: int
@@ -27,7 +27,8 @@ def run(*, name: str, size: int = 512, classes: int = 19, recurrence: int = 2, h
         plain_stem: bool = False) -> None:  # fmt: skip
     """Print a table of the parts of `build(name, classes, …)` for a square image of `size` pixels.
 
-    Raises InputError for an unknown backbone, an image below 32 pixels, or a VAN with a stem of ResNet's.
+    Raises InputError for an unknown backbone, an image below 32 pixels, or `plain_stem` with a backbone other than a
+    ResNet.
     """
     own = {"deep_stem": False} if plain_stem else {}
     if plain_stem and BACKBONES.get(name, ResNet) is not ResNet:
@@ -40,7 +41,7 @@ def run(*, name: str, size: int = 512, classes: int = 19, recurrence: int = 2, h
 
 
 def parts(model, size: int) -> list[Part]:
-    """The parts in the order in which an image of `size` × `size` pixels passes them."""
+    """The parts of a model in forward order, with costs for an image of `size` × `size` pixels."""
     levels: list = []
     model.backbone.register_forward_hook(lambda _, __, output: levels.extend(output))
     model.train()
@@ -53,7 +54,7 @@ def parts(model, size: int) -> list[Part]:
 
 
 def part_of(name: str) -> str:
-    """The part that a parameter or a module belongs to, by its name."""
+    """The part to which a parameter or module belongs, by its name."""
     if stage := STAGE.match(name):
         return f"stage {stage[1]}"
     top = "attention" if name.startswith("head.attention") else name.split(".")[0]
@@ -65,7 +66,7 @@ def _sum(values: dict[str, int], part: str) -> int:
 
 
 def table(found: list[Part], size: int) -> list[str]:
-    """Lines of text; what only training computes stands below the total."""
+    """Lines of the table; parts used only in training follow the total."""
     used = [part for part in found if part.name != TRAINING_ONLY]
     total = Part("total", sum(part.parameters for part in used), sum(part.flops for part in used))
     extra = [part for part in found if part.name == TRAINING_ONLY]

@@ -1,4 +1,4 @@
-"""`ccnet doctor`: what this machine has of what ccnet needs, a line each, with the remedy for what is amiss."""
+"""`ccnet doctor`: check this machine for what ccnet needs; print a line for each item, with a remedy for problems."""
 
 import json
 import shutil
@@ -12,13 +12,13 @@ from ccnet.machine.examine import Machine, Ran
 
 COLOURS = {"ok": "\033[32m", "warning": "\033[33m", "broken": "\033[31m"}
 GB = 1e9
-TOLERANCE = 5e-3  # a GPU may round the factors of a convolution to TF32, 10 bits
+TOLERANCE = 5e-3  # a GPU may round a convolution's inputs to TF32, with a 10-bit mantissa
 OLDEST_COMPILER = 7
 REBUILD = "if a g++ is too new, name an older one with cc_path; else install the wheels anew, then ccnet doctor --fix"
 
 
 class Line(NamedTuple):
-    """`state` is "ok", "warning" or "broken"; the remedy is for the latter two."""
+    """The result of one check. `state` is "ok", "warning" or "broken"; the latter two may have a `remedy`."""
 
     subject: str
     state: str
@@ -27,9 +27,9 @@ class Line(NamedTuple):
 
 
 def run(*, fix: bool = False, as_json: bool = False) -> None:
-    """Examine this machine and print what was found; with `fix`, prepare its CUDA toolkit for Jittor before.
+    """Examine this machine and print the results; with `fix`, first prepare its CUDA toolkit for Jittor.
 
-    Raises InputError where something is broken for what the machine could do.
+    Raises InputError if any result is "broken".
     """
     if fix:
         _fix()
@@ -56,13 +56,13 @@ def _fix() -> None:
         return
     tree = toolkit.prepare(found)
     if failure := examine.check_toolkit(tree):
-        shutil.rmtree(tree)  # or every command would try to build with it
+        shutil.rmtree(tree)  # otherwise every command would try to build with it
         raise InputError(f"CUDA in {found.root} does not build a program: {failure}: {REBUILD}")
     print(f"ccnet: CUDA prepared for Jittor: {tree}", file=sys.stderr)
 
 
 def judge(found: Machine) -> list[Line]:
-    """A line for each subject but the convolutions."""
+    """Lines for all subjects except the convolutions."""
     return [_python(found), _compiler(found), _jittor(found), _caches(found), _onednn(found), *_cuda(found),
             _amount("memory", found.memory, 4 * GB, "free", "close other programs, or lower batch_size"),
             _amount("disk", found.disk, 3 * GB, "free where the caches are",
@@ -71,7 +71,7 @@ def judge(found: Machine) -> list[Line]:
 
 
 def judge_convolution(device: str, ran: Ran) -> Line:
-    """What a device's convolution says."""
+    """The line for the test convolution on a device."""
     remedy = "pip install -e . in a fresh environment, or report this with the output of ccnet doctor --json"
     if device == "cuda":
         remedy = f"to compute on the CPU meanwhile, set nvcc_path to nothing (export nvcc_path=); {remedy}"
@@ -124,7 +124,7 @@ def _onednn(found: Machine) -> Line:
 
 
 def _cuda(found: Machine) -> list[Line]:
-    """What is missing is broken only where a GPU is, and a warning only where somebody began to install CUDA."""
+    """Lines for CUDA: a missing part is "broken" if there is a GPU, else (CUDA partly installed) a "warning"."""
     driver, kit = found.driver, found.toolkit
     gpu = found.nvidia_card or bool(driver and driver.gpus)
     if not (gpu or driver or kit):
@@ -151,7 +151,7 @@ def _amount(subject: str, amount: int, wanted: float, text: str, remedy: str) ->
 
 
 def _shared_memory(found: Machine) -> Line:
-    """Python's locks between processes live there, and the messages of MPI."""
+    """Check /dev/shm, which holds Python's interprocess locks and MPI's messages."""
     remedy = "empty or enlarge it (mount -o remount,size=1G /dev/shm; docker run --shm-size=1g)"
     if not found.shared_memory:
         return Line("shared memory", "broken", "none left in /dev/shm, or not writable: no worker could start", remedy)
@@ -171,7 +171,7 @@ def _slurm(found: Machine) -> Line:
 
 
 def _homeless(text: str) -> str:
-    """Without the name of the user, so that it can be shown to others."""
+    """Replace the home folder by ~, so that the text can be published without the user's name."""
     home = str(Path.home())
     return text.replace(home, "~") if len(home) > 1 else text
 

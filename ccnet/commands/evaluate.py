@@ -1,6 +1,5 @@
-"""`ccnet evaluate`: weights and shards -> metrics.json with its protocol, and example predictions."""
+"""`ccnet evaluate`: measure weights on shards; write metrics.json with its protocol, and example predictions."""
 
-import json
 import math
 import time
 from itertools import zip_longest
@@ -14,7 +13,7 @@ from ccnet import InputError, runtime, weights
 from ccnet.data.images import resized
 from ccnet.data.labels import save_palette_png
 from ccnet.data.shards import ShardReader
-from ccnet.files import atomic, sha256
+from ccnet.files import sha256, write_json
 from ccnet.ops.metrics import ConfusionMatrix
 from ccnet.predictor import Predictor
 from ccnet.progress import progress
@@ -27,10 +26,10 @@ def run(
     *, weights_file: Path, shards: list[Path], out: Path, examples: Path | None = None, device: str = "auto",
     **protocol_fields: Any,
 ) -> None:  # fmt: skip
-    """Measure weights on every image of the shards, by the protocol of these fields (`ccnet.protocol.Protocol`).
+    """Evaluate weights on every image of the shards; `protocol_fields` are those of `ccnet.protocol.Protocol`.
 
-    Raises InputError when the weights' classes are not those of the shards, the shards hold no image, or the protocol
-    is none.
+    Writes metrics.json to `out` and up to `EXAMPLES` predictions to `examples`. Raises InputError if the weights'
+    classes differ from the shards', the shards hold no image, or the protocol is invalid.
     """
     protocol = Protocol.checked(**protocol_fields)
     reader = ShardReader(shards)
@@ -60,16 +59,15 @@ def run(
         "prepared": _prepared(reader.max_sizes), "absent_classes": "left out of the mean", "images": len(reader),
         "split": "+".join(dict.fromkeys(reader.splits)), "weights_sha256": digest}  # fmt: skip
     metrics = summary(confusion, reader.class_names) | {
-        # Jittor counts running statistics as parameters, and in eval mode none of them has a gradient to tell by
+        # Jittor lists running statistics as parameters; in eval mode, requires_grad does not tell them apart
         "parameters": sum(value.numel() for name, value in trained.model.named_parameters() if "running_" not in name),
         "seconds_per_image": float(np.median(seconds)), "protocol": measured}  # fmt: skip
-    with atomic(out) as temporary:
-        temporary.write_text(json.dumps(metrics, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+    write_json(out, metrics)
     print(f"{weights_file}: mIoU {confusion.mean_iou():.4f}, pixel accuracy {confusion.pixel_accuracy():.4f}")
 
 
 def summary(confusion: ConfusionMatrix, class_names: list[str]) -> dict:
-    """The figures of metrics.json; None (null) where there is nothing to divide by."""
+    """The measures of metrics.json; None (null) where the denominator is 0."""
     ious = zip(class_names, confusion.iou_per_class(), strict=True)
     return {
         "mean_iou": _number(confusion.mean_iou()),
@@ -81,7 +79,7 @@ def summary(confusion: ConfusionMatrix, class_names: list[str]) -> dict:
 
 
 def _prepared(max_sizes: list[int | None]) -> str:
-    """What `prepare` did to the size of images and labels alike: figures on shrunk labels are other figures."""
+    """How `prepare` resized images and labels, in words; scores on shrunk labels are not comparable to the original."""
     return "+".join("original" if size is None else f"longest side at most {size}" for size in dict.fromkeys(max_sizes))
 
 
@@ -90,7 +88,7 @@ def _number(value: float) -> float | None:
 
 
 def _difference(trained: list[str], found: list[str]) -> str:
-    """Where two lists of class names part, in words."""
+    """The first difference between two lists of class names, in words."""
     place, pair = next((i, pair) for i, pair in enumerate(zip_longest(trained, found)) if pair[0] != pair[1])
     names = ["nothing" if name is None else repr(name) for name in pair]
     return (f"trained on {len(trained)} classes, where the shards have {len(found)}; "

@@ -1,7 +1,6 @@
-"""`ccnet fetch`: bring a dataset's files to this machine and list its pairs in index.json."""
+"""`ccnet fetch`: get a dataset's files and list its image and label pairs in index.json."""
 
 import hashlib
-import json
 import os
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -13,7 +12,7 @@ from ccnet.data.archives import DamagedError, unpack
 from ccnet.data.catalog import Archive, Dataset
 from ccnet.data.download import download, file_name, is_address
 from ccnet.data.labels import Palette, voc_colours
-from ccnet.files import atomic
+from ccnet.files import write_json
 
 SPLITS = ("train", "val")
 
@@ -21,8 +20,9 @@ SPLITS = ("train", "val")
 def run(*, dataset: str, source: str | None, classes: str | None, out: Path) -> None:
     """Write `out`/index.json: classes, colours, label table and the pairs of each split.
 
-    `source` is a folder (its files stay where they are), an archive or a URL; None draws `streets` into `out`, and
-    takes other datasets from their publisher. `classes` is the class file of dataset "folder". Raises InputError.
+    `source` is a folder (its files are used in place), an archive or a URL; None draws `streets` into `out`, and
+    downloads other datasets from their publisher. `classes` is the class file of dataset "folder". Raises InputError
+    for an unknown dataset, a source that cannot be used, or files that do not match the dataset's layout.
     """
     entry = catalog.lookup(dataset)
     out.mkdir(parents=True, exist_ok=True)
@@ -42,13 +42,12 @@ def run(*, dataset: str, source: str | None, classes: str | None, out: Path) -> 
         "label_table": entry.label_table,
         "pairs": listed,
     }
-    with atomic(out / "index.json") as temporary:
-        temporary.write_text(json.dumps(index, ensure_ascii=False), encoding="utf-8")
+    write_json(out / "index.json", index)
     print(f"{dataset}: {', '.join(f'{len(listed[split])} {split} pairs' for split in SPLITS)} in {root}")
 
 
 def _folder(dataset: str, entry: Dataset, source: str | None, out: Path) -> Path:
-    """The folder that holds the dataset, after drawing, downloading and unpacking whatever is needed."""
+    """The folder that contains the dataset; draws, downloads and unpacks it as needed."""
     if source is None and dataset == "streets":
         streets.write(out)
         return out
@@ -67,9 +66,10 @@ def _folder(dataset: str, entry: Dataset, source: str | None, out: Path) -> Path
 
 
 def _downloaded(archive: Archive, out: Path) -> Path:
-    """Download into a folder of the address's own, so that another address never meets this one's leftovers.
+    """Download and unpack an archive; each address has its own folder, so that partial files are never mixed.
 
-    Only unpacking finds the damage of a file without a digest: it is removed then, so that the next try has another.
+    Damage in an archive without a digest is found only on unpacking: the file is deleted, so that a retry downloads it
+    again.
     """
     url = archive.urls[0]
     target = out / "downloads" / hashlib.sha256(url.encode()).hexdigest()[:8] / file_name(url)
@@ -95,7 +95,7 @@ def _classes(dataset: str, entry: Dataset, root: Path, classes: str | None) -> t
 
 
 def _portable(path: Path, out: Path) -> str:
-    """Relative to `out` when below it, so that results can be moved; else absolute. Raises InputError if not UTF-8."""
+    """A path relative to `out` if below it (results can be moved), else absolute. Raises InputError if not UTF-8."""
     path, out = Path(os.path.abspath(path)), Path(os.path.abspath(out))
     name = str(path.relative_to(out) if path.is_relative_to(out) else path)
     shown = name.encode(errors="surrogateescape").decode(errors="backslashreplace")

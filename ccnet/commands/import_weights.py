@@ -1,4 +1,4 @@
-"""`ccnet import-weights`: a published PyTorch or Jittor file -> weights of ours, with a report on every name."""
+"""`ccnet import-weights`: convert a published PyTorch or Jittor file to ccnet weights, and report unmatched names."""
 
 import re
 from pathlib import Path
@@ -18,10 +18,10 @@ SHOWN = 4  # names in a line of the report
 
 def run(*, source: str, backbone: str, out: Path, sha256: str | None = None, classes: Path | None = None,
         skip: list[str] | None = None) -> None:  # fmt: skip
-    """Import `source`, a file or an address, for `backbone`: its tensors, or a whole CCNet of them.
+    """Import `source`, a file or a URL, for `backbone`: the weights of the backbone or of a whole CCNet.
 
-    Parameters whose names begin with one of `skip` keep their first values. Raises InputError for a file that is not
-    such weights, is not the one of `sha256`, or leaves any other parameter unfilled.
+    Parameters whose names begin with one of `skip` keep their initial values. Raises InputError for a file whose
+    weights are not recognised or do not fit, whose SHA-256 is not `sha256`, or that leaves other parameters unfilled.
     """
     if backbone not in BACKBONES:
         raise InputError(f"--for {backbone}: not one of {', '.join(BACKBONES)}")
@@ -68,7 +68,7 @@ def _verified(path: Path, sha256: str | None) -> str:
 
 
 def _filled(path: Path, origin: Origin, found: StateDict, model, prefix: str, skip: list[str]) -> dict:
-    """All tensors of `model` below `prefix`, from the file where it has them. Prints the key report."""
+    """All tensors of `model` below `prefix`: from the file if it has them, else initial. Prints the key report."""
     first = {name: value for name, value in weights.state_arrays(model).items() if name.startswith(prefix)}
     wanted = {name: value.shape for name, value in first.items()}
     match = origins.match(origin, found.tensors, wanted)
@@ -102,7 +102,7 @@ def _heads(names) -> str:
 
 
 def _classes(found: StateDict, origin: Origin, listed: Path | None, path: Path) -> tuple[list[str], list[list[int]]]:
-    """Class names: those in the file `listed`, else those that mmsegmentation notes, else numbers. And colours."""
+    """Class names (from the file `listed`, else mmsegmentation's metadata, else numbers) and VOC colours."""
     shapes = {origin.rename(name): tensor.shape for name, tensor in found.tensors.items()}
     (count, *_) = shapes.get("classifier.conv.weight") or (0,)
     noted = found.meta.get("CLASSES")

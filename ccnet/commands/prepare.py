@@ -1,4 +1,4 @@
-"""`ccnet prepare`: check image and label pairs and write them into one shard."""
+"""`ccnet prepare`: validate image and label pairs and write them to one shard."""
 
 import io
 import json
@@ -16,7 +16,7 @@ from ccnet.data import images, labels
 from ccnet.data.shards import Record, Skipped, write_shard
 from ccnet.progress import progress
 
-LISTED = 50  # findings named in full
+LISTED = 50  # bad pairs listed in an error message
 JPEG_QUALITY = 95
 SKIP = "leave them out (dataset.on_bad_pair: skip, or --on-bad-pair skip)"
 REMOVE = "remove them and list the rest (`snakemake -R fetch_dataset`, or `ccnet fetch` again)"
@@ -35,11 +35,12 @@ def run(
     on_bad_pair: str,
     out: Path,
 ) -> None:
-    """Write shard number `shard` of `of` (from 0) of a split: of its first `limit` pairs those with i % of == shard.
+    """Write shard number `shard` (from 0) of `of`: the pairs i < `limit` of a split with i % of == shard.
 
-    `max_size` bounds the longer side in pixels: larger pairs are resized, all others keep their files' bytes.
-    A pair is bad that is incomplete, damaged, of two sizes, coloured, outside the label table or wholly ignored:
-    `on_bad_pair` "fail" raises an InputError that lists all such, "skip" leaves them out and notes them in the shard.
+    `max_size` limits the longer side in pixels: larger pairs are resized, all others keep their files' bytes.
+    A pair is bad if it is incomplete or damaged, its sizes differ, its label map is coloured, has values outside the
+    label table or is entirely ignored. `on_bad_pair` "fail" raises an InputError that lists all bad pairs, "skip"
+    leaves them out and records them in the shard.
     """
     if not 0 <= shard < of:
         raise InputError(f"shard {shard} of {of}: shards are numbered from 0 to {of - 1}")
@@ -77,7 +78,7 @@ def _read_index(path: Path, split: str) -> dict[str, Any]:
 def _checked(
     pairs: list[list[str]], folder: Path, check: Check, on_bad_pair: str, desc: str
 ) -> Iterator[Record | Skipped]:
-    """The records of all sound pairs; what is wrong with the others each by each, or last in an InputError."""
+    """Yield a record of each valid pair. Bad pairs are yielded as `Skipped`, or raise one InputError at the end."""
     findings = []
     root = os.path.commonpath([folder / path for _, *paths in pairs for path in paths] or [folder])
     for name, image, label in progress(pairs, desc=desc, unit="img"):
@@ -86,7 +87,7 @@ def _checked(
         except InputError as error:
             findings.append(str(error))
             if on_bad_pair == "skip":
-                yield Skipped(name, str(error).replace(f"{root}{os.sep}", ""))  # the same wherever the dataset lies
+                yield Skipped(name, str(error).replace(f"{root}{os.sep}", ""))  # independent of the dataset's location
     if findings and on_bad_pair == "fail":
         more = [f"… and {len(findings) - LISTED} more"] if len(findings) > LISTED else []
         listing = "\n  ".join(findings[:LISTED] + more)
@@ -101,13 +102,13 @@ def _checked(
 def _record(
     name: str, image_path: Path, label_path: Path, table: np.ndarray, num_classes: int, max_size: int | None
 ) -> Record:
-    """One pair, checked. Raises InputError naming the file at fault."""
+    """Validate one pair. Raises InputError naming the file at fault."""
     image_bytes, label_bytes = _read(image_path, "image"), _read(label_path, "label map")
     image = images.open_image(image_bytes, str(image_path))
     raw = labels.decode(label_bytes, str(label_path))
     with images.refusing_damage(str(image_path)):
-        rgb = images.to_rgb(image)  # as training will: not every image that can be loaded can be
-    _check_sizes(image, raw, image_path, label_path)  # decoded: a damaged TIFF's header may say another size
+        rgb = images.to_rgb(image)  # as in training: some images load but cannot be converted
+    _check_sizes(image, raw, image_path, label_path)  # after decoding: a damaged TIFF's header may state another size
     label = _remapped(raw, table, label_path)
     if max_size is not None and max(rgb.size) > max_size:
         rgb, label, image_bytes = _shrunk(rgb, label, max_size, "PNG" if image.format == "PNG" else "JPEG")
@@ -146,7 +147,7 @@ def _remapped(raw: np.ndarray, table: np.ndarray, path: Path) -> np.ndarray:
 
 
 def _shrunk(image: Image.Image, label: np.ndarray, max_size: int, kind: str) -> tuple[Image.Image, np.ndarray, bytes]:
-    """The pair with its longer side at `max_size`, and the bytes of the RGB image as a `kind`, "PNG" or "JPEG"."""
+    """Shrink a pair to a longer side of `max_size`; also return the image encoded as `kind`, "PNG" or "JPEG"."""
     width, height = (max(1, round(side / max(image.size) * max_size)) for side in image.size)
     small = image.resize((width, height), Image.Resampling.LANCZOS)
     buffer = io.BytesIO()

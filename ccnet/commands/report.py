@@ -1,4 +1,4 @@
-"""`ccnet report`: one self-contained HTML page of what the runs of a dataset measured, with pictures."""
+"""`ccnet report`: write a self-contained HTML page that compares the runs of a dataset, with pictures."""
 
 import json
 import math
@@ -18,17 +18,16 @@ from ccnet.page import figures
 from ccnet.results import Labels, Metrics, Run, Segmented, flat, load, overlays, pixels, read
 
 Palette = list[tuple[int, int, int]]
-PICTURES = 48  # of one kind in a page, shared among the runs: keeps the file below 5 MB
-WIDEST_TABLE = 24  # classes; a larger confusion matrix is drawn, not written
+PICTURES = 48  # of each kind in a page, divided among the runs: keeps the file below 5 MB
+WIDEST_TABLE = 24  # classes; a larger confusion matrix is shown as a picture
 MEASURES = {"mean_iou": max, "pixel_accuracy": max, "mean_accuracy": max, "seconds_per_image": min}
 
 
 def run(*, labels: Path, shards: list[Path], runs: list[Path], out: Path, protocols: Sequence[str] = ()) -> None:
-    """Write the page `out` about `runs` (their folders), with the pictures of `shards` (the val split).
+    """Write the page `out` about `runs` (their folders), with pictures from `shards` (the val split).
 
-    Beside the standard protocol it compares the scores of further `protocols`.
-
-    Raises InputError naming the file that is missing, not valid, or about other classes than `labels`.
+    It compares the scores of the standard protocol and of further `protocols`. Raises InputError naming the file that
+    is missing, invalid, or has other classes than `labels`.
     """
     described = read(labels, Labels, "verify")
     loaded = [load(folder, described.class_names, protocols) for folder in runs]
@@ -48,13 +47,13 @@ def run(*, labels: Path, shards: list[Path], runs: list[Path], out: Path, protoc
         segmented=segmented(loaded),
     )
     with atomic(out) as temporary:
-        # names of files need not be UTF-8: what cannot be printed is spelt out
+        # file names need not be UTF-8: escape what cannot be encoded
         temporary.write_text(page, encoding="utf-8", errors="backslashreplace")
     print(f"report of {len(loaded)} {'run' if len(loaded) == 1 else 'runs'}: {out}")
 
 
 def scores(runs: list[Run], protocols: Sequence[str]) -> list[dict[str, Any]]:
-    """Of each protocol: its name, its sentence (or sentences, if the runs' differ) and the runs' mIoU; the best too."""
+    """For each protocol: its name, its description (several if the runs differ), each run's mIoU, and the best."""
     measured = {"standard": [run.metrics for run in runs]}
     measured |= {name: [run.further[name] for run in runs] for name in protocols}
     rows = []
@@ -66,7 +65,7 @@ def scores(runs: list[Run], protocols: Sequence[str]) -> list[dict[str, Any]]:
 
 
 def curves(runs: list[Run]) -> dict[str, Any]:
-    """A colour per run, and the figures drawn in them."""
+    """A colour for each run, and the figures of loss and learning rate as SVG."""
     colours = figures.colours(len(runs))
 
     def of(column: str) -> list[figures.Curve]:
@@ -77,7 +76,7 @@ def curves(runs: list[Run]) -> dict[str, Any]:
 
 
 def template() -> jinja2.Template:
-    """The page's template, which escapes whatever it is given."""
+    """The page's Jinja template, with autoescaping."""
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("ccnet", "page"),
         autoescape=True,
@@ -96,7 +95,7 @@ def template() -> jinja2.Template:
 
 
 def compared(tables: list[dict[str, Any]]) -> dict[str, dict[str, list[Any]]]:
-    """Key -> its value in each table (None without), as the keys that `differ` and those in `common`."""
+    """Map each key to its value in each table (None if missing), split into keys that "differ" and keys in "common"."""
     keys = dict.fromkeys(key for table in tables for key in table)
     rows = {key: [table.get(key) for table in tables] for key in keys}
     differ = {key: row for key, row in rows.items() if any(value != row[0] for value in row)}
@@ -104,13 +103,13 @@ def compared(tables: list[dict[str, Any]]) -> dict[str, dict[str, list[Any]]]:
 
 
 def best(values: list[float | None], of: Any) -> float | None:
-    """The best of several values; None where there is nothing to compare."""
+    """The best (`of`: max or min) of the finite values; None if there are fewer than two."""
     known = [value for value in values if value is not None and math.isfinite(value)]
     return of(known) if len(known) > 1 else None
 
 
 def pictures(reader: ShardReader, runs: list[Run], palette: Palette) -> dict[str, Any]:
-    """What the template shows of each example, and the classes seen in them."""
+    """The template's data for each example, and the classes that occur in them."""
     folders = [run.predictions() for run in runs]
     wanted = [(i, name) for i, name in enumerate(reader.names) if any(name in paths for paths in folders)]
     examples: list[dict[str, Any]] = []
@@ -132,12 +131,12 @@ def pictures(reader: ShardReader, runs: list[Run], palette: Palette) -> dict[str
 
 
 def at_most(columns: int) -> int:
-    """How many rows of `columns` pictures the page holds: 2 to 6."""
+    """The number of rows of `columns` pictures in the page: 2 to 6."""
     return max(2, min(6, PICTURES // max(1, columns)))
 
 
 def predicted(path: Path | None, label: np.ndarray) -> np.ndarray | None:
-    """The label map predicted in `path`, which must have the shape (H, W) of `label`; None without a file."""
+    """The predicted label map in `path`; None without a file. Raises InputError unless its shape is that of `label`."""
     if path is None:
         return None
     prediction = pixels(path)
@@ -147,7 +146,7 @@ def predicted(path: Path | None, label: np.ndarray) -> np.ndarray | None:
 
 
 def outcome(image: np.ndarray, label: np.ndarray, prediction: np.ndarray, palette: Palette) -> dict[str, Any]:
-    """A prediction as pictures, and the share of the labelled pixels that it has right."""
+    """Pictures of a prediction and of its errors, and its pixel accuracy (None without labelled pixels)."""
     labelled = label != figures.IGNORE
     accuracy = float((prediction == label)[labelled].mean()) if labelled.any() else None
     return {
@@ -158,7 +157,7 @@ def outcome(image: np.ndarray, label: np.ndarray, prediction: np.ndarray, palett
 
 
 def confusion(metrics: Metrics, class_names: list[str]) -> dict[str, Any]:
-    """A confusion matrix as shares of its rows, drawn where it is large, and its largest confusions."""
+    """A confusion matrix normalised by rows (a picture if it is large), and its eight largest confusions."""
     counts = np.array(metrics.confusion, dtype=float)
     with np.errstate(invalid="ignore"):
         shares = counts / counts.sum(axis=1, keepdims=True)
@@ -174,7 +173,7 @@ def confusion(metrics: Metrics, class_names: list[str]) -> dict[str, Any]:
 
 
 def segmented(runs: list[Run]) -> list[dict[str, Any]]:
-    """What the template shows of each folder that a run has segmented."""
+    """The template's data for each folder that a run has segmented."""
     found = [(run, index) for run in runs for index in sorted(run.folder.glob("segmented/*/index.csv"))]
     sections = []
     for run, index in found:
@@ -198,29 +197,29 @@ def photo(path: Path) -> str:
 
 
 def percent(value: float | None, digits: int = 1) -> str:
-    """A share in 0..1 as per cent, without the sign; a dash for what does not exist."""
+    """A share in 0..1 as a percentage without the sign; a dash for None and non-finite values."""
     return "–" if value is None or not math.isfinite(value) else f"{100 * value:.{digits}f}"
 
 
 def share(part: float, pixels: list[int]) -> float:
-    """`part` of the sum of `pixels`, 0 where there are none."""
+    """`part` divided by the sum of `pixels`; 0 if `part` and the sum are 0."""
     return part / (sum(pixels) or 1)
 
 
 def sizes(counts: dict[str, int]) -> str:
-    """Image sizes and how many images have each, or a summary where there are many sizes."""
+    """Image sizes with the number of images of each: the three most frequent, and the number of other sizes."""
     known = sorted(counts.items(), key=lambda item: -item[1])
     named = [f"{size.replace('x', ' × ')} ({thousands(count)})" for size, count in known[:3]]
     return ", ".join(named) + (f" and {thousands(len(known) - 3)} other sizes" if len(known) > 3 else "")
 
 
 def thousands(value: int | None) -> str:
-    """A count with thin spaces between the thousands; a dash for what does not exist."""
+    """A count with thin spaces between thousands; a dash for None."""
     return "–" if value is None else f"{value:,}".replace(",", "\u2009")
 
 
 def plain(value: Any) -> str:
-    """A setting as a person would write it."""
+    """A setting's value as readable text."""
     if isinstance(value, list):
         return ", ".join(map(plain, value)) or "none"
     if isinstance(value, bool):

@@ -1,4 +1,4 @@
-"""`ccnet segment`: a folder of images -> a palette PNG and an overlay for each, and index.csv."""
+"""`ccnet segment`: segment a folder of images; write a palette PNG and an overlay for each, and index.csv."""
 
 import csv
 import errno
@@ -25,30 +25,30 @@ from ccnet.progress import progress
 from ccnet.protocol import Protocol
 from ccnet.results import stems
 
-# Beyond a dataset's: nobody trains on GIFs, whose colours were thinned out, but some are photos.
+# A dataset's formats and GIF: GIFs are not used for training, since their colours are reduced, but some are photos.
 SUFFIXES, FORMATS = (*images.SUFFIXES, ".gif"), (*images.FORMATS, "GIF")
 COLUMNS = ["file", "status", "reason", "width", "height", "seconds"]
-# The most that is segmented whole, where memory grows with the image: pixels, and scores of all its pixels (2 GiB).
+# Limits for segmenting an image whole, since memory grows with it: pixels, and scores of all pixels (2 GiB of float32).
 LARGEST, MOST_SCORES = 24_000_000, 2**29
 WINDOW = 768  # side of the sliding windows over larger images
-SMALLER = "scale the image down, or use --device cpu"  # where the network is out of memory
-OPACITY = 0.5  # of the colours over the image
-JPEG_SIDE = 65_500  # pixels: JPEG has none longer
-# What can be wrong with the place of one image's results. Any other error of writing is the disk's, and ends the run.
+SMALLER = "scale the image down, or use --device cpu"  # the remedy when the network runs out of memory
+OPACITY = 0.5  # of the class colours over the image
+JPEG_SIDE = 65_500  # pixels: the longest side that JPEG allows
+# Errors that concern the output path of one image. Any other write error concerns the disk and ends the run.
 MISPLACED = {errno.ENAMETOOLONG, errno.EINVAL, errno.EILSEQ, errno.EISDIR, errno.ENOTDIR, errno.EEXIST}
-# Processes that read and write: while the network sees to one's image, the other writes its last and reads its next.
-# Threads would not do, since Jittor keeps Python's lock while it computes. On the CPU the network has all cores, and
-# what reads and writes beside it delays it by as much as it saves.
+# Processes that read and write: while the network runs on one worker's image, the other worker writes its previous
+# result and reads its next image. Threads do not help, since Jittor holds the GIL while it computes. On the CPU the
+# network uses all cores, and reading and writing in parallel slows it down by as much as it saves.
 WORKERS = {"cuda": 2, "cpu": 0}
-Job = tuple[Path, Path]  # an image, and what its results are called but for their endings
-Label = Callable[[np.ndarray], tuple[np.ndarray, float]]  # what the network makes of an image, and in how many seconds
+Job = tuple[Path, Path]  # an image, and the path of its results without their endings
+Label = Callable[[np.ndarray], tuple[np.ndarray, float]]  # image -> label map, and seconds taken
 
 
 def run(*, folder: Path, weights_file: Path, out: Path, device: str = "auto") -> None:
-    """Segment every image below `folder`. An image that cannot be read is a row in index.csv, not the end.
+    """Segment every image in and below `folder`; an image that cannot be read becomes a "failed" row of index.csv.
 
-    Images already segmented with these weights (an interrupted run) are skipped. Raises InputError where there is
-    no image, or none could be segmented, and OSError where nothing can be written.
+    Images already segmented with these weights (by an interrupted run) are skipped. Raises InputError if there is no
+    image or none can be segmented, and OSError if results cannot be written.
     """
     files = _find(folder, out)
     out.mkdir(parents=True, exist_ok=True)
@@ -83,7 +83,7 @@ def _find(folder: Path, out: Path) -> list[Path]:
         if path.suffix.lower() in SUFFIXES
         and not path.name.startswith(".")
         and path.is_file()
-        and own not in path.resolve().parents  # results may lie below the images: they are not input
+        and own not in path.resolve().parents  # results may lie below the images; skip them
     ]
     if not found:
         raise InputError(f"{folder}: no images ({', '.join(SUFFIXES)}) in it or below it")
@@ -91,7 +91,7 @@ def _find(folder: Path, out: Path) -> list[Path]:
 
 
 def _rows(segmenter: "_Segmenter", jobs: list[Job], workers: int) -> Iterator[tuple[Job, dict]]:
-    """Each job and its row of index.csv, as they are finished. What a worker died of is done here."""
+    """Yield each job with its row of index.csv, as it finishes. The job of a worker that died runs in this process."""
     left = iter(jobs)
     with ExitStack() as stack:
         busy: dict[Worker, Job] = {}
@@ -125,35 +125,35 @@ class _Segmenter:
         self.palette, self.stamp, self.folder, self.out = trained.palette, stamp, folder, out
 
     def work(self, master: Channel) -> None:
-        """In a worker: do the jobs that come, and have `serve` do the network's part."""
+        """The loop of a worker process: run the jobs it receives; `serve` runs the network in the master."""
 
         def label(image: np.ndarray) -> tuple[np.ndarray, float]:
             master.send(image)
-            del image  # it may be large, and the other side has it now
+            del image  # it may be large, and the master now has it
             return master.receive()
 
         while True:
             master.send(self.row(master.receive(), label))
 
     def serve(self, worker: Worker) -> dict | None:
-        """Answer what a worker asks; or its row, if that is what it says. Raises EOFError if it died."""
+        """Receive from a worker: return its row, or label its image and return None. Raises EOFError if it died."""
         said = worker.receive()
         if isinstance(said, dict):
             return said
         try:
             worker.send(self.label(said))
-        except (RuntimeError, MemoryError) as error:  # of a network out of memory
+        except (RuntimeError, MemoryError) as error:  # the network ran out of memory
             worker.send(error)
         return None
 
     def label(self, image: np.ndarray) -> tuple[np.ndarray, float]:
-        """The label map of an image, by the network, and the seconds it took."""
+        """Run the network on an image `(H, W, 3)` uint8; return its label map `(H, W)` uint8 and the seconds taken."""
         start = time.perf_counter()
         large = image.shape[0] * image.shape[1] > self.largest
         return (self.windows if large else self.predictor)(image), time.perf_counter() - start
 
     def row(self, job: Job, label: Label) -> dict:
-        """Segment one file into `<stem>.png` and `<stem>_overlay.jpg`; its row of index.csv."""
+        """Segment one file into `<stem>.png` and `<stem>_overlay.jpg`; return its row of index.csv."""
         file, stem = job
         row: dict[str, object] = {"file": str(file.relative_to(self.folder)), "status": "ok"}
         mask, overlay = (self.out / f"{stem}{ending}" for ending in (".png", "_overlay.jpg"))
@@ -166,12 +166,12 @@ class _Segmenter:
             image = images.upright(file.read_bytes(), str(file), FORMATS)
             asked = time.perf_counter()
             ids, seconds = label(np.asarray(image))
-            start += time.perf_counter() - asked - seconds  # while the network was busy with another
-        except (InputError, OSError, RuntimeError, MemoryError) as error:  # the last two of a network out of memory
+            start += time.perf_counter() - asked - seconds  # exclude the wait for the network
+        except (InputError, OSError, RuntimeError, MemoryError) as error:  # the last two: the network ran out of memory
             return row | {"status": "failed", "reason": explain(error, SMALLER).removeprefix(f"{file}: ")}
         try:
             _write_overlay(overlay, image, colourise(ids, self.palette))
-            save_palette_png(mask, ids, self.palette, comment=stamp)  # last: it says that both are whole
+            save_palette_png(mask, ids, self.palette, comment=stamp)  # written last: it marks both files as complete
         except OSError as error:
             if error.errno not in MISPLACED:
                 raise
@@ -180,7 +180,7 @@ class _Segmenter:
         return row | {"width": image.width, "height": image.height, "seconds": f"{time.perf_counter() - start:.3f}"}
 
     def _remarks(self, width: int, height: int) -> Iterator[str]:
-        """What was done otherwise with an image for its size."""
+        """Remarks on how an image was treated differently because of its size."""
         if width * height > self.largest:
             yield f"over {self.largest / 1e6:.1f} megapixels: in windows of {WINDOW} pixels"
         if max(width, height) > JPEG_SIDE:
@@ -188,21 +188,21 @@ class _Segmenter:
 
 
 def _finished(mask: Path, overlay: Path, stamp: str) -> tuple[int, int] | None:
-    """Width and height of a mask that was made with this stamp and whose overlay is there; else None."""
+    """Width and height of a mask made with this stamp whose overlay exists; else None."""
     try:
         with images.refusing_damage(str(mask)), Image.open(mask) as image:
             return image.size if image.info.get("Comment") == stamp and overlay.is_file() else None
-    except InputError:  # not there, or not an image
+    except InputError:  # missing, or not an image
         return None
 
 
 def _open_csv(path: Path) -> TextIO:
-    # names of files need not be UTF-8: they are written as they are
+    # file names need not be UTF-8: write their bytes unchanged
     return open(path, "w", newline="", encoding="utf-8", errors="surrogateescape")
 
 
 def _write_overlay(path: Path, image: Image.Image, colours: np.ndarray) -> None:
     blended = Image.blend(image, Image.fromarray(colours), OPACITY)
-    blended.thumbnail((JPEG_SIDE, JPEG_SIDE))  # if it is larger
+    blended.thumbnail((JPEG_SIDE, JPEG_SIDE))  # only if it is larger
     with atomic(path) as temporary:
         blended.save(temporary, "JPEG", quality=90)

@@ -1,14 +1,14 @@
-"""`ccnet settings`: hyperparameters by name -> a run's settings.json."""
+"""`ccnet settings`: write a run's settings.json from hyperparameters by name."""
 
-import json
 from pathlib import Path
 
-from ccnet.files import atomic
+from ccnet.files import write_json
 from ccnet.settings import Settings
 
 
 def run(*, flat: dict, out: Path) -> None:
-    """Write hyperparameters, by the names that config.yaml uses, as a checked settings.json."""
-    settings = Settings.from_flat(flat)
-    with atomic(out) as temporary:
-        temporary.write_text(json.dumps(settings.as_dict(), indent=1) + "\n")
+    """Validate hyperparameters, given by their names in config.yaml, and write them as a settings.json.
+
+    Raises InputError that names each invalid one.
+    """
+    write_json(out, Settings.from_flat(flat).as_dict())

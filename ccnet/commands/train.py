@@ -1,4 +1,4 @@
-"""`ccnet train`: shards -> weights.safetensors and history.csv, with checkpoints that survive a kill."""
+"""`ccnet train`: train a run from shards; write weights.safetensors, history.csv and resumable checkpoints."""
 
 import csv
 import signal
@@ -34,9 +34,11 @@ LOG_EVERY = 10  # steps between two rows of history.csv
 def run(*, settings: Path, shards: list[Path], checkpoints: Path, out: Path, history: Path, device: str = "auto",
         workers: int = 1, checkpoint_every: float = 60, changes: list[str] | None = None,
         pretrained: Path | None = None) -> None:  # fmt: skip
-    """Train one run to its last step, or continue it from its newest checkpoint; begin with `pretrained`, if named.
+    """Train one run to its last step, resuming from its newest checkpoint if there is one.
 
-    Raises KeyboardInterrupt on SIGINT or SIGTERM, after the step in hand is finished and saved.
+    A new run starts from the backbone weights in `pretrained`, if given. On SIGINT or SIGTERM the current step is
+    finished and saved, then KeyboardInterrupt is raised. Raises InputError for shards without images, invalid settings
+    and a loss or weight that is not finite.
     """
     chosen = Settings.read(settings, changes)
     if warning := chosen.warning():
@@ -55,23 +57,23 @@ def run(*, settings: Path, shards: list[Path], checkpoints: Path, out: Path, his
 
 
 class Trainer:
-    """A network, its optimiser and how far they have come. `history` has a row per logged step."""
+    """A network, its optimiser and the number of steps `done`. `history` has a row per logged step."""
 
     def __init__(self, settings: Settings, num_classes: int):
         runtime.seed(settings.seed)
         self.settings = settings
         self.model = build_from_settings(settings, num_classes)
         self.model.train()
-        jt.sync_all()  # Jittor draws lazily: these are drawn now, whatever follows
+        jt.sync_all()  # Jittor is lazy: draw the initial weights now, whatever follows
         self.drops = [part for part in self.model.modules() if isinstance(part, Drop)]
         self.optimizer = _optimizer(self.model, settings)
         self.loss = _main_loss(settings)
         self.done, self.history = 0, []  # type: int, list[dict]
 
     def step(self, images: np.ndarray, labels: np.ndarray) -> float:
-        """One optimiser step on images `(B, 3, S, S)` and labels `(B, S, S)`, uint8, in `accumulate` parts: its loss.
+        """Run one optimiser step on images `(B, 3, S, S)` and labels `(B, S, S)`, uint8; return its loss.
 
-        Raises InputError when the loss is no finite number.
+        Gradients are accumulated over `accumulate` parts of the batch. Raises InputError if the loss is not finite.
         """
         settings, schedule = self.settings, self.settings.schedule
         self.optimizer.lr = poly(
@@ -82,7 +84,7 @@ class Trainer:
         for number, part in enumerate(_parts(images, labels, settings.data.accumulate)):
             value += self._backward(number, *part)
         self.optimizer.step()
-        # Jittor is lazy: what is left for later would be fused, and so rounded, otherwise after saving a checkpoint
+        # Jittor is lazy: deferred work would be fused, and therefore rounded, differently after saving a checkpoint
         jt.sync_all()
         self.done += 1
         if not np.isfinite(value):
@@ -90,9 +92,9 @@ class Trainer:
         return value
 
     def _backward(self, number: int, images: np.ndarray, labels: np.ndarray, share: float) -> float:
-        """Add the gradients of a part of a batch, which has this share of its counted pixels; returns its loss."""
-        # by step, so that a continued run drops what the uninterrupted one would have; the last number sets this
-        # apart from the loader's generators
+        """Accumulate the gradients of part of a batch; return its loss times `share`, its share of labelled pixels."""
+        # Seeded by step, so that a resumed run drops the same activations as an uninterrupted one; the last number
+        # makes the seed differ from the loader's seeds
         generator = np.random.default_rng((self.settings.seed, self.done, number, 0xD409))
         for drop in self.drops:
             drop.generator = generator
@@ -117,9 +119,9 @@ class Trainer:
         return loss
 
     def checkpoint(self) -> Checkpoint:
-        """All that `restore` needs.
+        """The state that `restore` needs.
 
-        Raises InputError when a weight is not finite; the loss need not show it, since ReLU makes 0 of Jittor's NaN.
+        Raises InputError if a weight is not finite. The loss may not show this, since Jittor's ReLU maps NaN to 0.
         """
         model = weights.state_arrays(self.model)
         for name, value in model.items():
@@ -129,9 +131,9 @@ class Trainer:
         return Checkpoint(self.done, state | {f"model.{name}": value for name, value in model.items()}, self.history)
 
     def begin(self, checkpoint: Checkpoint | None, pretrained: Path | None) -> None:
-        """Take up where `checkpoint` left off; without one, begin with a `pretrained` backbone, or from scratch.
+        """Resume from `checkpoint`; without one, start from a `pretrained` backbone or from scratch.
 
-        Raises InputError unless `pretrained` is what the settings name.
+        Raises InputError unless `pretrained` matches `model.pretrained` of the settings.
         """
         named = self.settings.model.pretrained
         if bool(named) != bool(pretrained):
@@ -144,7 +146,10 @@ class Trainer:
             print(f"ccnet: {self.settings.model.backbone} begins with {pretrained}", file=sys.stderr)
 
     def restore(self, checkpoint: Checkpoint) -> None:
-        """Take up where `checkpoint` left off, and say so."""
+        """Restore the model, optimiser, step and history from `checkpoint`, and report the step on stderr.
+
+        Raises InputError if the checkpoint does not fit this model.
+        """
         try:
             weights.load_state(self.model, of_model(checkpoint.tensors), "checkpoint")
             for name, value in self._optimizer_state().items():
@@ -160,7 +165,7 @@ class Trainer:
         print(f"ccnet: continuing from step {self.done} of {self.settings.schedule.steps}", file=sys.stderr)
 
     def _optimizer_state(self) -> dict:
-        """SGD keeps "values" (momentum) for each parameter; AdamW "m" and "values" (first and second moment)."""
+        """Optimiser state by name. SGD: "values" (momentum). AdamW: "m" and "values" (first and second moments)."""
         return {
             f"{g}.{slot}.{i}": value
             for g, group in enumerate(self.optimizer.param_groups)
@@ -177,9 +182,9 @@ def _main_loss(settings: Settings) -> Callable[[jt.Var, jt.Var], jt.Var]:
 
 
 def _parts(images: np.ndarray, labels: np.ndarray, count: int) -> Iterator[tuple[np.ndarray, np.ndarray, float]]:
-    """A batch in `count` parts of one size, each with its share of the labelled pixels.
+    """Split a batch into `count` equal parts; yield each with its share of the labelled pixels.
 
-    The batch's loss is their mean, and a part's own is the mean over its own: with their shares, these add up to it.
+    The losses are means over labelled pixels, so the parts' losses weighted by their shares sum to the batch's loss.
     """
     if count == 1:
         yield images, labels, 1.0
@@ -197,7 +202,7 @@ def _optimizer(model, settings: Settings):
     if chosen.name == "sgd":
         return SGD(trainable, chosen.learning_rate, chosen.momentum, chosen.weight_decay)
     matrices = [value for value in trainable if value.ndim > 1]
-    vectors = [value for value in trainable if value.ndim <= 1]  # not decayed, as in VAN's recipe
+    vectors = [value for value in trainable if value.ndim <= 1]  # no weight decay, as in VAN's recipe
     groups = [
         {"params": matrices, "weight_decay": chosen.weight_decay},
         {"params": vectors, "weight_decay": 0.0},
@@ -225,7 +230,7 @@ def _loop(trainer: Trainer, reader: ShardReader, store: Checkpoints, workers: in
 
 
 class _Log:
-    """Keeps the bar moving, and the history a row per ten steps, of their mean loss."""
+    """Updates the progress bar, and appends a row with the mean loss to the history every `LOG_EVERY` steps."""
 
     def __init__(self, trainer: Trainer, bar: tqdm):
         self.trainer, self.bar = trainer, bar
@@ -246,11 +251,12 @@ class _Log:
 
 
 class _Interruption:
-    """While active, SIGINT or SIGTERM only sets `asked`, so that the step in hand can be finished and saved.
+    """While active, SIGINT or SIGTERM only sets `asked`, so that the current step can be finished and saved.
 
-    A second SIGINT raises KeyboardInterrupt there and then; so does any while nothing is `done` that could be saved.
-    (Schedulers may send SIGTERM twice; they end with SIGKILL.)
-    What the signal made of the step in hand (a compiler of Jittor's is in the process group too) is no error.
+    A second SIGINT raises KeyboardInterrupt immediately; so does any signal before the first step is `done`, when
+    there is nothing to save. A second SIGTERM does not: schedulers may send it twice, and SIGKILL at the end.
+    A RuntimeError of the interrupted step becomes KeyboardInterrupt: the signal also reaches Jittor's compiler, which
+    is in the same process group.
     """
 
     asked = done = False

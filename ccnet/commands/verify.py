@@ -1,6 +1,5 @@
-"""`ccnet verify`: recompute the shards' checksums, and sum up what their labels hold in labels.json."""
+"""`ccnet verify`: verify the shards' checksums, and summarise their labels in labels.json."""
 
-import json
 import sys
 from collections import Counter
 from pathlib import Path
@@ -10,15 +9,15 @@ import numpy as np
 
 from ccnet import InputError
 from ccnet.data.shards import ShardReader
-from ccnet.files import atomic
+from ccnet.files import write_json
 from ccnet.progress import progress
 
 
 def run(*, shards: list[Path], out: Path) -> None:
-    """Verify every shard and write labels.json: images, sizes, pixels of each class, what is absent or was skipped.
+    """Verify every shard and write labels.json: images, sizes, pixels of each class, absent classes, skipped pairs.
 
-    Prints the shares as a table, and warns of classes that never occur. Raises InputError naming a shard that is
-    damaged or of other classes, and a split without any image.
+    Prints the classes' shares as a table, and warns of classes that never occur. Raises InputError naming a shard that
+    is damaged or has other classes, or a split without images.
     """
     everything = ShardReader(shards)
     by_split: dict[str, list[Path]] = {}
@@ -28,8 +27,7 @@ def run(*, shards: list[Path], out: Path) -> None:
         ShardReader([path]).verify()
     splits = {split: _summary(split, ShardReader(paths)) for split, paths in by_split.items()}
     contents = {"class_names": everything.class_names, "palette": everything.palette, "splits": splits}
-    with atomic(out) as temporary:
-        temporary.write_text(json.dumps(contents, ensure_ascii=False, indent=1), encoding="utf-8")
+    write_json(out, contents)
     print(_table(contents))
     for split, summary in splits.items():
         if summary["absent"]:
@@ -62,7 +60,7 @@ def _refuse_empty(split: str, reader: ShardReader) -> NoReturn:
 
 
 def _table(contents: dict[str, Any]) -> str:
-    """Each class's share of the labelled pixels, in percent, a column for each split."""
+    """A table with each class's share of the labelled pixels in percent, and a column for each split."""
     splits = contents["splits"]
     width = max(map(len, [*contents["class_names"], "ignored of all"]))
     rows = [("", [f"{split} %" for split in splits])]

@@ -1,9 +1,9 @@
-"""`ccnet warmup`: compile all that runs need, by training and evaluating each for a moment on two drawn streets.
+"""`ccnet warmup`: compile all kernels that runs need, by briefly training and evaluating each on two street scenes.
 
-Jittor compiles a kernel when it first meets it. On the CPU kernels read shapes as they run, so those of a small crop
-serve any other. On CUDA some are keyed on shapes: there a run trains on its own crop, and is evaluated on images of
-that size, so that other sizes of images still compile a few. What is compiled once is there for every process of this
-user on this kind of machine.
+Jittor compiles a kernel on first use. On the CPU, kernels read shapes at run time, so those compiled for a small crop
+work for any size. On CUDA, some kernels are keyed on shapes: there a run is trained with its own crop size and
+evaluated on images of that size; other image sizes still compile a few kernels. Compiled kernels are cached for all
+processes of this user on this kind of machine.
 """
 
 import subprocess
@@ -20,16 +20,17 @@ from ccnet.machine.toolkit import cache_home, find_toolkit
 from ccnet.settings import Settings
 
 SIDE = 64  # of images and crops on the CPU, pixels
-# Jittor writes constants of 0, 1 and 2 into a kernel, and AdamW's 1 - rate * decay rounds to 1 at a small rate: so the
-# rate falls from the run's own to next to nothing. The batch is the run's: the non-local block goes image by image
+# Jittor compiles the constants 0, 1 and 2 into kernels, and AdamW's 1 - rate * decay rounds to 1 at a small rate. The
+# learning rate therefore falls from the run's own to almost 0, to compile both variants. The batch size is the run's,
+# since the non-local block processes image by image
 BRIEFLY = ["schedule.steps=3", "schedule.warmup_steps=0", "schedule.power=10", "schedule.final_learning_rate=0",
            "model.pretrained=null"]  # fmt: skip
 
 
 def run(*, runs: list[Path], device: str = "auto") -> None:
-    """Compile what training and evaluating `runs` (folders with a settings.json) needs, and say how much that was.
+    """Compile the kernels for training and evaluating `runs` (folders with a settings.json); print their number.
 
-    Raises InputError where a run's settings cannot be used, or its training or evaluation fails.
+    Raises InputError if a run's settings are invalid, or its training or evaluation fails.
     """
     crops = [Settings.read(folder / "settings.json").data.crop_size for folder in runs]
     on_cuda = device != "cpu" and not cuda.problems(cuda.find_driver(), find_toolkit())

@@ -1,4 +1,4 @@
-"""Unpacking archives from elsewhere: nothing outside the folder, no links, no bombs, and whole or not at all."""
+"""Safe unpacking of untrusted archives: no paths outside the folder, no links, no bombs, all members or an error."""
 
 import errno
 import lzma
@@ -14,29 +14,30 @@ from ccnet import InputError
 from ccnet.files import atomic
 from ccnet.progress import progress
 
-GROWTH = 20  # photographs and PNGs hardly compress: more than this is a bomb
-SMALL = 2**26  # bytes that any archive may unpack to
-MARKER = ".unpacked"  # in a folder of ours: the archive that was unpacked there, or nothing while it is
+GROWTH = 20  # photographs and PNGs hardly compress: a larger expansion is a bomb
+SMALL = 2**26  # bytes that any archive may expand to
+MARKER = ".unpacked"  # names the archive unpacked in its folder; empty while unpacking
 FAILURES = (tarfile.TarError, zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, OSError, RuntimeError)
 
 
 class DamagedError(InputError):
-    """An archive that is damaged, or none at all: another copy may be sound."""
+    """A file that is damaged or no archive: another copy may be intact."""
 
 
 class _Member(NamedTuple):
     name: str
     size: int
     is_folder: bool
-    content: IO[bytes] | None  # None for what is neither file nor folder: links, devices
+    content: IO[bytes] | None  # None for members that are neither file nor folder: links, devices
 
 
 def unpack(archive: Path, folder: Path) -> Path:
-    """Unpack a .zip or .tar(.gz, .bz2, .xz) file into `folder` and return it; what was done before is kept.
+    """Unpack a .zip or .tar(.gz, .bz2, .xz) file into `folder` and return the folder.
 
-    Raises DamagedError naming the archive when it is damaged or of another kind, InputError when a member would leave
-    the folder or is a link or device, when the contents are absurdly large or larger than the disk, when they cannot
-    be written, and when something else is in the folder.
+    Does nothing if this archive is already unpacked there; an incomplete or different earlier unpacking is replaced.
+    Raises DamagedError naming the archive if it is damaged or of another format; InputError if a member would leave
+    the folder or is a link or device, if the contents exceed `GROWTH` times the archive (at least `SMALL`) or the free
+    disk space, if they cannot be written, and if the folder holds anything that was not unpacked by ccnet.
     """
     stat = archive.stat()
     state = f"{archive.resolve()}\n{stat.st_size}\n{stat.st_mtime_ns}\n"
@@ -48,13 +49,13 @@ def unpack(archive: Path, folder: Path) -> Path:
             raise InputError(f"{folder}: not unpacked by ccnet: move it away, or choose another --out")
         shutil.rmtree(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    marker.touch()  # so that the folder is known for ours if this ends here
+    marker.touch()  # marks the folder as created by ccnet, should unpacking be interrupted
     try:
         _unpack_members(archive, folder, stat.st_size)
     except FAILURES as error:
         if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise InputError(f"{folder}: no room to unpack {archive} ({error.strerror}): make some") from error
-        if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL):  # those are of a damaged archive
+        if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL):  # these come from a damaged archive
             raise InputError(f"{folder}: cannot unpack {archive} ({error.strerror})") from error
         raise DamagedError(f"{archive}: damaged, or cannot be unpacked ({error}): replace it") from error
     with atomic(marker) as temporary:
@@ -78,7 +79,7 @@ def _unpack_members(archive: Path, folder: Path, packed: int) -> None:
 
 def _place(member: _Member, archive: Path, folder: Path) -> None:
     parts = PurePosixPath(member.name.replace("\\", "/")).parts
-    if not parts and member.is_folder:  # the folder itself, as `tar -C folder .` names it
+    if not parts and member.is_folder:  # the root, which `tar -C folder .` includes
         return
     if not parts or parts[0] == "/" or ".." in parts or ":" in parts[0]:
         raise InputError(f"{archive}: its member {member.name!r} would leave the folder: refused")

@@ -1,4 +1,4 @@
-"""Random scale, crop with padding, mirror and photometric distortion of one image and its label map."""
+"""Data augmentation of an image and its label map: random scale, padded crop, flip, photometric distortion."""
 
 import numpy as np
 from PIL import Image
@@ -7,10 +7,10 @@ from ccnet.data.labels import IGNORE
 from ccnet.protocol import fit_factor
 from ccnet.settings import Data
 
-# ImageNet's mean colour: what padding is filled with, so that it is zero to the network
+# Padding has ImageNet's mean colour, which is about zero after normalisation
 PADDING = (124, 116, 104)
 ATTEMPTS = 10
-# mmsegmentation's PhotoMetricDistortion: brightness is added, contrast and saturation are factors, hue is in steps
+# mmsegmentation's PhotoMetricDistortion: brightness is an offset, contrast and saturation are factors, hue is in steps
 # of two degrees
 BRIGHTNESS, FACTORS, HUE = 32, (0.5, 1.5), 18
 
@@ -18,9 +18,9 @@ BRIGHTNESS, FACTORS, HUE = 32, (0.5, 1.5), 18
 def augment(
     image: np.ndarray, label: np.ndarray, data: Data, rng: np.random.Generator
 ) -> tuple[Image.Image, Image.Image]:
-    """`(H, W, 3)` and `(H, W)` uint8 of any size -> a crop of `data.crop_size` squared of both: "RGB" and "L".
+    """Augment an image `(H, W, 3)` and label `(H, W)`, uint8: crops of `data.crop_size` squared, modes "RGB" and "L".
 
-    Where the scaled image is smaller than the crop, the image is padded with the mean colour and the label with 255.
+    If the scaled image is smaller than the crop, the image is padded with the mean colour and the label with 255.
     """
     picture, target = Image.fromarray(image), Image.fromarray(label)
     box, size = _choose_box(target, data, rng)
@@ -38,10 +38,10 @@ def augment(
 
 
 def _choose_box(label: Image.Image, data: Data, rng: np.random.Generator):
-    """A random crop as a box of the source (left, top, right, bottom) and the size (width, height) it is scaled to.
+    """Draw a random crop: a box of the source (left, top, right, bottom) and the size (width, height) to scale it to.
 
-    The image is fitted to `data.resize`, then scaled by a uniform factor. A crop that `_is_varied` refuses is drawn
-    again, ten times at most.
+    The scale is the factor that fits the image to `data.resize`, times a uniform random factor. If
+    `data.max_class_share` < 1, a crop that `_is_varied` rejects is drawn again, up to ten draws in all.
     """
     width, height = label.size
     scale = rng.uniform(data.scale[0], data.scale[1]) * (fit_factor((height, width), data.resize) if data.resize else 1)
@@ -56,9 +56,9 @@ def _choose_box(label: Image.Image, data: Data, rng: np.random.Generator):
 
 
 def _is_varied(label: Image.Image, box: tuple[float, float, float, float], max_share: float) -> bool:
-    """Whether the labelled pixels are of more than one class, and the largest class has less than `max_share` of them.
+    """Whether the labelled pixels have more than one class, and the largest class less than `max_share` of them.
 
-    This is the `cat_max_ratio` of mmsegmentation's RandomCrop.
+    Equivalent to `cat_max_ratio` of mmsegmentation's RandomCrop.
     """
     left, top, right, bottom = (int(edge) for edge in box)
     touched = (left, top, min(right + 1, label.width), min(bottom + 1, label.height))
@@ -67,9 +67,9 @@ def _is_varied(label: Image.Image, box: tuple[float, float, float, float], max_s
 
 
 def distort(picture: Image.Image, rng: np.random.Generator) -> Image.Image:
-    """mmsegmentation's PhotoMetricDistortion, each part half of the time.
+    """mmsegmentation's PhotoMetricDistortion on an RGB picture; each part has probability 0.5.
 
-    Brightness + ±32, contrast × 0.5 … 1.5, saturation × 0.5 … 1.5, hue ± 36°; contrast comes second or last.
+    Brightness ± 32, contrast × 0.5 … 1.5, saturation × 0.5 … 1.5, hue ± 36°; contrast is applied second or last.
     """
     brightness, contrast, saturation, hue, contrast_is_last = rng.random(5) < 0.5
     if brightness:
@@ -91,7 +91,7 @@ def _affine(picture: Image.Image, factor: float, offset: float) -> Image.Image:
 
 
 def shift_hsv(picture: Image.Image, saturation: float, degrees: int) -> Image.Image:
-    """An RGB picture with its saturation multiplied, 255 at most, and its hue turned by `degrees` of 360."""
+    """Multiply the saturation of an RGB picture (clipped to 255), and rotate its hue by `degrees` of 360."""
     hue, sat, value = picture.convert("HSV").split()
     turned = (np.arange(256) + round(degrees * 256 / 360)) % 256
     factors = np.minimum(np.arange(256) * saturation, 255).astype(np.uint8)

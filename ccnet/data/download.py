@@ -1,4 +1,4 @@
-"""Downloading a large file: resumed, retried, from mirrors, and checked."""
+"""Downloading large files, with resumption, retries, mirrors and checksums."""
 
 import hashlib
 import os
@@ -15,14 +15,14 @@ import requests
 from ccnet import InputError
 from ccnet.progress import progress
 
-BLOCK = 2**14  # bytes; what a broken connection has brought of a block is lost
-ATTEMPTS = 6  # in a row, the later ones without a byte gained
-FIRST_PAUSE = 1.0  # seconds; doubled after each
-TIMEOUT = (10, 60)  # seconds to connect, and without a byte
+BLOCK = 2**14  # bytes; a partial block is lost when the connection breaks
+ATTEMPTS = 6  # consecutive attempts without receiving a byte
+FIRST_PAUSE = 1.0  # seconds; doubled after each attempt
+TIMEOUT = (10, 60)  # seconds to connect, and seconds without receiving a byte
 
 
 class _InterruptedError(Exception):
-    """A transfer that may well succeed if tried again."""
+    """A failed transfer that may succeed if retried."""
 
 
 PASSING = (
@@ -46,11 +46,12 @@ def file_name(url: str) -> str:
 def download(
     urls: Sequence[str], target: Path, *, size: int | None = None, digest: str | None = None, copies: int = 1
 ) -> Path:
-    """Fetch `target` from the first of `urls` that serves it whole, and return it; a sound file already there is kept.
+    """Download `target` from the first of `urls` that serves it completely, and return its path.
 
-    What has arrived waits in `target` + ".part" and is continued, by this call or a later one. Checks `digest` (SHA-1
-    or SHA-256, by its length) if given, and beforehand that the disk holds `copies` times the file (of `size` bytes
-    where the server does not say). Raises InputError when no mirror serves the file, or the disk is too small.
+    An existing file with the right `digest` is kept. Partial content is stored in `target` + ".part" and resumed by
+    this call or a later one. Verifies `digest` (SHA-1 or SHA-256, by its length) if given. Checks beforehand that the
+    disk has room for `copies` times the file; `size` (bytes) is used if the server does not state its length. Raises
+    InputError if no mirror serves the file or the disk is too small.
     """
     if target.exists() and _is_sound(target, digest):
         return target
@@ -73,7 +74,7 @@ def download(
 
 
 def _fetch(url: str, part: Path, size: int | None, copies: int) -> None:
-    """Bring `part` to its full length, in as many transfers as it takes."""
+    """Complete `part`, in as many transfers as needed. Raises after `ATTEMPTS` consecutive ones without progress."""
     idle = 0
     while True:
         before = _length(part)
@@ -89,9 +90,9 @@ def _fetch(url: str, part: Path, size: int | None, copies: int) -> None:
 
 
 def _transfer(url: str, part: Path, size: int | None, copies: int) -> None:
-    """One request for what is missing of `part`. Returns once it is whole, else raises."""
+    """Request the missing bytes of `part` once. Returns if it is complete, else raises."""
     start = _length(part)
-    headers = {"Accept-Encoding": "identity"}  # compressed on the way, ranges would not add up
+    headers = {"Accept-Encoding": "identity"}  # compression in transit would make ranges inconsistent
     if start:
         headers["Range"] = f"bytes={start}-"
         if _validator(part).exists():
@@ -110,7 +111,7 @@ def _transfer(url: str, part: Path, size: int | None, copies: int) -> None:
 
 
 def _resumed_at(response: requests.Response, start: int) -> int:
-    """Where the body really begins: a server may ignore the range and send everything."""
+    """The offset at which the body begins: a server may ignore the range and send the whole file."""
     if response.status_code != requests.codes.partial_content:
         return 0
     stated = re.match(r"bytes (\d+)-", response.headers.get("Content-Range", ""))
@@ -136,14 +137,14 @@ def _receive(response: requests.Response, part: Path, start: int, total: int | N
 
 
 def _settle_overrun(response: requests.Response, part: Path) -> None:
-    """The server has nothing beyond what is here: either all of it is here, or something else is."""
+    """Handle "range not satisfiable": `part` is complete, or it is not from this file and is deleted (raises)."""
     if response.headers.get("Content-Range") != f"bytes */{_length(part)}":
         part.unlink()
         raise _InterruptedError("what was downloaded before is longer than the file")
 
 
 def _remember_validator(response: requests.Response, part: Path) -> None:
-    """Note which version of the file this is, so that a changed one is not glued to the old beginning."""
+    """Store the ETag or Last-Modified date of the file, so that a changed file is not appended to an old part."""
     etag = response.headers.get("ETag", "")
     validator = response.headers.get("Last-Modified") if etag.startswith("W/") or not etag else etag
     if validator:

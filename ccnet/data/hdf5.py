@@ -1,7 +1,8 @@
-"""HDF5 files that are checked before HDF5 opens them.
+"""HDF5 files with a checksum that is verified before HDF5 opens them.
 
-HDF5 can crash on a damaged file, or not end (seen: one changed byte in a string's length). So all that it interprets,
-which is all but the bulk of the data, has a checksum of its own behind HDF5's end of the file.
+HDF5 can crash or hang on a damaged file (observed with one changed byte in a string's length). Therefore everything
+that HDF5 interprets, which is all but the chunks of bulk data, has a separate checksum appended after HDF5's own end
+of file.
 """
 
 import hashlib
@@ -15,20 +16,20 @@ from typing import BinaryIO
 
 import h5py
 
-END = struct.Struct("<Q8s")  # the length of the JSON before it, and a mark
+END = struct.Struct("<Q8s")  # length of the preceding JSON, and a magic mark
 MARK = b"ccnet.h5"
 
 
 @contextmanager
 def create(path: Path, bulk: Sequence[str]) -> Iterator[h5py.File]:
-    """A new HDF5 file to write to; on success its structure's checksum is appended. `bulk` names chunked datasets."""
+    """Create an HDF5 file; on success, append its structure's checksum. `bulk` names chunked datasets outside it."""
     with h5py.File(path, "w", rdcc_nbytes=0) as file:
         yield file
     seal(path, bulk)
 
 
 def seal(path: Path, bulk: Sequence[str]) -> None:
-    """Append the structure's checksum to an HDF5 file that has none: JSON, then `END`."""
+    """Append the structure's checksum, as JSON followed by `END`, to an HDF5 file that has none."""
     chunks: list[list[int]] = []
     with h5py.File(path, "r") as file:
         for name in bulk:
@@ -42,7 +43,7 @@ def seal(path: Path, bulk: Sequence[str]) -> None:
 
 @contextmanager
 def opened(path: Path) -> Iterator[h5py.File]:
-    """A file of `create`'s for reading. Raises ValueError, and others on a damaged file, before HDF5 sees it."""
+    """Open a file made by `create` for reading. If damaged, raises ValueError and others before HDF5 reads it."""
     _check(path)
     with h5py.File(path, "r", rdcc_nbytes=0, locking=False) as file:
         yield file
@@ -61,7 +62,7 @@ def _structure(file: BinaryIO, bulk: list[list[int]], end: int) -> str:
 
 
 def _check(path: Path) -> None:
-    """Raises ValueError unless the file's structure is as written."""
+    """Raise ValueError unless the structure matches its checksum."""
     with open(path, "rb") as file:
         size = file.seek(0, os.SEEK_END)
         file.seek(max(size - END.size, 0))

@@ -1,4 +1,4 @@
-"""Image files as arrays: whatever a dataset or a camera stores becomes RGB, or a clear refusal."""
+"""Decoding image files of datasets and cameras to 8-bit RGB, with an InputError for those that cannot be decoded."""
 
 import io
 from collections.abc import Iterator, Sequence
@@ -11,8 +11,8 @@ from ccnet import InputError
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
 FORMATS = ("JPEG", "PNG", "BMP", "TIFF", "WEBP")
-ORIENTATION = 0x0112  # EXIF's tag
-# What shows an image upright, by the value of its tag; nothing for 1.
+ORIENTATION = 0x0112  # EXIF tag
+# The transposition that turns an image upright, by the value of its orientation tag; 1 needs none.
 TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -26,10 +26,10 @@ TURNS = {
 
 @contextmanager
 def refusing_damage(name: str) -> Iterator[None]:
-    """Turn any error of a damaged or hostile image file into one InputError that names it; to wrap Pillow's calls only.
+    """Convert any error of a damaged or hostile image file to an InputError that names it; wrap only Pillow calls.
 
-    Pillow's plugins raise whatever comes of a wrong number: on mutated files TypeError, IndexError, AttributeError,
-    AssertionError, struct.error and more. MemoryError passes: it is this machine's, not the file's.
+    Pillow's plugins raise many types of errors on mutated files: TypeError, IndexError, AttributeError,
+    AssertionError, struct.error and more. MemoryError is not converted: it concerns the machine, not the file.
     """
     try:
         yield
@@ -45,9 +45,10 @@ def refusing_damage(name: str) -> Iterator[None]:
 
 
 def open_image(data: bytes, name: str, formats: tuple[str, ...] = FORMATS) -> ImageFile.ImageFile:
-    """Read the header of an encoded image in one of `formats` (Pillow's names), and none of its pixels.
+    """Read only the header of an encoded image in one of `formats` (Pillow's names), without decoding pixels.
 
-    Raises InputError naming `name` for an empty or unknown file and for over Pillow's MAX_IMAGE_PIXELS.
+    Raises InputError naming `name` for an empty file, an unknown format, or more pixels than Pillow's
+    MAX_IMAGE_PIXELS.
     """
     if not data:
         raise InputError(f"{name}: the file is empty")
@@ -60,7 +61,7 @@ def open_image(data: bytes, name: str, formats: tuple[str, ...] = FORMATS) -> Im
 
 
 def to_rgb(image: Image.Image) -> Image.Image:
-    """Grey, palette, RGBA, CMYK and 16-bit images, decoded, as 8-bit RGB. Alpha and the low byte of 16 are dropped."""
+    """Decode grey, palette, RGBA, CMYK and 16-bit images to 8-bit RGB; drops alpha and the low byte of 16 bits."""
     image.load()
     if image.mode.startswith("I"):
         high_byte = np.clip(np.asarray(image).astype(np.int64) >> 8, 0, 255)
@@ -69,21 +70,21 @@ def to_rgb(image: Image.Image) -> Image.Image:
 
 
 def orientation(image: Image.Image) -> int:
-    """EXIF's orientation tag, 1–8 (XMP's where EXIF has none); 1 if there is none, or none that can be read."""
+    """The EXIF orientation tag, 1–8 (XMP's if EXIF has none); 1 if it is missing or unreadable."""
     try:
         value = image.getexif().get(ORIENTATION)
         return int(value) if value in TURNS else 1
     except MemoryError:
         raise
-    except Exception:  # damaged EXIF beside whole pixels
+    except Exception:  # damaged EXIF; the pixels may be intact
         return 1
 
 
 def decode(data: bytes, name: str) -> np.ndarray:
-    """An encoded image as uint8 `(H, W, 3)`, RGB, 0–255. Raises InputError naming `name`.
+    """Decode an image to uint8 `(H, W, 3)`, RGB, 0–255. Raises InputError naming `name`.
 
-    Pixels come as they are stored: EXIF orientation is not applied, because label maps match stored pixels. Pillow
-    leaves no choice for a TIFF: it is turned.
+    EXIF orientation is not applied, because label maps match the stored pixels. Exception: Pillow always applies the
+    orientation of a TIFF.
     """
     image = open_image(data, name)
     with refusing_damage(name):
@@ -91,9 +92,9 @@ def decode(data: bytes, name: str) -> np.ndarray:
 
 
 def upright(data: bytes, name: str, formats: tuple[str, ...] = FORMATS) -> Image.Image:
-    """An encoded image, of several frames the first, in RGB as its orientation tag shows it. Raises InputError.
+    """Decode an image (its first frame) to RGB and apply its orientation tag. Raises InputError naming `name`.
 
-    Cameras leave the pixels lying and note it in the tag. Pillow turns a TIFF itself, and its tag is then gone.
+    Cameras store rotated pixels and record the rotation in the tag. Pillow rotates a TIFF itself and removes its tag.
     """
     image = open_image(data, name, formats)
     with refusing_damage(name):

@@ -1,4 +1,4 @@
-"""Label maps: reading them without guessing, renumbering, counting and colouring them."""
+"""Label maps: strict decoding, encoding, mapping of raw values to train ids, histograms and colours."""
 
 import io
 import os
@@ -19,7 +19,10 @@ Palette = Sequence[Sequence[int]]
 
 
 def voc_colours(count: int) -> tuple[tuple[int, int, int], ...]:
-    """PASCAL VOC's first `count` ≤ 256 colours: an index's bits, dealt in turn to R, G and B, high first."""
+    """The first `count` ≤ 256 colours of PASCAL VOC.
+
+    The bits of an index, from the lowest, go to R, G and B in turn, and fill each channel from its highest bit.
+    """
     return tuple((_channel(index), _channel(index >> 1), _channel(index >> 2)) for index in range(count))
 
 
@@ -28,9 +31,9 @@ def _channel(bits: int) -> int:
 
 
 def decode(data: bytes, name: str) -> np.ndarray:
-    """A label PNG as uint8 `(H, W)`: grey values, or palette indices.
+    """Decode a label PNG to uint8 `(H, W)`: grey values or palette indices.
 
-    Raises InputError naming `name` for any other format, for colour, alpha or 16 bits, and for damage.
+    Raises InputError naming `name` for any other format, for colour, alpha or 16 bits, and for a damaged file.
     """
     image = images.open_image(data, name)
     if image.format != "PNG":
@@ -44,22 +47,22 @@ def decode(data: bytes, name: str) -> np.ndarray:
 
 
 def _grey_step(image: ImageFile.ImageFile) -> int:
-    """What Pillow will multiply the values by: 2- and 4-bit grey is stretched to 0–255, which moves ids."""
+    """The factor by which Pillow multiplies the values: it stretches 2- and 4-bit grey to 0–255, which changes ids."""
     stored = str(image.tile[0][3]) if image.tile else image.mode
     return {"L;2": 85, "L;4": 17}.get(stored, 1)
 
 
 def encode(label: np.ndarray) -> bytes:
-    """A label map, uint8 `(H, W)`, as a grey PNG."""
+    """Encode a label map, uint8 `(H, W)`, as a grey PNG."""
     buffer = io.BytesIO()
     Image.fromarray(label).save(buffer, "PNG", compress_level=3)
     return buffer.getvalue()
 
 
 def lookup_table(label_table: Mapping[str, int] | None, num_classes: int) -> np.ndarray:
-    """Train id of each raw value: int16 `(256,)`, −1 where a raw value is not allowed.
+    """The train id of each raw value: int16 `(256,)`, −1 for raw values that are not allowed.
 
-    None stands for the identity on 0 … num_classes − 1, with 255 ignored.
+    `label_table` None is the identity on 0 … num_classes − 1, with 255 ignored.
     """
     if label_table is None:
         label_table = {str(value): value for value in [*range(num_classes), IGNORE]}
@@ -69,7 +72,7 @@ def lookup_table(label_table: Mapping[str, int] | None, num_classes: int) -> np.
 
 
 def remap(label: np.ndarray, table: np.ndarray) -> np.ndarray:
-    """Raw values to train ids, uint8 `(H, W)` both. Raises InputError listing values that `table` refuses."""
+    """Map raw values to train ids, both uint8 `(H, W)`. Raises InputError listing values not in `table`."""
     refused = np.flatnonzero((_counts(label) > 0) & (table < 0))
     if refused.size:
         listed = ", ".join(str(value) for value in refused[:10]) + (" …" if refused.size > 10 else "")
@@ -84,25 +87,25 @@ def _ranges(values: np.ndarray) -> list[str]:
 
 
 def histogram(label: np.ndarray, num_classes: int) -> np.ndarray:
-    """Pixels of each class, and last the ignored, of train ids uint8 `(H, W)`: int64 `(num_classes + 1,)`."""
+    """Pixel counts of each class, then of ignored pixels, int64 `(num_classes + 1,)`, from train ids uint8 `(H, W)`."""
     counts = _counts(label)
     return np.append(counts[:num_classes], counts[IGNORE])
 
 
 def _counts(label: np.ndarray) -> np.ndarray:
-    """How often each of the 256 values occurs; Pillow counts bytes several times faster than np.bincount."""
+    """Counts of the 256 values, int64 `(256,)`; Pillow counts bytes several times faster than np.bincount."""
     return np.array(Image.fromarray(label).histogram(), np.int64)
 
 
 def colourise(label: np.ndarray, palette: Palette) -> np.ndarray:
-    """Train ids uint8 `(H, W)` in their colours: uint8 `(H, W, 3)` RGB; no class is void-coloured."""
+    """Colour train ids uint8 `(H, W)`: uint8 `(H, W, 3)` RGB; ids without a class have `VOID_COLOUR`."""
     return np.take(_full_palette(palette), label, axis=0)
 
 
 def save_palette_png(path: str | os.PathLike, label: np.ndarray, palette: Palette, comment: str = "") -> None:
     """Write train ids uint8 `(H, W)` as a palette PNG: viewers show the colours, programs read the ids.
 
-    `comment` goes into the file's text; Pillow reads it as `image.info["Comment"]`.
+    `comment` is stored as PNG text; Pillow reads it as `image.info["Comment"]`.
     """
     text = PngInfo()
     text.add_text("Comment", comment)

@@ -1,10 +1,10 @@
-"""Training batches, as NumPy arrays.
+"""Training batches as NumPy arrays, loaded by worker processes.
 
-Every batch depends on the seed and its number in the run and on nothing else: neither on the number of workers nor
-on where a resumed training began. So a continued run sees the batches the uninterrupted one would have seen.
+A batch depends only on the seed and its step number, not on the number of workers or on the step at which a training
+was resumed. A resumed run therefore sees the same batches as an uninterrupted one.
 
-The workers are ours, not Jittor's: two or more of those deliver batches in any order, an error in one reaches the
-trainer as a SIGINT without a reason, and its death as a quick exit that saves nothing.
+Jittor's own data workers are not used: two or more of them deliver batches in arbitrary order, an error in one
+reaches the trainer as a SIGINT without a reason, and the death of one ends the process without saving.
 """
 
 import functools
@@ -19,17 +19,17 @@ from ccnet.data.shards import ShardReader
 from ccnet.data.workers import Channel, Worker
 from ccnet.settings import Data
 
-AHEAD = 2  # batches that each worker makes before they are asked for
+AHEAD = 2  # batches that each worker prepares in advance
 Batch = tuple[np.ndarray, np.ndarray]
 
 
 class Batches:
     """Iterates over batches `first_step` … `steps` - 1: images `(B, 3, S, S)` uint8, labels `(B, S, S)` uint8.
 
-    A batch is an optimiser step's: B = batch_size · accumulate.
+    A batch holds the images of one optimiser step: B = batch_size · accumulate; S = crop_size.
 
-    Workers live as long as an iteration: close one that is left early (`contextlib.closing`). Raises InputError for
-    a record that cannot be read, as it is met.
+    Workers live as long as an iteration: close an iterator that is left early (`contextlib.closing`). Raises
+    InputError for `workers` < 0 and, during iteration, for a record that cannot be read.
     """
 
     def __init__(self, reader: ShardReader, data: Data, *, seed: int, first_step: int, steps: int, workers: int):
@@ -39,15 +39,15 @@ class Batches:
         self.steps = range(first_step, steps)
 
     def batch(self, step: int) -> Batch:
-        """The batch of an optimiser step."""
+        """The batch of an optimiser step: images `(B, 3, S, S)` uint8, labels `(B, S, S)` uint8."""
         size = self.data.images_per_step
         crops, labels = zip(*(self._crop(step * size + index) for index in range(size)), strict=True)
-        # channels first from here on: on CUDA Jittor's transpose would run on the host
+        # channels first here: Jittor's transpose of this array would run on the host, even on CUDA
         planes = np.stack([plane for crop in crops for plane in crop])
         return planes.reshape(size, 3, *planes.shape[1:]), np.stack(labels)
 
     def _crop(self, position: int) -> tuple[list[np.ndarray], np.ndarray]:
-        """The planes R, G, B of a crop, and its label, each `(S, S)` uint8; `position` counts from the first step."""
+        """The planes R, G, B of a crop and its label, each `(S, S)` uint8; `position` counts crops from step 0."""
         epoch, place = divmod(position, len(self.reader))
         image, label = self.reader[_order(self.seed, epoch, len(self.reader))[place]]
         crop, target = augment(image, label, self.data, np.random.default_rng((self.seed, position)))
@@ -59,7 +59,7 @@ class Batches:
             yield from batches
 
     def _from_workers(self) -> Generator[Batch, None, None]:
-        """Of n workers, number k makes batches k, k + n, k + 2n …"""
+        """Yield batches from n workers; worker k makes batches k, k + n, k + 2n …"""
         with ExitStack() as stack:
             workers = [stack.enter_context(Worker(self._work)) for _ in range(self.workers)]
             asked = AHEAD * len(workers)
@@ -77,7 +77,7 @@ class Batches:
     def _received(self, worker: Worker, step: int) -> Batch:
         try:
             return worker.receive()
-        except EOFError:  # it died
+        except EOFError:  # the worker died
             return self.batch(step)
 
 

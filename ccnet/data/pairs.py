@@ -1,4 +1,4 @@
-"""Finding a dataset's root in a folder, and its images and label maps in pairs."""
+"""Finding a dataset's root below a folder, and pairing its images with its label maps."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -8,12 +8,12 @@ from ccnet import InputError
 from ccnet.data.catalog import Layout
 from ccnet.data.images import SUFFIXES
 
-DEPTH = 3  # archives wrap their content in a folder or two
+DEPTH = 3  # levels searched: archives wrap their content in one or two folders
 
 
 @dataclass(frozen=True)
 class Pair:
-    """An image and its label map; `name` is free of slashes and unique within its split."""
+    """An image and its label map; `name` contains no slash and is unique within its split."""
 
     name: str
     image: Path
@@ -21,7 +21,7 @@ class Pair:
 
 
 def find_root(layout: Layout, folder: Path) -> Path:
-    """The nearest folder, at or below `folder`, laid out as `layout`. Raises InputError if there is none."""
+    """The first folder, breadth first from `folder`, with the layout `layout`. Raises InputError if there is none."""
     if not folder.is_dir():
         raise InputError(f"{folder}: no such folder")
     for root in _breadth_first(folder, DEPTH):
@@ -34,9 +34,10 @@ def find_root(layout: Layout, folder: Path) -> Path:
 
 
 def find_pairs(layout: Layout, root: Path, split: str) -> list[Pair]:
-    """The pairs of `split` ("train" or "val"), sorted by name; of a missing partner, the path where it is expected.
+    """The pairs of `split` ("train" or "val"), sorted by name; a missing partner is listed with its expected path.
 
-    Raises InputError naming what was sought and where: a missing folder, no image, no whole pair, a name used twice.
+    Raises InputError naming the expected files: for a missing folder or listing, no image, no complete pair, or a
+    name that is used twice.
     """
     images = _by_key(_images(layout, root, split), SUFFIXES, layout.image_ending)
     labels = _by_key(_labels(layout, root, split), (".png",), layout.label_ending)
@@ -80,7 +81,7 @@ def _labels(layout: Layout, root: Path, split: str) -> Path:
 
 
 def _by_key(folder: Path, suffixes: tuple[str, ...], ending: str) -> dict[str, Path]:
-    """Files of `folder`, nested ones too, by their relative path without ending and suffix."""
+    """Files in and below `folder`, by their relative path without ending and suffix."""
     if not folder.is_dir():
         raise InputError(f"{folder}: no such folder; the dataset's images and label maps are expected there")
     found: dict[str, Path] = {}

@@ -1,4 +1,4 @@
-"""Shards: HDF5 files of encoded image and label pairs, sealed with a checksum."""
+"""Shards: HDF5 files of encoded image and label pairs with a checksum; writer and reader."""
 
 import hashlib
 import json
@@ -23,7 +23,7 @@ TEXT = h5py.string_dtype()
 
 
 class Record(NamedTuple):
-    """A pair as stored: an image file's bytes, a PNG of train ids, its histogram (`labels.histogram`)."""
+    """A stored pair: the bytes of an image file, a PNG of train ids, and its histogram (`labels.histogram`)."""
 
     name: str
     image: bytes
@@ -34,7 +34,7 @@ class Record(NamedTuple):
 
 
 class Skipped(NamedTuple):
-    """A pair that was left out, and why."""
+    """A pair that was left out, and the reason."""
 
     name: str
     reason: str
@@ -49,12 +49,12 @@ def write_shard(
     split: str,
     max_size: int | None = None,
 ) -> None:
-    """Write records to an HDF5 shard, one at a time and atomically; bytes are kept as they are given.
+    """Write records to an HDF5 shard, streaming and atomically; encoded bytes are stored unchanged.
 
-    Datasets: `images`, `labels` (uint8, files end to end), `image_offsets`, `label_offsets` (int64, N + 1),
-    `names`, `sizes` (int32, N × (width, height)); where pairs were skipped, `skipped` (their names and reasons).
+    Datasets: `images`, `labels` (uint8, concatenated files), `image_offsets`, `label_offsets` (int64, N + 1),
+    `names`, `sizes` (int32, N × (width, height)); if pairs were skipped, `skipped` (their names and reasons).
     Attributes: class_names, palette, split, histogram, sha256, and max_size, the longest side that larger images were
-    shrunk to; left out where all kept their size. What `ccnet.data.hdf5` appends follows.
+    shrunk to; absent if no limit was set. `ccnet.data.hdf5` appends the structure's checksum.
     """
     names: list[str] = []
     sizes: list[tuple[int, int]] = []
@@ -75,7 +75,7 @@ def write_shard(
         label_bytes.close("label_offsets")
         file.create_dataset("names", data=np.array(names, object), dtype=TEXT)
         file.create_dataset("sizes", data=np.array(sizes, np.int32).reshape(-1, 2))
-        if skipped:  # no attribute, whose size HDF5 limits to 64 KB
+        if skipped:  # a dataset, since HDF5 limits attributes to 64 KB
             file.create_dataset("skipped", data=np.array(skipped, object), dtype=TEXT)
         file.attrs["class_names"] = np.array(class_names, object)
         file.attrs["palette"] = np.array(palette, np.uint8)
@@ -87,10 +87,10 @@ def write_shard(
 
 
 class _Blobs:
-    """Byte strings end to end in one growing dataset, hashed on their way."""
+    """Byte strings concatenated in one growing dataset, hashed as they are appended."""
 
     def __init__(self, file: h5py.File, name: str) -> None:
-        # Every byte is written, so filling new chunks with zeros first would only cost time.
+        # Every byte is written, so new chunks need not be filled with zeros.
         self.data = file.create_dataset(name, (0,), np.uint8, maxshape=(None,), chunks=(CHUNK,), fill_time="never")
         self.offsets = [0]
         self.hash = hashlib.sha256()
@@ -118,7 +118,7 @@ class _Blobs:
 
 
 class _Index(NamedTuple):
-    """All of a shard but its bulk data and checksum: small enough to keep in memory."""
+    """All of a shard except its bulk data and checksum: small enough to keep in memory."""
 
     names: list[str]
     sizes: np.ndarray
@@ -148,11 +148,11 @@ class _Index(NamedTuple):
 
 
 def _seal(index: _Index, digests: list[str]) -> str:
-    """The SHA-256 of everything a shard says: its index, and the digests of its images and labels."""
+    """The SHA-256 of a shard's contents: its index, and the digests of its images and labels."""
     contents: dict[str, Any] = {
         key: value.tolist() if isinstance(value, np.ndarray) else value
         for key, value in index._asdict().items()
-        if value is not None  # so that shards from before there were such keys keep their checksums
+        if value is not None  # so that shards older than these keys keep their checksums
     }
     return hashlib.sha256(json.dumps([contents, digests]).encode()).hexdigest()
 
@@ -166,7 +166,7 @@ def _digest(data: h5py.Dataset) -> str:
 
 @contextmanager
 def _whole(path: Path) -> Iterator[None]:
-    """Whatever reading a damaged file raises becomes an InputError that names it."""
+    """Convert any error of reading a damaged file to an InputError that names it."""
     if not path.is_file():
         raise InputError(f"{path}: no such shard: prepare it first")
     try:
@@ -185,10 +185,10 @@ def _whole(path: Path) -> Iterator[None]:
 
 
 class ShardReader:
-    """Shards one after another as a sequence of `(image uint8 (H, W, 3) RGB, label uint8 (H, W))`.
+    """A sequence of pairs from one or more shards: `(image uint8 (H, W, 3) RGB, label uint8 (H, W))`.
 
-    Files open on first use in each process, so a reader can be pickled or carried over a fork.
-    Raises InputError naming the file that is missing, is no shard, or has other classes than the first.
+    Files are opened on first use in each process, so a reader can be pickled and used after a fork.
+    Raises InputError naming the file that is missing, is not a shard, or has other classes than the first.
     """
 
     def __init__(self, paths: Sequence[str | os.PathLike]) -> None:
@@ -228,7 +228,7 @@ class ShardReader:
 
     @property
     def max_sizes(self) -> list[int | None]:
-        """The longest side that each shard's larger images were shrunk to, None for none, in the order of `paths`."""
+        """The longest side that each shard's images were limited to (None: no limit), in the order of `paths`."""
         return [index.max_size for index in self._indices]
 
     @property
@@ -243,12 +243,12 @@ class ShardReader:
 
     @property
     def fingerprint(self) -> str:
-        """16 hexadecimal digits that change with anything in the shards, by their stated checksums."""
+        """16 hexadecimal digits that identify the shards' contents, from their stored checksums."""
         return hashlib.sha256("".join(self._checksums).encode()).hexdigest()[:16]
 
     @property
     def histogram(self) -> np.ndarray:
-        """Pixels of each class, and last of the ignored, over all shards: int64 `(num_classes + 1,)`."""
+        """Pixel count of each class, then of ignored pixels, over all shards: int64 `(num_classes + 1,)`."""
         return np.sum([index.histogram for index in self._indices], axis=0)
 
     def __len__(self) -> int:
@@ -261,7 +261,7 @@ class ShardReader:
         return images.decode(image, name), labels.decode(label, name)
 
     def encoded(self, position: int) -> tuple[bytes, bytes]:
-        """The bytes of an image file and of its label PNG, as they are stored."""
+        """The stored bytes of an image file and of its label PNG."""
         shard, local = self._find(position)
         index = self._indices[shard]
         with _whole(self.paths[shard]):
@@ -271,7 +271,7 @@ class ShardReader:
         return image.tobytes(), label.tobytes()
 
     def verify(self) -> None:
-        """Recompute every shard's checksum. Raises InputError naming the first that is not as written."""
+        """Recompute every shard's checksum. Raises InputError naming the first shard that does not match."""
         for path in self.paths:
             with _whole(path), hdf5.opened(path) as file:
                 found = _seal(_Index.read(file), [_digest(file["images"]), _digest(file["labels"])])
@@ -290,9 +290,9 @@ class ShardReader:
         if self._process != os.getpid():
             self._data, self._process = {}, os.getpid()
         if shard not in self._data:
-            # No chunk cache: records are read at random, and a chunk is a megabyte for a few kilobytes.
+            # No chunk cache: records of a few kilobytes are read at random from chunks of a megabyte.
             file = h5py.File(self.paths[shard], "r", rdcc_nbytes=0, locking=False)
-            self._data[shard] = [file["images"], file["labels"]]  # opening them anew takes as long as reading
+            self._data[shard] = [file["images"], file["labels"]]  # kept: opening them takes as long as reading a record
         return self._data[shard]
 
     def __getstate__(self) -> dict[str, Any]:

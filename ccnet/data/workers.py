@@ -1,4 +1,4 @@
-"""Processes that work for this one: forked, asked by messages, and gone with it."""
+"""Worker processes: forked, driven by messages over a channel, and terminated with their parent."""
 
 import ctypes
 import gc
@@ -17,25 +17,25 @@ from multiprocessing.reduction import recv_handle, send_handle
 from typing import Any
 
 PR_SET_PDEATHSIG = 1
-PATIENCE = 5  # seconds that a worker has to leave
+PATIENCE = 5  # seconds that a worker has to exit before it is killed
 
 
 class Channel:
-    """One end of a pipe through which anything can be sent that can be pickled.
+    """One end of a pipe that sends any picklable object.
 
-    Arrays are copied once, into memory that the other side then has too.
+    Arrays are copied once, into an anonymous shared-memory file that the receiver maps.
     """
 
     def __init__(self, connection: Connection):
         self.connection = connection
 
     def send(self, item: Any) -> None:
-        """Send an item. Raises OSError where the other side is gone."""
+        """Send an item. Raises OSError if the other end is closed."""
         buffers: list[pickle.PickleBuffer] = []
         head = pickle.dumps(item, protocol=5, buffer_callback=buffers.append)
         sizes = [buffer.raw().nbytes for buffer in buffers]
         self.connection.send((head, sizes))
-        if any(sizes):  # a file without a name, not in /dev/shm: containers often have but 64 MB there
+        if any(sizes):  # anonymous memory, not /dev/shm: containers often limit that to 64 MB
             with open(os.memfd_create("ccnet"), "wb") as memory:
                 for buffer in buffers:
                     memory.write(buffer.raw())
@@ -43,7 +43,7 @@ class Channel:
                 send_handle(self.connection, memory.fileno(), None)
 
     def receive(self) -> Any:
-        """The next item that was sent; an exception is raised. Raises EOFError where the other side is gone."""
+        """Return the next item; an item that is an exception is raised. Raises EOFError if the other end is closed."""
         item = self._next()
         if isinstance(item, Exception):
             raise item
@@ -59,7 +59,7 @@ class Channel:
         return pickle.loads(head, buffers=[memory[end - size : end] for end, size in ends])
 
     def fileno(self) -> int:
-        """For `select`, which waits until something was sent."""
+        """The file descriptor, so that `select` can wait for an item."""
         return self.connection.fileno()
 
 
@@ -71,11 +71,12 @@ def _mapped(file: int, size: int) -> memoryview:
 
 
 class Worker(Channel):
-    """A process that runs `work(channel)`, to be used in a `with`; this is the other end of its channel.
+    """A process that runs `work(channel)`, used as a context manager; this object is the parent's end of the channel.
 
-    What it raises is raised by `receive`. Ctrl-C reaches the whole process group, and a cluster's SIGTERM all processes
-    of a job: a worker ignores both, and leaves its end to this process. At the end of the `with` it finishes what it
-    is doing and finds its channel closed; and it does not outlive this process.
+    An exception in the worker is raised by `receive`. A worker ignores SIGINT, which reaches the whole process group,
+    and SIGTERM, which a cluster sends to all processes of a job: its parent decides when it ends. On exit of the
+    `with`, its channel is closed, it has `PATIENCE` seconds to finish its current work, and then it is killed. It is
+    also killed when its parent dies.
     """
 
     def __init__(self, work: Callable[[Channel], None]):
@@ -98,14 +99,14 @@ class Worker(Channel):
         self.connection.close()
 
     def send(self, item: Any) -> None:
-        """Send an item; that the worker has died is left for `receive` to find."""
+        """Send an item. If the worker has died, this is reported by the next `receive`."""
         with suppress(OSError):
             super().send(item)
 
     def _next(self) -> Any:
         try:
             return super()._next()
-        except EOFError:  # killed for its memory, say
+        except EOFError:  # for example, killed when memory ran out
             if not self.connection.closed:
                 print(f"ccnet: worker process {self.process.pid} died; going on without it", file=sys.stderr)
                 self.connection.close()
@@ -118,8 +119,8 @@ def _run(work: Callable[[Channel], None], channel: Channel, parent: int) -> None
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:
         return
-    gc.freeze()  # what this process inherited is not its own to free: it may lie on a GPU
-    with suppress(OSError, EOFError):  # of the channel, closed
+    gc.freeze()  # never free objects inherited from the parent: they may be on a GPU
+    with suppress(OSError, EOFError):  # the channel is closed
         try:
             work(channel)
         except Exception as error:

@@ -1,4 +1,4 @@
-"""Pictures and curves for a page: inline SVG, and images as data URIs that need no file beside them."""
+"""Figures for a self-contained page: curves as inline SVG, images as data URIs."""
 
 import base64
 import io
@@ -12,12 +12,12 @@ from PIL import Image
 
 from ccnet.data.labels import IGNORE
 
-WIDTH = 320  # pixels: enough for a column of a page, small enough to embed dozens
-POINTS = 600  # per curve: more than a column has pixels
+WIDTH = 320  # pixels: enough for a column of a page, and small enough to embed dozens of images
+POINTS = 600  # per curve: more points than a column has pixels
 WRONG = (222, 35, 75)
 HEAT = (38, 110, 180)
 COLOURS = ("#2f7fc1", "#d9742b", "#3f9b64", "#c0507d", "#8a6fc9", "#a58a1f", "#2a9d9a", "#8b8f96")
-INK = "#010203"  # stands for the page's text colour until the SVG is written
+INK = "#010203"  # placeholder, replaced by the page's text colour in the SVG
 
 STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",
@@ -35,7 +35,7 @@ STYLE: dict[Any, Any] = {
 
 
 class Curve(NamedTuple):
-    """One line of a figure: x and y of equal length, and its colour as #rrggbb."""
+    """A line of a figure: x and y of equal length, and its colour as #rrggbb."""
 
     x: Sequence[float]
     y: Sequence[float]
@@ -43,7 +43,7 @@ class Curve(NamedTuple):
 
 
 def colours(count: int) -> list[str]:
-    """`count` distinct colours (#rrggbb) that read on white and on black; the first ones never change."""
+    """`count` distinct colours (#rrggbb), legible on white and on black; the first eight are fixed if count ≤ 8."""
     if count <= len(COLOURS):
         return list(COLOURS[:count])
     hues = matplotlib.colormaps["hsv"](np.linspace(0, 1, count, endpoint=False))
@@ -51,7 +51,7 @@ def colours(count: int) -> list[str]:
 
 
 def running_mean(values: Sequence[float], window: int) -> np.ndarray:
-    """The mean of each value and its `window` // 2 neighbours on each side, (N,); only finite ones count."""
+    """The mean `(N,)` of each value and its `window` // 2 neighbours on each side, ignoring non-finite values."""
     array = np.asarray(values, dtype=float)
     finite = np.isfinite(array)
     sums, counts = (np.cumsum(np.r_[0.0, part]) for part in (np.where(finite, array, 0), finite))
@@ -70,14 +70,14 @@ def loss_svg(curves: list[Curve]) -> str:
         _draw(axes, curve, alpha=0.3, linewidth=0.7)
         _draw(axes, curve._replace(y=list(smooth)), linewidth=1.4)
         highest = max(highest, np.nanmax(smooth, initial=0.0))
-    # a single wild step should not flatten all the rest
+    # limit the axis, so that a single outlier does not flatten the curves
     axes.set_ylim(0, 1.25 * highest or 1)
     axes.set_xlim(left=0)
     return _svg(figure, "loss")
 
 
 def learning_rate_svg(curves: list[Curve]) -> str:
-    """Learning rates as an inline `<svg>`; a logarithmic axis where the peaks lie more than 20-fold apart."""
+    """Learning rates as an inline `<svg>`; the axis is logarithmic if the peaks differ by more than a factor of 20."""
     figure, axes = _axes("learning rate")
     for curve in curves:
         _draw(axes, curve, linewidth=1.4)
@@ -113,26 +113,26 @@ def _svg(figure: Figure, name: str) -> str:
     with matplotlib.rc_context(STYLE | {"svg.hashsalt": name}):
         figure.savefig(buffer, format="svg", transparent=True, metadata=nothing)
     svg = buffer.getvalue().replace(INK, "currentColor")
-    # two figures in one page must not share identifiers
+    # identifiers must be unique among the figures of a page
     for prefix in ('id="', 'href="#', "url(#"):
         svg = svg.replace(prefix, f"{prefix}{name}-")
     return svg[svg.index("<svg") :]
 
 
 def photo_uri(image: np.ndarray) -> str:
-    """An image (H, W, 3) uint8 as a JPEG data URI, at most `WIDTH` pixels wide."""
+    """An image `(H, W, 3)` uint8 as a JPEG data URI, at most `WIDTH` pixels wide."""
     return _uri(_shrunk(Image.fromarray(image), Image.Resampling.LANCZOS), "jpeg", quality=85)
 
 
 def label_uri(label: np.ndarray, palette: Sequence[Sequence[int]]) -> str:
-    """A label map (H, W) uint8 in `palette`'s colours as a PNG data URI; ignored pixels are transparent."""
+    """A label map `(H, W)` uint8 in the colours of `palette` as a PNG data URI; ignored pixels are transparent."""
     picture = Image.fromarray(label).convert("P")
     picture.putpalette([value for colour in palette for value in colour] + [0] * 3 * (256 - len(palette)))
     return _uri(_shrunk(picture, Image.Resampling.NEAREST), "png", transparency=IGNORE)
 
 
 def error_uri(image: np.ndarray, label: np.ndarray, prediction: np.ndarray) -> str:
-    """Where `prediction` differs from `label`, both (H, W): red on the grey image; ignored is flat grey."""
+    """Errors of `prediction` against `label`, both `(H, W)`, in red on the grey image; ignored pixels are flat grey."""
     grey = np.asarray(Image.fromarray(image).convert("L"), dtype=float)
     picture = np.repeat((0.55 * grey + 90)[..., None], 3, axis=2)
     ignored = label == IGNORE
@@ -143,10 +143,10 @@ def error_uri(image: np.ndarray, label: np.ndarray, prediction: np.ndarray) -> s
 
 
 def matrix_uri(shares: np.ndarray) -> str:
-    """A matrix (C, C) of shares in 0..1 as a PNG data URI, a pixel per cell: the fuller, the more opaque."""
+    """A matrix `(C, C)` of shares in 0..1 as a PNG data URI with one pixel per cell; larger shares are more opaque."""
     picture = np.empty((*shares.shape, 4), dtype=np.uint8)
     picture[..., :3] = HEAT
-    # the root brings out the rare confusions
+    # the square root makes rare confusions visible
     picture[..., 3] = np.sqrt(np.nan_to_num(shares)) * 255
     return _uri(Image.fromarray(picture), "png")
 

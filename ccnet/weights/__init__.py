@@ -1,7 +1,8 @@
-"""Our weights files: safetensors with all it takes to use them. Jittor is imported where it is needed only.
+"""Weights files of ccnet: safetensors with all the metadata needed to use them.
 
-A network's has its settings, classes, palette and input normalisation; a backbone's says which one it is and the
-SHA-256 of the file it was imported from.
+The file of a network holds its settings, classes, palette and input normalisation; that of a backbone holds the
+backbone's name and the SHA-256 of the file it was imported from. Jittor is imported only inside the functions that
+need it.
 """
 
 import json
@@ -22,13 +23,13 @@ from ccnet.weights import checkpoints, files
 if TYPE_CHECKING:
     from ccnet.models.ccnet import CCNet
 
-Value = Annotated[float, Field(gt=-1e6, lt=1e6, allow_inf_nan=False)]  # of a pixel
+Value = Annotated[float, Field(gt=-1e6, lt=1e6, allow_inf_nan=False)]  # a pixel value
 Positive = Annotated[float, Field(gt=1e-6, lt=1e6, allow_inf_nan=False)]
 Byte = Annotated[int, Field(ge=0, le=255)]
 
 
 class Weights(NamedTuple):
-    """A network in eval mode, and what belongs to it."""
+    """A network in eval mode with its settings, class names and palette (R, G, B of each class, 0–255)."""
 
     model: "CCNet"
     settings: Settings | Architecture
@@ -37,12 +38,12 @@ class Weights(NamedTuple):
 
 
 def state_arrays(model) -> dict[str, np.ndarray]:
-    """Every parameter and buffer of a model by name, as NumPy arrays of their own."""
+    """Every parameter and buffer of a model by name, copied to NumPy arrays."""
     return {name: np.array(value.numpy()) for name, value in model.state_dict().items()}
 
 
 def load_state(model, tensors: dict[str, np.ndarray], where: str) -> None:
-    """Set every parameter and buffer of a model. Raises InputError unless names, shapes and types match exactly."""
+    """Set every parameter and buffer of a model. Raises InputError unless names, shapes and dtypes match exactly."""
     from ccnet.runtime import jt
 
     own = model.state_dict()
@@ -59,17 +60,17 @@ def load_state(model, tensors: dict[str, np.ndarray], where: str) -> None:
 
 @frozen
 class Description:
-    """What belongs to a network's weights: the entries of their file's header."""
+    """The header of a network's weights file."""
 
-    settings: Settings | Architecture  # the latter of a network that was trained elsewhere
+    settings: Settings | Architecture  # Architecture: a network trained elsewhere
     class_names: Annotated[list[str], Field(min_length=1, max_length=255)]
     palette: list[Annotated[list[Byte], Field(min_length=3, max_length=3)]]  # R, G, B of each class
-    mean: tuple[Value, Value, Value]  # of R, G, B, by which images are normalised
+    mean: tuple[Value, Value, Value]  # of R, G, B, for normalising the input, 0–255
     std: tuple[Positive, Positive, Positive]
 
     @classmethod
     def checked(cls, metadata: dict[str, Any], where: str) -> Self:
-        """The description in a header. Raises InputError that names what is missing or wrong."""
+        """Validate the description in a header. Raises InputError that names what is missing or wrong."""
         try:
             own = {field.name: metadata[field.name] for field in fields(cls)}  # type: ignore[arg-type]
             found = TypeAdapter(cls).validate_json(json.dumps(own))
@@ -86,7 +87,7 @@ class Description:
 def describe(
     model, settings: Settings | Architecture, class_names: list[str], palette: list[list[int]]
 ) -> dict[str, str]:
-    """The header's entries, as JSON."""
+    """The header's entries, each encoded as JSON."""
     entries = {"settings": settings.as_dict(), "class_names": class_names, "palette": palette}
     return {key: json.dumps(value) for key, value in (entries | {"mean": model.mean, "std": model.std}).items()}
 
@@ -94,15 +95,15 @@ def describe(
 def save(
     path: Path, model, settings: Settings | Architecture, class_names: list[str], palette: list[list[int]]
 ) -> None:
-    """Write a model's weights and what belongs to them."""
+    """Write a model's weights and their description to a safetensors file."""
     with atomic(path) as temporary:
         temporary.write_bytes(encode(state_arrays(model), describe(model, settings, class_names, palette)))
 
 
 def located(path: Path) -> Path:
-    """The file that `path` means: of a run's folder its weights or, before its training ends, its newest checkpoint.
+    """The weights file at `path`: a file is returned as is; for a run's folder, its weights or newest checkpoint.
 
-    Raises InputError for a folder that has neither.
+    The checkpoint is used until training has ended. Raises InputError for a folder that has neither.
     """
     if not path.is_dir():
         return path
@@ -115,9 +116,9 @@ def located(path: Path) -> Path:
 
 
 def load(path: Path) -> Weights:
-    """A network in eval mode from its weights file, a checkpoint, or a run's folder (see `located`).
+    """Load a network in eval mode from a weights file, a checkpoint, or a run's folder (see `located`).
 
-    Raises InputError for a file that is not ours, or damaged.
+    Raises InputError for a file that ccnet did not write, or that is damaged.
     """
     from ccnet.models import build_from_settings
 
@@ -136,14 +137,14 @@ def load(path: Path) -> Weights:
 
 def save_backbone(path: Path, tensors: dict[str, np.ndarray], backbone: str, deep_stem: bool | None,
                   source: str) -> None:  # fmt: skip
-    """Write a backbone's tensors (`backbone.…`) for training to begin with; `source` is their file's SHA-256."""
+    """Write a backbone's tensors (`backbone.…`) as pretrained weights; `source` is the SHA-256 of the original file."""
     metadata = {"part": "backbone", "backbone": backbone, "deep_stem": deep_stem, "source_sha256": source}
     with atomic(path) as temporary:
         temporary.write_bytes(encode(tensors, {key: json.dumps(value) for key, value in metadata.items()}))
 
 
 def load_backbone(path: Path, model, settings: Settings) -> None:
-    """Set a model's backbone from such a file. Raises InputError unless it is the one that its settings name."""
+    """Load a file of `save_backbone` into a model's backbone. Raises InputError unless it matches the settings."""
     metadata, tensors = files.read(path)
     wanted: dict[str, object] = {
         "part": "backbone", "backbone": settings.model.backbone, "source_sha256": settings.model.pretrained,

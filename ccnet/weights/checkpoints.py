@@ -1,4 +1,4 @@
-"""Checkpoints that survive a kill: atomic, locked, and bound to the settings and data they were made with."""
+"""Training checkpoints: written atomically, locked, and tied to the settings and data they were made with."""
 
 import fcntl
 import json
@@ -18,7 +18,7 @@ KEPT = 2
 
 
 class Checkpoint(NamedTuple):
-    """A training after `step` steps: all it takes to go on from there."""
+    """The state of a training after `step` steps: all that is needed to resume it."""
 
     step: int  # optimiser steps done
     tensors: dict[str, np.ndarray]
@@ -28,28 +28,28 @@ class Checkpoint(NamedTuple):
 class Checkpoints:
     """The checkpoints of one run in `folder`, used as a context manager that holds the folder's lock.
 
-    Those of other settings or data have another `fingerprint` in their names: they are neither continued nor touched,
-    so that a change taken back loses nothing. Raises InputError where another process trains there.
+    File names contain the `fingerprint` of the settings and data. Checkpoints with another fingerprint are neither
+    resumed nor deleted, so that reverting a change loses nothing. Raises InputError if another process trains there.
     """
 
     def __init__(self, folder: Path, fingerprint: str, description: dict[str, str] | None = None):
-        """`description` is written into each: what it takes beside tensors to use the network in it."""
+        """`description` is written into each header: the metadata needed to use the network (`weights.describe`)."""
         self.folder, self.fingerprint, self.description = Path(folder), fingerprint, description or {}
 
     def __enter__(self) -> Self:
         self.folder.mkdir(parents=True, exist_ok=True)
-        # a POSIX record lock, not flock: it ends with this process, even while a forked worker lives on
+        # a POSIX record lock, not flock: it is released when this process ends, even if a forked worker still runs
         self._lock = open(self.folder / "lock", "a+")
         try:
             fcntl.lockf(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except (BlockingIOError, PermissionError):  # EAGAIN or EACCES; others say that there are no locks here
+        except (BlockingIOError, PermissionError):  # EAGAIN or EACCES; other errors mean that locks are not supported
             self._lock.seek(0)
             holder = self._lock.read().strip() or "unknown"
             raise InputError(f"{self.folder}: another training is running there (process {holder})") from None
         self._lock.truncate(0)
         self._lock.write(str(os.getpid()))
         self._lock.flush()
-        for torn in self.folder.glob(".*.safetensors"):  # of a process that was killed while it saved
+        for torn in self.folder.glob(".*.safetensors"):  # from a process that was killed while saving
             torn.unlink()
         return self
 
@@ -57,7 +57,7 @@ class Checkpoints:
         self._lock.close()
 
     def save(self, checkpoint: Checkpoint) -> None:
-        """Write the checkpoint, then drop all but the newest two (one to fall back on)."""
+        """Write the checkpoint, then delete all but the newest two (one as a fallback)."""
         progress = {"step": json.dumps(checkpoint.step), "history": json.dumps(checkpoint.history)}
         path = self.folder / f"{self.fingerprint}_step_{checkpoint.step:08d}.safetensors"
         with atomic(path) as temporary:
@@ -66,7 +66,7 @@ class Checkpoints:
             old.unlink()
 
     def load(self) -> Checkpoint | None:
-        """The newest whole checkpoint of these settings, or None. A damaged one is named and passed over."""
+        """The newest intact checkpoint of this fingerprint, or None. Damaged ones are reported and skipped."""
         for path in self._newest_first():
             try:
                 return _read(path)
@@ -79,12 +79,12 @@ class Checkpoints:
 
 
 def of_model(tensors: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """A network's own among the tensors of a checkpoint, by their names in the network."""
+    """The network's tensors of a checkpoint, by their names in the network (without "model.")."""
     return {name.removeprefix("model."): value for name, value in tensors.items() if name.startswith("model.")}
 
 
 def newest(folder: Path) -> Path | None:
-    """The file of the most steps of the training that saved last in `folder`; None where there is none."""
+    """The file with the most steps of the training that saved last in `folder`; None if there is none."""
     found = list(folder.glob("[!.]*_step_*.safetensors"))
     if not found:
         return None

@@ -1,4 +1,4 @@
-"""Reading safetensors files of ours: weights and checkpoints, whose metadata are JSON values."""
+"""Reading the safetensors files of ccnet: weights and checkpoints, whose metadata values are JSON."""
 
 import json
 from pathlib import Path
@@ -11,11 +11,11 @@ from ccnet import InputError
 
 
 def read(path: Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-    """The metadata and tensors of a file. Raises InputError for a file that is none of ours, or damaged."""
+    """The metadata and tensors of a file. Raises InputError for one that is damaged or that ccnet did not write."""
     try:
         with safe_open(path, framework="numpy") as file:
             header, tensors = file.metadata() or {}, {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
-    except (SafetensorError, OSError, ValueError, TypeError, AttributeError) as error:  # no such type in NumPy, too
+    except (SafetensorError, OSError, ValueError, TypeError, AttributeError) as error:  # also dtypes that NumPy lacks
         raise InputError(f"{path}: not a readable weights file ({error})") from error
     try:
         return {key: json.loads(value) for key, value in header.items()}, tensors

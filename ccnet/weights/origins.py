@@ -1,7 +1,7 @@
-"""Whose published weights a file holds, and what their tensors are called here.
+"""Known sources of published weights, and the mapping of their tensor names to ccnet's.
 
-An `Origin` is a table: the key that gives it away, name patterns with their replacements, and what a network must be
-for the weights to mean what they meant at their publisher's.
+An `Origin` is a table: the key that identifies it, name patterns with their replacements, and the settings that a
+network must have to compute the same as the publisher's network.
 """
 
 import re
@@ -19,9 +19,12 @@ Arrays = dict[str, np.ndarray]
 
 @dataclass(frozen=True)
 class Origin:
-    """`part` is "backbone" or "network"; `settings`, by their flat names, are what it must be; `adapt` the values.
+    """A source of published weights.
 
-    `normalisation` is the mean and std of R, G, B, on the scale 0 … 255, of its images; None: ImageNet's.
+    `mark` is the key that identifies its state dicts. `family` is the prefix of the backbones it fits, `part`
+    "backbone" or "network". `names` maps regular expressions to replacements. `settings`, by their flat names, are
+    those that the network must have. `adapt` converts the values. `normalisation` is the mean and std of R, G, B of
+    its input on the scale 0 … 255; None: ImageNet's.
     """
 
     description: str
@@ -34,7 +37,7 @@ class Origin:
     normalisation: tuple[tuple[float, ...], tuple[float, ...]] | None = None
 
     def rename(self, name: str) -> str | None:
-        """Our name for theirs; None for what has no place here."""
+        """The ccnet name of one of its tensors; None if there is no counterpart."""
         if self.part == "backbone":
             name = name.removeprefix("backbone.")
         for pattern, replacement in self.names.items():
@@ -44,7 +47,7 @@ class Origin:
 
 
 class Match(NamedTuple):
-    """Which of the file's tensors fill which of ours; `mismatched` says both shapes."""
+    """Tensors of the file by ccnet's names, and the names that do not match; `mismatched` states both shapes."""
 
     filled: dict[str, Tensor]
     unused: list[str]
@@ -55,7 +58,7 @@ class Match(NamedTuple):
 def recognise(tensors: Iterable[str], where: str) -> Origin:
     """The origin of a state dict, from its keys. Raises InputError for one that is not in `ORIGINS`.
 
-    A backbone may also lie below "backbone.", as in a segmentation network with another head.
+    A backbone's keys may also begin with "backbone.", as in a segmentation network with another head.
     """
     for origin in ORIGINS:
         if origin.mark in tensors or (origin.part == "backbone" and f"backbone.{origin.mark}" in tensors):
@@ -65,7 +68,7 @@ def recognise(tensors: Iterable[str], where: str) -> Origin:
 
 
 def match(origin: Origin, tensors: dict[str, Tensor], wanted: dict[str, tuple[int, ...]]) -> Match:
-    """Hold a state dict against the shapes of `wanted`. What PyTorch counts (num_batches_tracked) is passed over."""
+    """Match a state dict with the shapes of `wanted` by name. Ignores PyTorch's num_batches_tracked."""
     found: dict[str, Tensor] = {}
     unused, mismatched = [], {}
     for name, tensor in tensors.items():
@@ -83,7 +86,7 @@ def match(origin: Origin, tensors: dict[str, Tensor], wanted: dict[str, tuple[in
 
 
 def convert(origin: Origin, filled: dict[str, Tensor], wanted: dict[str, tuple[int, ...]]) -> Arrays:
-    """The values of `filled`, float32 and of the wanted shapes, adapted to our input and our layers.
+    """The values of `filled` as float32 arrays of the wanted shapes, adapted to ccnet's input and layers.
 
     Raises ValueError for a tensor that is damaged or not finite.
     """
@@ -98,8 +101,9 @@ def _first(names: Iterable[str]) -> str:
     return ", ".join(list(names)[:3])
 
 
-# mmsegmentation's deep stem has 32, 32, 64 channels, ours 64, 64, 128. Its weights fill a part of ours and the rest
-# is zeros, which compute nothing and stay so in training: a channel of zeros whose readers are zeros has no gradient.
+# mmsegmentation's deep stem has 32, 32, 64 channels, ccnet's has 64, 64, 128. The imported weights fill part of it and
+# the rest is zero. Zero channels that are read with zero weights do not change the output, get no gradient and
+# therefore stay zero in training.
 STEM = re.compile(r"backbone\.(conv[123]|bn[123]|layer1\.0\.(conv1|downsample\.0))\.\w+")
 
 
@@ -113,7 +117,7 @@ def _halved(shape: tuple[int, ...], wanted: tuple[int, ...]) -> bool:
 
 
 def _widen(name: str, values: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-    """Reshape a scalar to `(1,)`; fill a narrow stem up."""
+    """Reshape a scalar to `(1,)`; pad a narrow stem (running_var with 1, all else with 0)."""
     if values.ndim == 0:
         return values.reshape(shape)
     missing = [(0, full - size) for size, full in zip(values.shape, shape, strict=True)]
@@ -121,7 +125,7 @@ def _widen(name: str, values: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
 
 
 def _from_official(arrays: Arrays) -> Arrays:
-    """The official CCNet takes B, G, R, and norms whose scale is |weight| + eps (InPlace-ABN)."""
+    """Convert the official CCNet: its input is B, G, R, and its norms scale by |weight| + eps (InPlace-ABN)."""
     arrays = {
         name: np.abs(values) + 1e-5 if re.search(r"(bn\d|norm|downsample\.1)\.weight$", name) else values
         for name, values in arrays.items()
@@ -131,7 +135,7 @@ def _from_official(arrays: Arrays) -> Arrays:
     return arrays
 
 
-# What the two published CCNets have in common; `ccnet.settings.Model` without its backbone.
+# Settings that the two published CCNets share: fields of `ccnet.settings.Model`, without the backbone.
 CCNET: dict[str, Any] = {
     "head": "rcca", "recurrence": 2, "output_stride": 8, "fusion": False, "deep_stem": True, "multi_grid": False,
     "head_channels": None, "dropout": 0.1, "drop_path": 0.0,
@@ -139,7 +143,7 @@ CCNET: dict[str, Any] = {
 
 RESNET = {r"((conv|bn|layer)\d\.)": r"backbone.\1"}
 
-# the more particular before the more general, since the first whose mark is there is taken
+# From specific to general: the first origin whose mark is found is used.
 ORIGINS = (
     Origin(  # github.com/speedinghzl/CCNet, networks/ccnet.py
         "official CCNet", "head.conva.0.weight", "resnet", "network",
@@ -153,7 +157,7 @@ ORIGINS = (
         },
         CCNET | {"contract_dilation": False, "align_corners": True, "negative_slope": 0.01},
         _from_official,
-        # evaluate.py: IMG_MEAN, there of B, G, R; nothing is divided
+        # evaluate.py: IMG_MEAN (there as B, G, R); no division by a std
         ((122.67891434, 116.66876762, 104.00698793), (1.0, 1.0, 1.0)),
     ),
     Origin(  # github.com/open-mmlab/mmsegmentation, configs/ccnet; heads cc_head.py and fcn_head.py
@@ -193,7 +197,7 @@ ORIGINS = (
         "ResNet classifier with a deep stem (MIT CSAIL)", "conv3.weight", "resnet", "backbone",
         RESNET, {"deep_stem": True},
     ),
-    Origin(  # github.com/pytorch/vision, torchvision/models/resnet.py; Jittor's own go by the same names
+    Origin(  # github.com/pytorch/vision, torchvision/models/resnet.py; Jittor's ResNets use the same names
         "ResNet classifier with a plain stem (torchvision)", "layer1.0.conv1.weight", "resnet", "backbone",
         RESNET, {"deep_stem": False},
     ),

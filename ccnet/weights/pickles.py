@@ -1,7 +1,7 @@
-"""Pickles read as data: the standard library's unpickler without its ways to run code.
+"""A restricted unpickler: reads pickles as data, without running code.
 
-A global that a file names is looked up in a table of ours, and one that is not there is refused. Opcodes that state
-dicts have no use for are refused too. What a pickle makes takes memory and time in proportion to its length.
+Globals are looked up in an explicit table; any other global is refused, and so are opcodes that state dicts do not
+use. Memory and time are proportional to the length of the pickle.
 """
 
 import pickle
@@ -13,17 +13,17 @@ from typing import IO, Any
 
 from ccnet import InputError
 
-# what a damaged or hostile file can make the readers of this package raise
+# exceptions that the readers of this package can raise on a damaged or hostile file
 FAULTS = (
     ValueError, TypeError, LookupError, AttributeError, OverflowError, MemoryError, RuntimeError, EOFError,
     struct.error, pickle.UnpicklingError,
 )  # fmt: skip
-MOST_ARGUMENTS = 8  # of a call; PyTorch's longest has 7
-LARGEST_KEY = 2**60  # larger integers can be chosen so that all have one hash
+MOST_ARGUMENTS = 8  # of one call; PyTorch's longest has 7
+LARGEST_KEY = 2**60  # larger integers can be chosen to collide in their hash
 
 
 class Table(dict):
-    """A pickle's dict: its keys are strings and integers. The hash of a deep tuple would overflow the C stack."""
+    """A dict of a pickle: keys are strings or integers, since hashing a deeply nested tuple overflows the C stack."""
 
     __slots__ = ()
 
@@ -34,7 +34,7 @@ class Table(dict):
 
 
 class Buildable:
-    """What takes the state that a pickle gives an object after making it, by `__setstate__`."""
+    """Base class of objects that accept a pickled state (`__setstate__`) after construction."""
 
     def __setstate__(self, state: Any) -> None:
         raise NotImplementedError
@@ -51,10 +51,10 @@ OPCODES = (
     " STRING BINSTRING SHORT_BINSTRING UNICODE SHORT_BINUNICODE BINUNICODE BINUNICODE8"
     " SHORT_BINBYTES BINBYTES BINBYTES8 EMPTY_TUPLE TUPLE TUPLE1 TUPLE2 TUPLE3 EMPTY_LIST LIST APPEND APPENDS"
     " SETITEM SETITEMS PUT BINPUT LONG_BINPUT MEMOIZE GET BINGET LONG_BINGET GLOBAL STACK_GLOBAL BINPERSID"
-)  # those that the standard library may see to; five others are replaced below, and the rest is refused
+)  # opcodes left to the standard library; five others are replaced below, all others are refused
 
 
-class _Unpickler(pickle._Unpickler):  # the one in Python: a subclass of the one in C cannot replace opcodes
+class _Unpickler(pickle._Unpickler):  # the Python version: a subclass of the C version cannot replace opcodes
     stack: list[Any]
     append: Callable[[Any], None]
     pop_mark: Callable[[], list[Any]]
@@ -80,7 +80,7 @@ class _Unpickler(pickle._Unpickler):  # the one in Python: a subclass of the one
 
     def load_reduce(self) -> None:
         arguments, called = self.stack.pop(), self.stack.pop()
-        if not callable(called):  # only what `find_class` gave can be
+        if not callable(called):  # only results of `find_class` are callable
             raise pickle.UnpicklingError(f"a call of a {type(called).__name__}")
         if type(arguments) is not tuple or len(arguments) > MOST_ARGUMENTS:
             raise pickle.UnpicklingError("a call with absurd arguments")
@@ -90,7 +90,7 @@ class _Unpickler(pickle._Unpickler):  # the one in Python: a subclass of the one
         state, made = self.stack.pop(), self.stack[-1]
         if isinstance(made, Buildable):
             made.__setstate__(state)
-        elif not isinstance(made, Table):  # whose state is what a module notes beside its state dict
+        elif not isinstance(made, Table):  # a Table's state is a module's metadata: ignored
             raise pickle.UnpicklingError(f"a state for a {type(made).__name__}")
 
     def load_empty_dict(self) -> None:
@@ -112,10 +112,10 @@ class _Unpickler(pickle._Unpickler):  # the one in Python: a subclass of the one
 def load(
     stream: IO[bytes] | mmap, where: str, calls: Mapping[str, Any], persistent: Callable[[Any], Any] | None = None
 ) -> Any:
-    """The object that the pickle at the stream's position describes; leaves the position behind it.
+    """Load the pickle at the stream's position; leaves the position after it.
 
-    `calls` says what stands for each global; `persistent` makes an object of a persistent id (PyTorch's storages).
-    Raises InputError, with `where`, for a damaged pickle, or one that asks for a global that is not in `calls`.
+    `calls` maps each allowed global to its replacement; `persistent` resolves persistent ids (PyTorch's storages).
+    Raises InputError, prefixed by `where`, for a damaged pickle or a global that is not in `calls`.
     """
     try:
         return _Unpickler(stream, where, calls, persistent).load()
@@ -125,12 +125,12 @@ def load(
 
 
 def said(error: Exception) -> str:
-    """What an error says, in a line that is not long."""
+    """An error's message as one line of at most 200 characters (before ASCII escapes)."""
     return ascii(str(error)[:200] or type(error).__name__)[1:-1]
 
 
 def checked(value: Any, kind: Any) -> Any:
-    """`value` itself. Raises TypeError unless it is of this kind."""
+    """Return `value`. Raises TypeError unless it is an instance of `kind`."""
     if not isinstance(value, kind):
         raise TypeError(f"unexpected {type(value).__name__}")
     return value

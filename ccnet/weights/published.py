@@ -1,6 +1,6 @@
-"""Published files of weights: PyTorch's `.pth` (a zip since 1.6, before that a stream) and Jittor's `.pkl`.
+"""Reading published weights: PyTorch's `.pth` (a zip since 1.6, before that a stream) and Jittor's `.pkl`.
 
-Nothing in them is run and nothing is unpacked, so a file can claim no more memory than its own length.
+No code in a file is run and nothing is decompressed, so a file cannot allocate more memory than its own length.
 """
 
 import hashlib
@@ -16,20 +16,20 @@ from ccnet.weights.pickles import FAULTS, checked, load, said
 from ccnet.weights.tensors import CALLS, Storage, Tensor, torch_storage
 
 LEGACY_MAGIC, LEGACY_PROTOCOL = 0x1950A86A20F9469CFC6C, 1001  # torch/serialization.py
-JITTOR_END = b"HCAJSLHD"  # after the pickle and its SHA-1: jittor/__init__.py
+JITTOR_END = b"HCAJSLHD"  # follows the pickle and its SHA-1: jittor/__init__.py
 LONGEST_NAME = 1000  # of a tensor, in characters
 WRAPPERS = ("state_dict", "model", "model_state_dict", "network", "net")
 
 
 class StateDict(NamedTuple):
-    """`tensors` by name; `meta` is what mmsegmentation notes beside them (its CLASSES, its PALETTE)."""
+    """`tensors` by name; `meta` is mmsegmentation's metadata (CLASSES, PALETTE), empty in other files."""
 
     tensors: dict[str, Tensor]
     meta: dict
 
 
 def read(path: Path) -> StateDict:
-    """The state dict of a published file. Raises InputError for a file that is damaged, or of another kind."""
+    """The state dict of a published file. Raises InputError for a file that is damaged or of another format."""
     try:
         with open(path, "rb") as file:
             content = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
@@ -41,9 +41,9 @@ def read(path: Path) -> StateDict:
 
 
 def _tensors(found: Any, where: str) -> dict[str, Tensor]:
-    """The tensors of a state dict, out of its wrappings and without the prefix that data parallelism gives them."""
+    """The tensors of a state dict, without wrapping dicts (`WRAPPERS`) and DataParallel's prefix "module."."""
     while isinstance(found, dict) and (inner := [key for key in WRAPPERS if isinstance(found.get(key), dict)]):
-        found = found.pop(inner[0])  # taken out, so that a dict that holds itself has an end
+        found = found.pop(inner[0])  # pop, so that a dict that contains itself terminates
     entries = found.items() if isinstance(found, dict) else ()
     tensors = {str(name): value for name, value in entries if isinstance(value, Tensor)}
     if not all(name.isprintable() and len(name) <= LONGEST_NAME for name in tensors):
@@ -76,7 +76,7 @@ def _read_zip(content: mmap.mmap, where: str) -> Any:
 
 
 def _member(content: mmap.mmap, member: zipfile.ZipInfo) -> memoryview:
-    """Where a member lies in the file. Raises ValueError for a compressed one: PyTorch's are stored as they are."""
+    """A view of a zip member's bytes. Raises ValueError for a compressed member: PyTorch stores them uncompressed."""
     header = content[member.header_offset : member.header_offset + 30]
     name, extra = struct.unpack("<HH", header[26:])
     start = member.header_offset + 30 + name + extra
@@ -88,7 +88,7 @@ def _member(content: mmap.mmap, member: zipfile.ZipInfo) -> memoryview:
 
 
 def _read_stream(content: mmap.mmap, where: str) -> Any:
-    """Several pickles one after another and then the storages (PyTorch), or one pickle alone (Jittor)."""
+    """Read several consecutive pickles followed by the storages (PyTorch), or a single pickle (Jittor)."""
     storages: dict[str, Storage] = {}
 
     def storage(identity: Any) -> Storage:
@@ -111,7 +111,7 @@ def _read_stream(content: mmap.mmap, where: str) -> Any:
 
 
 def _fill(storage: Storage, content: mmap.mmap) -> None:
-    """Give a storage its bytes, which begin with their count at the stream's position."""
+    """Set a storage's bytes, which follow their element count (int64) at the stream's position."""
     (elements,) = struct.unpack("<q", content.read(8))
     start, length = content.tell(), elements * storage.itemsize
     if elements < 0 or start + length > len(content):
@@ -121,6 +121,6 @@ def _fill(storage: Storage, content: mmap.mmap) -> None:
 
 
 def _check_sum(content: mmap.mmap, where: str) -> None:
-    """Compare a Jittor file with the SHA-1 at its end; older ones have none."""
+    """Verify the SHA-1 at the end of a Jittor file; older files have none. Raises InputError on a mismatch."""
     if content[-8:] == JITTOR_END and hashlib.sha1(content[:-28]).digest() != content[-28:-8]:
         raise InputError(f"{where}: damaged: its checksum is not the one it ends with; download it again")

@@ -1,4 +1,4 @@
-"""Tensors as pickles describe them, PyTorch's and NumPy's: views of a file until `numpy()` copies them."""
+"""Tensors of PyTorch and NumPy pickles: views of a file until `numpy()` copies them."""
 
 import math
 from dataclasses import dataclass
@@ -8,22 +8,22 @@ import numpy as np
 
 from ccnet.weights.pickles import Buildable, Table, checked
 
-BFLOAT16 = "bfloat16"  # which NumPy lacks
-MOST_DIMENSIONS = 32  # NumPy's
+BFLOAT16 = "bfloat16"  # not a NumPy dtype
+MOST_DIMENSIONS = 32  # NumPy's limit
 
 
 @dataclass(frozen=True)
 class StorageType:
-    """What PyTorch's pickles name where they mean the type of a storage's numbers."""
+    """Stands for PyTorch's storage classes, such as torch.FloatStorage: the dtype of a storage."""
 
     dtype: str
 
 
 @dataclass
 class Storage:
-    """Where tensors of one type lie, `data` its bytes; they follow the pickle in PyTorch's older format.
+    """The memory of tensors of one dtype; `data` holds its bytes, which follow the pickle in PyTorch's older format.
 
-    Python 2's pickles have a character for each byte.
+    In pickles of Python 2, `data` is a string with one Latin-1 character per byte.
     """
 
     dtype: str
@@ -35,9 +35,9 @@ class Storage:
         return 2 if self.dtype == BFLOAT16 else np.dtype(self.dtype).itemsize
 
     def numbers(self) -> np.ndarray:
-        """All of it, one-dimensional; bfloat16 as uint16. Raises ValueError where there are fewer bytes than it claims.
+        """The storage as a one-dimensional array; bfloat16 as uint16. Bytes are not copied.
 
-        Bytes are not copied.
+        Raises ValueError if there are fewer bytes than `elements` requires.
         """
         data = self.data.encode("latin1") if isinstance(self.data, str) else self.data
         return np.frombuffer(data, "<u2" if self.dtype == BFLOAT16 else self.dtype, self.elements)
@@ -53,9 +53,9 @@ class Tensor(Buildable):
     strides: tuple[int, ...] = (1,)
 
     def numpy(self) -> np.ndarray:
-        """A copy as float32, of the tensor's shape. Raises ValueError where it reaches beyond its storage.
+        """A float32 copy of the tensor's shape. Raises ValueError if the view exceeds its storage.
 
-        So does one that repeats a storage's numbers: it could take any memory.
+        This includes a tensor with more elements than its storage (stride 0), which could take any amount of memory.
         """
         last = self.offset + sum((size - 1) * stride for size, stride in zip(self.shape, self.strides, strict=True))
         if max(last + 1, math.prod(self.shape)) > self.storage.elements and 0 not in self.shape:
@@ -63,12 +63,12 @@ class Tensor(Buildable):
         numbers = self.storage.numbers()[self.offset :]
         strides = [stride * numbers.itemsize for stride in self.strides]
         view = np.lib.stride_tricks.as_strided(numbers, self.shape, strides)
-        if self.storage.dtype == BFLOAT16:  # a float32 without its lower half
+        if self.storage.dtype == BFLOAT16:  # bfloat16 is the upper half of a float32
             return np.ascontiguousarray(view.astype("<u4") << 16).view("<f4").reshape(self.shape)
         return np.array(view, np.float32, order="C")
 
     def __setstate__(self, state: Any) -> None:
-        """Become the NumPy array of this pickled state: version, shape, dtype, whether Fortran's order, bytes."""
+        """Set this tensor from a pickled NumPy array: (version, shape, dtype, Fortran order or not, bytes)."""
         _, shape, dtype, fortran, data = checked(state, tuple)
         sizes = _sizes(shape)
         storage = Storage(checked(dtype, _Dtype).code, math.prod(sizes), checked(data, bytes | str))
@@ -79,7 +79,7 @@ class Tensor(Buildable):
 
 
 class _Dtype(Buildable):
-    """NumPy's dtype: its code, such as "f4"."""
+    """A NumPy dtype, by its code such as "f4"."""
 
     def __init__(self, code: Any, *_: Any):
         if code not in ("b1", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "f2", "f4", "f8"):
@@ -92,14 +92,14 @@ class _Dtype(Buildable):
 
 
 class _Ignored(Buildable):
-    """What may lie beside tensors and is of no use here."""
+    """An object beside the tensors that is not needed: its state is ignored."""
 
     def __setstate__(self, _: Any) -> None:
         pass
 
 
 def _sizes(numbers: Any) -> tuple[int, ...]:
-    """A tensor's shape or strides. Raises ValueError for more of them, or larger ones, than a tensor has."""
+    """Validate a tensor's shape or strides. Raises ValueError for over 32 of them, or one outside 0 … 2**48 - 1."""
     if len(checked(numbers, tuple | list)) > MOST_DIMENSIONS:
         raise ValueError(f"a tensor of {len(numbers)} dimensions")
     if not all(type(number) is int and 0 <= number < 2**48 for number in numbers):
@@ -108,7 +108,7 @@ def _sizes(numbers: Any) -> tuple[int, ...]:
 
 
 def _ordered_dict(*arguments: Any) -> Table:
-    """Python 2 gives a list of pairs. They are moved: many calls with one list take no more memory than one."""
+    """An OrderedDict; Python 2 passes a list of pairs. It is emptied, so that repeated calls with it add no memory."""
     made = Table()
     pairs = checked(arguments[0], list) if arguments else []
     items, pairs[:] = list(pairs), []
@@ -131,8 +131,8 @@ def _numpy_scalar(dtype: Any, data: Any) -> float:
 
 
 def torch_storage(identity: Any) -> tuple[Storage, str]:
-    """A storage without its bytes, and its key, from the persistent id by which PyTorch's pickles name one."""
-    if len(checked(identity, tuple)) not in (5, 6):  # the sixth is None, but in very old files
+    """A storage without its bytes, and its key, from a persistent id of a PyTorch pickle."""
+    if len(checked(identity, tuple)) not in (5, 6):  # the sixth is None, except in very old files
         raise ValueError("an unknown kind of storage")
     kind, storage_type, key, _, elements, *view = identity
     if kind != "storage" or any(part is not None for part in view):
@@ -146,16 +146,16 @@ STORAGES = {
     "Char": "i1", "Byte": "u1", "Bool": "?",
 }  # fmt: skip
 
-# every global that a file may name -> what stands for it here; a function's arguments can be anything
+# Allowed globals -> their replacements. The arguments of a function are untrusted and may be anything.
 CALLS: dict[str, Any] = {
     "collections.OrderedDict": _ordered_dict,
-    "argparse.Namespace": _Ignored,  # the command line, which timm keeps
+    "argparse.Namespace": _Ignored,  # command-line options, saved by timm
     "torch.Size": _sizes,
     "torch._utils._rebuild_tensor": _torch_tensor,
     "torch._utils._rebuild_tensor_v2": _torch_tensor,
     "torch._utils._rebuild_parameter": lambda data, *_: checked(data, Tensor),
     **{f"torch.{name}Storage": StorageType(dtype) for name, dtype in STORAGES.items()},
-    "_codecs.encode": lambda text, _: checked(text, str),  # an array's bytes in protocol 2; a copy could be repeated
+    "_codecs.encode": lambda text, _: checked(text, str),  # an array's bytes in protocol 2; no copy: calls can repeat
     "jittor.jittor_core.Var": lambda data: checked(data, Tensor),
     "numpy.ndarray": None,
     "numpy.dtype": _Dtype,

@@ -1,4 +1,4 @@
-"""Whether a SLURM cluster can ever start what is asked of it: what no node has waits for ever, and nobody says so."""
+"""A check that some node of a SLURM cluster can run each job; SLURM queues impossible jobs forever without notice."""
 
 import re
 import subprocess
@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 
 
 def nodes() -> set[tuple[int, int]]:
-    """(cores, memory in MB) of the nodes that SLURM knows; none where it does not answer."""
+    """(cores, memory in MB) of SLURM's nodes; empty if SLURM does not answer."""
     try:
         done = subprocess.run(["sinfo", "--noheader", "--format=%c %m"], capture_output=True, text=True)
     except FileNotFoundError:
@@ -15,7 +15,7 @@ def nodes() -> set[tuple[int, int]]:
 
 
 def too_large(asked: Iterable[tuple[str, int, int]]) -> Iterator[str]:
-    """A warning for each (rule, cores, memory in MB) that no node has."""
+    """Yield a warning for each (rule, cores, memory in MB) that no node can provide."""
     known = nodes()
     have = ", ".join(f"{cores} cores and {memory} MB" for cores, memory in sorted(known))
     for rule, cores, memory in sorted(set(asked)):

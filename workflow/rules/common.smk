@@ -1,4 +1,4 @@
-# What the rules read from the config, and the helpers they share.
+# Values that the rules derive from the config, and shared helper functions.
 import csv
 import hashlib
 import json
@@ -10,14 +10,14 @@ import subprocess
 import sys
 from pathlib import Path
 
-# Each family, and what it does not know: held still, so that changing it retrains none of the family's runs.
+# Settings that each family ignores, with fixed values, so that changing them does not retrain the family's runs.
 FAMILIES = {
     "resnet": {"drop_path": 0.0},
     "van": {"deep_stem": True, "multi_grid": False, "contract_dilation": True},
 }
 DATASET = config["dataset"]["name"]
 RUNS = [run for run, own in config["runs"].items() if own is not None]
-# The protocols besides the standard one.
+# All protocols except the standard one.
 FURTHER = [
     name
     for name, protocol in config["evaluation"].items()
@@ -31,7 +31,7 @@ def inside(folder, other):
 
 
 def available(folder):
-    """Whether this dataset comes with the folder: below the results there is only what fetch puts in its own."""
+    """Whether a folder exists for this dataset: below the results, only folders that fetch creates for it do."""
     fetched = DATASET != "streets" or config["dataset"]["source"] is None
     return not inside(folder, RESULTS) or (
         fetched and inside(folder, RESULTS / DATASET / "source")
@@ -44,7 +44,7 @@ FOLDERS = {
     if path is not None and available(Path(path).expanduser())
 }
 
-# The commands of the environment that Snakemake runs in, activated or not.
+# Put the commands of Snakemake's environment on the path, even if it is not activated.
 os.environ.update(
     PATH=os.pathsep.join([str(Path(sys.executable).parent), *os.get_exec_path()])
 )
@@ -63,7 +63,7 @@ wildcard_constraints:
 
 
 def recipe(run):
-    """A run's flat settings: the shared recipe, then its family's, then its own; what its family ignores held still."""
+    """A run's flat settings: shared, overridden by its family's, then its own, then fixed values its family ignores."""
     own = {"backbone": run} | config["runs"][run]
     shared = {
         key: value for key, value in config["training"].items() if key not in FAMILIES
@@ -73,28 +73,28 @@ def recipe(run):
 
 
 def settings(run):
-    """What settings.json holds of a recipe: of pretrained weights what they are, not where."""
+    """The contents of a run's settings.json: its recipe, with the SHA-256 of pretrained weights but not their path."""
     chosen = recipe(run)
     source = chosen["pretrained"]
     return chosen | {"pretrained": source and source["sha256"]}
 
 
 def pretrained(run):
-    """The imported weights that a run begins with; none for one from scratch."""
+    """The file of imported weights that a run starts from; [] if it is trained from scratch."""
     chosen = recipe(run)
     source = chosen["pretrained"]
     name = source and f"{chosen['backbone']}-{source['sha256'][:12]}"
     return f"results/pretrained/{name}.safetensors" if name else []
 
 
-# Imported weights: where from, as {path: …, sha256: …}.
+# Imported weights -> their source, {path: …, sha256: …}.
 PRETRAINED = {
     pretrained(run): recipe(run)["pretrained"] for run in RUNS if pretrained(run)
 }
 
 
 def shards(*splits):
-    """The shards of these splits, in order."""
+    """The shard files of these splits, in order."""
     count = config["dataset"]["shards"]
     return [
         f"results/{{dataset}}/shards/{split}-{shard}-of-{count[split]}.h5"
@@ -104,17 +104,17 @@ def shards(*splits):
 
 
 def option(flag, value):
-    """A flag and its value for a command line; nothing for null."""
+    """A command-line flag with its quoted value; '' for null."""
     return "" if value is None else f"{flag} {shlex.quote(str(value))}"
 
 
 def expanded(source):
-    """A source with the home folder in place of its `~`; addresses, other paths and null as they are."""
+    """A source with `~` expanded to the home folder; URLs, other paths and null are unchanged."""
     return source and os.path.expanduser(source)
 
 
 def protocol_flags(name):
-    """A protocol as flags of `ccnet evaluate`, in one order."""
+    """Yield a protocol's flags for `ccnet evaluate`, in a fixed order."""
     for key, value in sorted(config["evaluation"][name].items()):
         flag = f"--{key.replace('_', '-')}"
         if isinstance(value, list):
@@ -124,7 +124,7 @@ def protocol_flags(name):
 
 
 def folders_or_index(wildcards):
-    """The user's folder and those below, so that new photos count; for one that fetch fills, fetch's index."""
+    """Input of segment: the user's folder and its subfolders, so that new photos trigger it; or fetch's index."""
     folder = FOLDERS[wildcards.folder]
     if inside(folder, RESULTS):
         return "results/{dataset}/source/index.json"
@@ -132,8 +132,9 @@ def folders_or_index(wildcards):
 
 
 def walk(folder, links=False):
-    """This folder and those below, each with its files' names; not the results, which change with every run, nor hidden
-    ones. Links to folders are followed if asked to.
+    """Yield this folder and its subfolders, each with the names of its files.
+
+    Skips hidden folders and the results, which change with every run. Follows links to folders if `links`.
     """
     for parent, names, files in os.walk(folder, followlinks=links):
         names[:] = [
@@ -141,15 +142,15 @@ def walk(folder, links=False):
             for name in sorted(names)
             if not name.startswith(".")
             and not inside(Path(parent, name), RESULTS)
-            and not inside(parent, Path(parent, name).resolve())  # a link in a circle
+            and not inside(parent, Path(parent, name).resolve())  # a circular link
         ]
         yield parent, files
 
 
 def source_state(wildcards):
-    """What changes when images or label maps come to the user's source or go, so that its pairs are listed anew.
+    """A value that changes if images or label maps are added to or removed from the user's source; reruns fetch.
 
-    Of a folder it is their names, so that other files, and what only touches a folder, retrain nothing.
+    For a folder it is a hash of their names, so that other files and new modification times retrain nothing.
     """
     source = Path(config["dataset"]["source"] or os.devnull).expanduser()
     if source.is_file():
@@ -164,13 +165,13 @@ def source_state(wildcards):
 
 
 def threads_per_gpu():
-    """The cores shared evenly by the jobs that may hold a GPU at once; on a cluster its profile says."""
+    """The cores divided by the number of jobs that may use a GPU at once; on a cluster, the profile sets threads."""
     gpu = workflow.global_resources.get("gpu")
     return max(1, (workflow._cores or 8) // ((gpu and gpu.value) or 1))
 
 
 def out_of_date():
-    """The files that Snakemake would make again for the report, of other settings, weights or data; None: it cannot."""
+    """Files that Snakemake would remake for the report (changed settings, weights, data); None if planning fails."""
     chosen = workflow.config_settings
     command = [sys.executable, "-m", "snakemake", "report", "--summary"]
     command += ["--snakefile", workflow.main_snakefile]
@@ -191,7 +192,7 @@ def out_of_date():
 
 
 def print_scores():
-    """Where the report is and how each run scored, of what has been made so far and is up to date."""
+    """Print each run's score and the path of the report, or that they are out of date; omits what does not exist."""
     old = out_of_date()
     if old is None:
         print(

@@ -1,4 +1,4 @@
-# config.yaml and its overlays, read and checked. Snakemake puts this folder on Python's path.
+# Reads and validates config.yaml and its overlays. Snakemake adds this folder to Python's path.
 import sys
 from pathlib import Path
 
@@ -11,6 +11,6 @@ config_files.check([Path(workflow.basedir, "config.yaml")])
 configfile: f"{workflow.basedir}/config.yaml"
 
 
-# A WorkflowError would add the place in this file, which is not where the error is.
+# sys.exit, not WorkflowError: that would add a location in this file, but the error is in the config.
 if errors := validation.errors(config):
     sys.exit("\n".join(errors))

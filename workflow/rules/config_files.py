@@ -1,7 +1,7 @@
-"""Config files that cannot be read are named with the line that is wrong.
+"""A check that config files can be read; errors name the file and the line.
 
-Snakemake itself names neither, and ends in a traceback where a target follows --configfile. It reads config.yaml when
-the Snakefile says so, and those of the command line before; so the Snakefile and the profiles call this.
+Snakemake itself names neither, and shows a traceback if a target follows --configfile. It reads config.yaml when the
+Snakefile says so, and files of the command line before that; therefore both the Snakefile and the profiles call this.
 """
 
 import sys
@@ -12,7 +12,7 @@ import yaml
 
 
 def check(files: Iterable[Path]) -> None:
-    """End in one line at the first file that is not there or not YAML."""
+    """Exit with a one-line error at the first file that is missing or not valid YAML."""
     for file in files:
         try:
             yaml.safe_load(file.read_text(encoding="utf-8"))

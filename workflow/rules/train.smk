@@ -11,7 +11,7 @@ rule write_settings:
         "ccnet settings {params.recipe:q} --out {output} 2> {log}"
 
 
-# The name says what the weights are. Where they are got from is a resource, so that moving them reruns nothing.
+# The file name identifies the weights. Their source is a resource, so that moving it reruns nothing.
 rule import_weights:
     output:
         "results/pretrained/{backbone}-{digest}.safetensors",
@@ -32,8 +32,8 @@ rule import_weights:
         " --out {output} 2>&1 | (trap '' INT TERM; exec tee {log})"
 
 
-# `checkpoints` is no output: Snakemake deletes those of a failed job, and a killed training continues from it.
-# `device` and `workers` are resources: they say where and how fast, so changing them reruns nothing.
+# `checkpoints` is not an output: Snakemake deletes outputs of a failed job, and a killed training resumes from it.
+# `device` and `workers` are resources: they affect only where and how fast it runs, so changing them reruns nothing.
 rule train_run:
     input:
         settings="results/{dataset}/{run}/settings.json",

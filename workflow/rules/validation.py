@@ -1,4 +1,4 @@
-"""config.yaml and its overlays, checked against the schema and beyond it: one line an error, all of them at once."""
+"""Validation of config.yaml and its overlays by the schema and by further checks; reports all errors, one per line."""
 
 import difflib
 import json
@@ -12,18 +12,18 @@ import jsonschema
 import yaml
 
 SCHEMA = yaml.safe_load((Path(__file__).parents[1] / "schemas/config.schema.yaml").read_text())
-# Their source only the user can name.
+# Datasets without a download: the user must name their source.
 NOT_DOWNLOADED = ("cityscapes", "folder")
 
 
 def _keys_of(schema: dict) -> list[str]:
-    """The keys an object may have, its `$ref` included."""
+    """The keys that an object may have, including those of its `$ref`."""
     target = SCHEMA["$defs"].get(schema.get("$ref", "").removeprefix("#/$defs/"), {})
     return [*schema.get("properties", {}), *target.get("properties", {})]
 
 
 def _unknown_keys(error: Any) -> Iterator[tuple[str, str]]:
-    """One message for each key that the schema does not list."""
+    """Yield one message for each key that the schema does not list."""
     known = _keys_of(error.schema)
     for key in [key for key in error.instance if key not in known]:
         near = difflib.get_close_matches(str(key), known, n=1)
@@ -43,7 +43,7 @@ TYPES = {
 
 
 def _wrong_type(value: Any, types: str | list[str]) -> str:
-    """YAML reads 1e-2, without a point, as text: says so."""
+    """Message for a wrong type, with a hint for numbers like 1e-2, which YAML reads as text for lack of a point."""
     types = [types] if isinstance(types, str) else types
     number = re.fullmatch(r"([+-]?\d+)(e[+-]?\d+)", str(value), re.IGNORECASE)
     hint = f"; write {number[1]}.0{number[2]}" if number and "number" in types else ""
@@ -55,7 +55,7 @@ def _wrong_choice(value: Any, choices: list) -> str:
     return f"must be one of {', '.join(names)}"
 
 
-# What is allowed, by the schema's keyword, from the wrong value and the keyword's own.
+# Message by schema keyword: a function of the invalid value and the keyword's value.
 ALLOWED = {
     "type": _wrong_type,
     "enum": _wrong_choice,
@@ -71,7 +71,7 @@ ALLOWED = {
 
 
 def _shown(value: Any) -> str:
-    """A value as YAML writes it."""
+    """A value in YAML syntax."""
     return repr(value) if isinstance(value, str) else json.dumps(value)
 
 
@@ -80,7 +80,7 @@ def _dotted(error: Any, *more: Any) -> str:
 
 
 def _messages(error: Any) -> Iterator[tuple[str, str]]:
-    """(where, what) pairs for one of jsonschema's errors."""
+    """Yield (where, what) pairs for an error of jsonschema."""
     if error.validator in ("additionalProperties", "unevaluatedProperties"):
         yield from _unknown_keys(error)
     elif error.validator == "required":
@@ -103,7 +103,7 @@ def _schema_errors(config: dict) -> Iterator[tuple[str, str]]:
 
 
 def _clashes(protocol: dict) -> Iterator[str]:
-    """Keys of a protocol that do not go together."""
+    """Yield messages for incompatible keys of a protocol."""
     window, stride = (protocol.get(key) for key in ("window", "stride"))
     if protocol.get("keep_ratio") and protocol.get("fixed"):
         yield "images are resized by keep_ratio or fixed, not both: make one null"
@@ -112,7 +112,7 @@ def _clashes(protocol: dict) -> Iterator[str]:
 
 
 def _meaning_errors(config: dict) -> Iterator[tuple[str, str]]:
-    """What a schema cannot say, for a config that the schema accepts."""
+    """Yield errors that a schema cannot express; the config must satisfy the schema."""
     dataset, backbones = config["dataset"], SCHEMA["$defs"]["backbone"]["enum"]
     if dataset["name"] in NOT_DOWNLOADED and dataset["source"] is None:
         yield "dataset.source", f"null is not allowed: {dataset['name']} is not downloaded, so name yours"
@@ -128,6 +128,6 @@ def _meaning_errors(config: dict) -> Iterator[tuple[str, str]]:
 
 
 def errors(config: dict) -> list[str]:
-    """What is wrong in a config, a line each; none if it is right."""
+    """The errors of a config, one line each; empty if it is valid."""
     found = list(_schema_errors(config)) or list(_meaning_errors(config))
     return [f"config: {where}: {what}" for where, what in found]

@@ -1,4 +1,4 @@
-"""The embedded dataset `streets`: street scenes drawn from a seed, with exact labels, like a small CamVid."""
+"""The built-in dataset `streets`: synthetic street scenes with exact labels, drawn from seeds, like a small CamVid."""
 
 import io
 from collections.abc import Callable
@@ -17,7 +17,7 @@ from ccnet.files import atomic
 from ccnet.progress import progress
 
 CLASS_NAMES = ("sky", "building", "road", "pavement", "tree", "car", "person", "pole", "sign")
-# The colours that CamVid gives to these classes.
+# CamVid's colours of these classes.
 PALETTE = (
     (128, 128, 128),
     (128, 0, 0),
@@ -29,7 +29,7 @@ PALETTE = (
     (192, 192, 128),
     (192, 128, 128),
 )
-# Roughness of each class's surface, in grey levels.
+# Amplitude of each class's surface texture, in grey levels.
 GRAIN = (2, 9, 10, 7, 24, 4, 4, 4, 3)
 
 FIRST_SEED = {"train": 0, "val": 1_000_000, "photos": 2_000_000}
@@ -37,8 +37,10 @@ PHOTO_SIZES = ((320, 240), (400, 225), (240, 320))
 
 
 class Street(NamedTuple):
-    """A street's plan in metres: its middle, half its road's width, how far from the middle the walls are, and from
-    where to where a side street crosses, if one does.
+    """A street's plan in metres.
+
+    `middle` is the x of its centre line, `half` half the road's width, `wall` the distance of the walls from the
+    centre line, `crossing` the range of z of a side street, or None.
     """
 
     middle: float
@@ -47,12 +49,12 @@ class Street(NamedTuple):
     crossing: tuple[float, float] | None
 
     def crosses(self, z: float) -> bool:
-        """Whether z lies in the side street."""
+        """Whether z is in the side street."""
         return self.crossing is not None and self.crossing[0] <= z < self.crossing[1]
 
 
 class Step(NamedTuple):
-    """One thing to be drawn: how far away it ends, where it stands, and the stroke that draws it."""
+    """An object to be drawn: the z of its far end, its x, and the function that draws it."""
 
     z: float
     x: float
@@ -60,9 +62,9 @@ class Step(NamedTuple):
 
 
 def draw(seed: int, size: tuple[int, int] = (192, 144)) -> tuple[Image.Image, Image.Image]:
-    """One scene: an RGB image and its label map (mode L, values 0 to 8), both of `size` (width, height).
+    """Draw one scene: an RGB image and its label map (mode L, values 0 to 8), both of `size` (width, height).
 
-    The same seed and size give the same bytes.
+    The result is deterministic in seed and size.
     """
     c = Canvas(seed, size)
     half = c.between(2.4, 2.9)
@@ -80,7 +82,7 @@ def draw(seed: int, size: tuple[int, int] = (192, 144)) -> tuple[Image.Image, Im
 
 
 def row(c: Canvas, street: Street, side: int) -> list[Step]:
-    """Houses along one side, or a park, with a gap for the side street."""
+    """The houses or the park along one side (-1 left, 1 right), with a gap for the side street."""
     steps: list[Step] = []
     x, (start, end) = street.middle + side * street.wall, street.crossing or (90, 90)
     park, low = c.chance(0.15), c.chance(0.4)
@@ -99,7 +101,7 @@ def row(c: Canvas, street: Street, side: int) -> list[Step]:
 
 
 def furniture(c: Canvas, street: Street) -> list[Step]:
-    """Lamps, signs and trees along both kerbs; only trees further off, where a post would be too thin."""
+    """Lamps, signs and trees along both kerbs; at larger distances only trees, since posts would be too thin."""
     lights = (poles.lamp_post, poles.lantern, poles.traffic_light)
     kinds = [c.pick(lights), poles.sign, c.pick((*lights, poles.sign)), c.pick((poles.sign, things.tree))]
     steps: list[Step] = []
@@ -117,7 +119,7 @@ def furniture(c: Canvas, street: Street) -> list[Step]:
 
 
 def people(c: Canvas, street: Street, posts: list[Step]) -> list[Step]:
-    """People on the pavements and a few on the road; nobody where a post or somebody else would hide them."""
+    """People on the pavements and at most one on the road, placed where neither posts nor other people hide them."""
     steps: list[Step] = []
     room = c.size[0] * 0.07
     columns = [c.project(post.x, 0, post.z)[0] for post in posts if post.z < 16]
@@ -137,7 +139,7 @@ def people(c: Canvas, street: Street, posts: list[Step]) -> list[Step]:
 
 
 def traffic(c: Canvas, street: Street) -> list[Step]:
-    """Cars ahead, oncoming or parked in either lane and, at a junction, one that crosses."""
+    """Cars ahead, oncoming or parked in either lane; at a junction possibly a crossing car."""
     steps: list[Step] = []
     away, parked = c.pick((-1, 1)), c.pick((-1, 0, 1))
     for lane in (-1, 1):
@@ -171,7 +173,7 @@ def record(seed: int, size: tuple[int, int], kind: str, **options: int) -> Recor
 def write(out: Path, train: int = 480, val: int = 80, photos: int = 6) -> None:
     """Draw the dataset into `out`: images/, labels/, and photos/ of other sizes without labels.
 
-    Files appear only when whole; those that are there are kept, so an interrupted run continues.
+    Files are written atomically and existing ones are kept, so an interrupted run can be resumed.
     """
     counts = {"train": train, "val": val, "photos": photos}
     jobs = [(split, number) for split, count in counts.items() for number in range(1, count + 1)]

@@ -1,4 +1,4 @@
-"""A canvas in metres: what is drawn on it goes through one camera into an image and a label map at once."""
+"""A canvas with coordinates in metres: one camera projects each shape into both the image and the label map."""
 
 from collections.abc import Sequence
 from math import sqrt
@@ -16,12 +16,12 @@ WHITE, BLACK = (238.0, 238.0, 234.0), (30.0, 31.0, 36.0)
 RED, BLUE, YELLOW = (206.0, 24.0, 34.0), (22.0, 78.0, 186.0), (246.0, 196.0, 28.0)
 LEAVES = ((52, 104, 44), (66, 118, 40), (44, 92, 52), (84, 124, 44))
 
-# Odd, so that a pixel's centre is the centre of one sample: that sample is its label.
+# Samples per pixel and axis. Odd, so that one sample is at the pixel's centre; that sample is its label.
 SAMPLES = 3
 
 
 class Mood(NamedTuple):
-    """The light of an hour: sky colours, tint of the light, depth of shadows, clouds, lit windows."""
+    """Lighting: sky colours at zenith and skyline, tint of the light, and, 0 to 1, shadows, clouds and lit windows."""
 
     zenith: Colour
     skyline: Colour
@@ -42,20 +42,20 @@ MOODS = (
 
 
 def mix(a: Colour, b: Colour, share: float) -> Colour:
-    """Colour `a` with `share` (0 to 1) of `b`."""
+    """Linear interpolation from colour `a` to `b`; `share` in 0 to 1."""
     return (a[0] + (b[0] - a[0]) * share, a[1] + (b[1] - a[1]) * share, a[2] + (b[2] - a[2]) * share)
 
 
 def shade(colour: Colour, factor: float) -> Colour:
-    """A colour made darker (factor < 1) or lighter (> 1)."""
+    """A colour multiplied by `factor`: darker (< 1) or lighter (> 1)."""
     return (colour[0] * factor, colour[1] * factor, colour[2] * factor)
 
 
 class Canvas:
-    """A camera over a street: x to the right, y up from the ground, z ahead, in metres; it bends with z².
+    """A camera over a street: x to the right, y up from the ground, z ahead, in metres; the street bends with z².
 
-    `face` and `disc` draw into image and label alike; without a label they draw into the image only (windows,
-    markings, shadows). Later strokes cover earlier ones, so draw from far to near.
+    `face` and `disc` draw into image and label map; with `label` None they draw into the image only (windows,
+    markings, shadows). Later shapes cover earlier ones, so draw from far to near.
     """
 
     def __init__(self, seed: int, size: tuple[int, int]):
@@ -87,40 +87,40 @@ class Canvas:
         return options[int(self.rng.integers(len(options)))]
 
     def vary(self, colour: Colour, by: float = 10) -> Colour:
-        """A colour a little lighter or darker, and a little off in each channel."""
+        """A colour with a random offset of up to `by` in brightness and `by` / 3 in each channel."""
         step = self.between(-by, by)
         red, green, blue = (value + step + self.between(-by, by) / 3 for value in colour)
         return (red, green, blue)
 
     def noise(self, cells: tuple[int, int], size: tuple[int, int]) -> Image.Image:
-        """Smooth noise, 0 to 255: random (rows, columns) of `cells` stretched to `size` (width, height)."""
+        """Smooth noise, mode L, 0 to 255: a random grid `cells` (rows, columns) resized to `size` (width, height)."""
         grid = self.rng.integers(0, 256, cells, dtype=np.uint8)
         return Image.fromarray(grid).resize(size, Image.Resampling.BICUBIC)
 
     def project(self, x: float, y: float, z: float) -> tuple[float, float]:
-        """The sample (column, row) at which a point is seen."""
+        """Project a point to a sample (column, row)."""
         scale = self.focal / z
         return (self.centre + scale * (x + self.bend * z * z), self.horizon + scale * (self.eye - y))
 
     def nearest(self, x: float) -> float:
-        """The distance z from which a point x metres to the side is in view."""
+        """The smallest distance z at which a point x metres to the side is in view."""
         room = self.size[0] - self.centre if x > 0 else self.centre
         return abs(x) * self.focal / room
 
     def _seen(self, colour: Colour, z: float, alpha: float = 1.0) -> tuple[int, int, int, int]:
-        """Everything fades into the skyline's colour with distance."""
+        """The RGBA colour of an object at distance z: it fades into the skyline's colour."""
         red, green, blue = mix(colour, self.mood.skyline, min(0.4, max(0.0, z - 8) / 160))
         return (_byte(red), _byte(green), _byte(blue), _byte(255 * alpha))
 
     def face(self, points: Sequence[Point], colour: Colour, label: int | None = None, alpha: float = 1.0) -> None:
-        """A flat polygon."""
+        """Draw a flat polygon."""
         outline = [self.project(*point) for point in points]
         self._paint.polygon(outline, self._seen(colour, points[0][2], alpha))
         if label is not None:
             self._mark.polygon(outline, label)
 
     def front(self, points: Sequence[Point], colour: Colour, label: int | None = None) -> None:
-        """A polygon that is drawn only where its corners are seen in clockwise order: one side of a solid."""
+        """Draw a polygon only if its corners appear clockwise: a visible side of a solid (back-face culling)."""
         outline = [self.project(*point) for point in points]
         turn = sum(a[0] * b[1] - b[0] * a[1] for a, b in zip(outline, [*outline[1:], outline[0]], strict=True))
         if turn > 0:
@@ -129,11 +129,11 @@ class Canvas:
     def upright(
         self, x: float, z: float, corners: Sequence[tuple[float, float]], colour: Colour, label: int | None = None
     ) -> None:
-        """A polygon that faces the camera at (x, z): corners (across, up) in metres."""
+        """Draw a polygon facing the camera at (x, z), with corners (across, up) in metres."""
         self.face([(x + across, up, z) for across, up in corners], colour, label)
 
     def disc(self, at: Point, radii: tuple[float, float], colour: Colour, label: int | None = None) -> None:
-        """An ellipse that faces the camera."""
+        """Draw an ellipse facing the camera, with `radii` (across, up) in metres."""
         column, row = self.project(*at)
         across, up = (radius * self.focal / at[2] for radius in radii)
         box = (column - across, row - up, column + across, row + up)
@@ -146,7 +146,7 @@ class Canvas:
         self.face(points, (16, 18, 34), alpha=self.mood.shadow * strength)
 
     def develop(self, grain: Sequence[float]) -> tuple[Image.Image, Image.Image]:
-        """The finished (image, label): light, texture of `grain[label]` grey levels, blur and noise."""
+        """Render (image, label): adds light, texture of `grain[label]` grey levels, blur and noise; reduces samples."""
         middle = SAMPLES // 2
         label = np.asarray(self.label)[middle::SAMPLES, middle::SAMPLES]
         image = self.image.reduce(SAMPLES).filter(ImageFilter.GaussianBlur(self.between(0.2, 0.5)))

@@ -1,4 +1,4 @@
-"""What stands on a post: street lamps, traffic lights and signs; all lengths in metres."""
+"""Objects on posts: street lamps, traffic lights and signs; all lengths in metres."""
 
 from ccnet.data.streets.canvas import BLACK, BLUE, POLE, RED, SIGN, WHITE, YELLOW, Canvas, Colour, Point, shade
 
@@ -6,7 +6,7 @@ METALS = ((74, 80, 86), (92, 98, 104), (62, 70, 72))
 
 
 def post(c: Canvas, x: float, z: float, height: float, width: float) -> Colour:
-    """A metal post with a light and a dark edge; returns its colour."""
+    """Draw a metal post with a light edge towards the sun and a darker base; return its colour."""
     metal, half = c.vary(c.pick(METALS), 6), width / 2
     c.shadow([(x, 0, z), (x - c.sun * 4, 0, z + 1), (x - c.sun * 4, 0, z + 1.3), (x, 0, z + 0.3)], 0.8)
     c.upright(x, z, ((-half, 0), (-half, height), (half, height), (half, 0)), metal, POLE)
@@ -18,7 +18,7 @@ def post(c: Canvas, x: float, z: float, height: float, width: float) -> Colour:
 
 
 def lamp_post(c: Canvas, x: float, z: float) -> None:
-    """A street lamp whose arm reaches over the road."""
+    """Draw a street lamp with an arm over the road."""
     height, width = c.between(4.2, 6), c.between(0.38, 0.46)
     metal = post(c, x, z, height, width)
     reach = -1.3 if x > 0 else 1.3
@@ -34,7 +34,7 @@ def lamp_post(c: Canvas, x: float, z: float) -> None:
 
 
 def lantern(c: Canvas, x: float, z: float) -> None:
-    """An old lamp post with a glass lantern on top."""
+    """Draw an old lamp post with a glass lantern."""
     height = c.between(3, 3.8)
     metal = post(c, x, z, height, c.between(0.38, 0.46))
     c.upright(x, z, ((-0.22, height), (-0.42, height + 0.8), (0.42, height + 0.8), (0.22, height)), metal, POLE)
@@ -48,7 +48,7 @@ def lantern(c: Canvas, x: float, z: float) -> None:
 
 
 def traffic_light(c: Canvas, x: float, z: float) -> None:
-    """A post with the three lights, one of which is on."""
+    """Draw a traffic light with three lamps, one of which is on."""
     height = c.between(2.3, 3)
     metal = post(c, x, z, height, c.between(0.36, 0.42))
     box = ((-0.36, height - 0.1), (-0.36, height + 1.5), (0.36, height + 1.5), (0.36, height - 0.1))
@@ -59,7 +59,7 @@ def traffic_light(c: Canvas, x: float, z: float) -> None:
 
 
 def sign(c: Canvas, x: float, z: float) -> None:
-    """A traffic sign on its post."""
+    """Draw a random traffic sign on its post."""
     height, radius = c.between(2.1, 2.7), c.between(0.6, 0.78)
     post(c, x, z, height, c.between(0.32, 0.38))
     c.pick((_ban, _order, _warning, _parking, _stop, _priority))(c, (x, height, z - 0.05), radius)

@@ -1,4 +1,4 @@
-"""Where a street is: sky, ground, road, houses and hedges; all lengths in metres."""
+"""The static background of a street: sky, ground, road, houses and hedges; all lengths in metres."""
 
 from collections.abc import Callable
 
@@ -21,7 +21,7 @@ AWNINGS = ((128, 74, 64), (74, 98, 88), (178, 148, 104), (92, 92, 116))
 
 
 def sky(c: Canvas) -> None:
-    """A gradient with clouds, down to the horizon."""
+    """Draw a gradient with clouds, from the top to the horizon."""
     width, height = c.size[0] // 6, int(c.horizon) // 6 + 4
     down = np.linspace(0, 1, height)[:, None, None]
     colours = np.asarray(c.mood.zenith) * (1 - down) + np.asarray(c.mood.skyline) * down
@@ -38,13 +38,13 @@ def sky(c: Canvas) -> None:
 def strip(
     c: Canvas, left: float, right: float, near: float, far: float, colour: Colour, label: int | None = None
 ) -> None:
-    """A band on the ground along the street, which follows its bend."""
+    """Draw a band on the ground along the street, following its bend."""
     steps = [near * (far / near) ** (i / 12) for i in range(13)]
     c.face([(left, 0, z) for z in steps] + [(right, 0, z) for z in reversed(steps)], colour, label)
 
 
 def ground(c: Canvas, middle: float, half: float, crossing: tuple[float, float] | None) -> None:
-    """Pavement with slabs everywhere, on it the road with its markings, and a side street at `crossing`."""
+    """Draw the pavement with slabs, the road with its markings over it, and a side street at `crossing`."""
     slab = c.vary(c.pick(((186, 174, 160), (176, 170, 166), (196, 180, 156))), 8)
     asphalt = c.vary(c.pick(((84, 86, 94), (74, 76, 84), (96, 96, 102))), 6)
     c.face([(-250, 0, 90), (250, 0, 90), (250, 0, 1), (-250, 0, 1)], slab, PAVEMENT)
@@ -83,7 +83,7 @@ def _markings(c: Canvas, middle: float, half: float, crossing: tuple[float, floa
 
 
 def backdrop(c: Canvas) -> None:
-    """Far roofs and tree tops that close the street."""
+    """Draw distant houses and tree tops at the end of the street."""
     x, z = -75.0, 80.0
     while x < 75:
         width, height = c.between(8, 18), c.between(4, 14)
@@ -97,7 +97,7 @@ def backdrop(c: Canvas) -> None:
 
 
 def building(c: Canvas, side: int, x: float, near: float, far: float, low: bool) -> None:
-    """A house along the street from z `near` to `far`, its front at `x`, at the right (1) or left."""
+    """Draw a house from z `near` to `far` with its front at `x`, on the right (`side` 1) or left (-1)."""
     height = c.between(4.5, 6.5) if low else c.between(6.5, 11.5)
     wall, roof, ridge = c.vary(c.pick(WALLS), 14), c.vary(c.pick(ROOFS)), c.pick((0.0, 1.6, 2.6))
     back = x + side * 9
@@ -116,7 +116,7 @@ def building(c: Canvas, side: int, x: float, near: float, far: float, low: bool)
 def _windows(
     c: Canvas, at: Callable[[float, float], Point], length: float, height: float, wall: Colour, near: float
 ) -> None:
-    """Rows of windows on a wall `at(along, up)`, and doors or a shop front at its foot."""
+    """Draw rows of windows on a wall `at(along, up)`, with doors and possibly a shop front on the ground floor."""
     floors, bays = max(1, int(height / 2.7)), max(1, int(length / 2.3))
     step, storey = length / bays, height / floors
     shop = c.pick(AWNINGS) if c.chance(0.4) else None
@@ -143,7 +143,7 @@ def _pane(
 
 
 def hedge(c: Canvas, side: int, x: float, near: float, far: float) -> None:
-    """A hedge along the pavement in place of a house, with a dark foot and a ragged top."""
+    """Draw a hedge with a ragged top along the pavement, in place of a house."""
     leaf, height = c.vary(c.pick(LEAVES)), c.between(1.6, 2.4)
     lit = 1.05 if side != c.sun else 0.75
     c.face(

@@ -1,4 +1,4 @@
-"""What stands and moves in a street: trees, cars and people; all lengths in metres."""
+"""Objects in a street: trees, cars and people; all lengths in metres."""
 
 from collections.abc import Callable
 from itertools import pairwise, product
@@ -32,7 +32,7 @@ HAIRS = ((44, 32, 26), (96, 62, 36), (190, 150, 90), (120, 116, 114))
 _COSINES = (1, 0.866, 0.5, 0, -0.5, -0.866, -1, -0.866, -0.5, 0, 0.5, 0.866)
 CIRCLE = tuple(zip(_COSINES, _COSINES[-3:] + _COSINES[:-3], strict=True))
 
-# (length, width, outline from the lower rear over the roof to the lower front as (ahead, up), side windows)
+# (length, width, outline (ahead, up) from lower rear over roof to lower front, side windows (first, last, sill, top))
 CARS = (
     (
         4.1,
@@ -62,7 +62,7 @@ CARS = (
 
 
 def tree(c: Canvas, x: float, z: float) -> None:
-    """A trunk and a crown of leaf clumps, lighter towards the sun."""
+    """Draw a trunk and a crown of leaf clumps, lighter towards the sun."""
     leaf, size = c.vary(c.pick(LEAVES)), c.between(0.8, 1.25)
     c.shadow([(x + c.sun * -3 * a + b * 1.2, 0, z + b * 0.8 + a * 0.4) for a, b in CIRCLE], 0.9)
     foot, bark = 0.2 * size, c.vary((92, 72, 54))
@@ -77,7 +77,7 @@ def tree(c: Canvas, x: float, z: float) -> None:
 
 
 def car(c: Canvas, x: float, z: float, heading: tuple[int, int]) -> None:
-    """A car, van or estate whose rear stands at (x, z); `heading` is the (x, z) direction it drives in."""
+    """Draw a car, van or estate with its rear at (x, z); `heading` is its driving direction as a unit vector (x, z)."""
     length, width, outline, (first, last, sill, top) = c.pick(CARS)
     paint, glass = c.vary(c.pick(PAINTS), 8), (46, 56, 70)
     ahead, across = heading, (heading[1], -heading[0])
@@ -107,7 +107,7 @@ def car(c: Canvas, x: float, z: float, heading: tuple[int, int]) -> None:
 
 
 def _lamps(c: Canvas, at: Callable[[float, float, float], Point], length: float) -> None:
-    """Red lamps and a number plate behind, white ones in front."""
+    """Draw red lamps and a yellow plate at the rear, white ones at the front."""
     for u, order, lamp, plate in ((-0.01, 1, (222, 34, 30), YELLOW), (length + 0.01, -1, (252, 246, 214), WHITE)):
         for v, wide, y, colour in ((-0.48, 0.2, 0.68, lamp), (0.28, 0.2, 0.68, lamp), (-0.17, 0.34, 0.48, plate)):
             corners = [at(u, y, v), at(u, y + 0.18, v), at(u, y + 0.18, v + wide), at(u, y, v + wide)]
@@ -115,7 +115,7 @@ def _lamps(c: Canvas, at: Callable[[float, float, float], Point], length: float)
 
 
 def person(c: Canvas, x: float, z: float) -> None:
-    """Somebody walking or standing."""
+    """Draw a walking or standing person."""
     size, stride = c.between(0.98, 1.15), c.between(0.0, 0.12)
     top, legs, skin = c.vary(c.pick(CLOTHES)), c.vary(c.pick(TROUSERS), 6), c.vary(c.pick(SKINS), 6)
     swing = c.between(-0.1, 0.12)
