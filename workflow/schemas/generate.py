@@ -57,7 +57,7 @@ def generated() -> dict:
 def main(path: Path) -> None:
     """Replace what follows the marker in the schema at `path`."""
     above = path.read_text().partition(MARKER)[0]
-    text = yaml.safe_dump(generated(), sort_keys=False, allow_unicode=True, width=120)
+    text = yaml.safe_dump(generated(), sort_keys=False, allow_unicode=True, default_flow_style=None, width=110)
     indented = "".join(f"  {line}" for line in text.splitlines(keepends=True))
     path.write_text(f"{above}{MARKER}{indented}")
 
