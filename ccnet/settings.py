@@ -92,7 +92,7 @@ class Schedule:
     steps: Annotated[int, about("optimiser steps", ge=1)]
     warmup_steps: Annotated[int, about("steps of the learning rate's linear rise from 0", ge=0)]
     power: Annotated[float, about("exponent of the poly schedule, (1 - step / steps) ** power", ge=0, le=10)]
-    final_learning_rate: Annotated[float, about("learning rate at the last step", ge=0)]
+    final_learning_rate: Annotated[float, about("learning rate that the schedule falls towards", ge=0)]
 
 
 @frozen
@@ -100,7 +100,9 @@ class Data:
     """Batches and data augmentation."""
 
     batch_size: Annotated[int, about("images that are in memory at once", ge=1)]
-    accumulate: Annotated[int, about("batches per optimiser step, as if one; norms and ohem see each alone", ge=1)]
+    accumulate: Annotated[
+        int, about("batches per optimiser step, as if one; norms, ohem and category_consistency see each alone", ge=1)
+    ]
     crop_size: Annotated[int, about("side of the square crop, pixels", ge=32)]
     resize: Annotated[
         Annotated[list[Annotated[int, Field(ge=32, le=16384)]], Field(min_length=2, max_length=2)] | None,
@@ -114,7 +116,7 @@ class Data:
     photometric: Annotated[bool, about("random brightness, contrast, saturation and hue")]
     max_class_share: Annotated[
         Share,
-        about("crops of one class, or with this share of one, are drawn again, ten times at most; 1: never"),
+        about("crops of one class, or with this share of one, are drawn again, ten draws at most; 1: never"),
     ]
 
     @property
@@ -225,7 +227,9 @@ def _allowed(schema: dict) -> str:
     if "enum" in schema:
         return ", ".join(map(str, schema["enum"]))
     signs = {"minimum": "≥", "exclusiveMinimum": ">", "maximum": "≤", "exclusiveMaximum": "<"}
-    limits = [f"{sign} {schema[key]:g}" for key, sign in signs.items() if key in schema]
+    if schema["type"] == "array":
+        return f"{schema['minItems']} × {_allowed(schema['items'])}"
+    limits = [f"{sign} {schema[key]}" for key, sign in signs.items() if key in schema]
     return ", ".join([schema["type"], *limits])
 
 

@@ -54,9 +54,9 @@ def test_others_keep_their_words():
     assert explain(ValueError("for this\nreason: none"), "") == "for this reason: none"
 
 
-@pytest.mark.parametrize(("verb", "said"), [("train", ["batch_size", "crop_size"]), ("evaluate", ["--window"])])
-def test_out_of_memory_names_what_needs_less(verb, said):
+@pytest.mark.parametrize(("command", "said"), [("train", ["batch_size", "crop_size"]), ("evaluate", ["--window"])])
+def test_out_of_memory_names_what_needs_less(command, said):
     error = RuntimeError("x" * 500 + "\n[Reason]: Unable to alloc cuda device memory for size 8")
-    line = explain_command(verb, error)
+    line = explain_command(command, error)
     assert line.startswith("out of memory (Unable to alloc cuda device memory for size 8): ")
     assert all(name in line for name in said)

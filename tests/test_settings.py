@@ -1,10 +1,10 @@
 import json
 import re
+import runpy
 import subprocess
 import sys
 from pathlib import Path
 
-import jsonschema
 import pytest
 import yaml
 from hypothesis import given
@@ -107,19 +107,33 @@ def test_an_unreadable_file_is_named(tmp_path):
         Settings.read(tmp_path / "settings.json")
 
 
-@given(st.sampled_from(sorted(FLAT)), st.integers(0, 3))
-def test_fingerprint_depends_on_values_alone(key, turn):
-    keys = list(FLAT)
-    rotated = {name: FLAT[name] for name in keys[turn:] + keys[:turn]}
-    assert Settings.from_flat(rotated).fingerprint() == Settings.from_flat(FLAT).fingerprint()
-    assert Settings.from_flat({**FLAT, "seed": 1}).fingerprint() != Settings.from_flat(FLAT).fingerprint()
+@given(st.permutations(sorted(FLAT)))
+def test_the_fingerprint_does_not_depend_on_the_order(keys):
+    shuffled = Settings.from_flat({name: FLAT[name] for name in keys})
+    assert shuffled.fingerprint() == Settings.from_flat(FLAT).fingerprint()
+
+
+OTHER = {
+    "backbone": "van_tiny", "head": "non_local", "output_stride": 8, "fusion": True, "head_channels": 8,
+    "pretrained": "0" * 64, "optimizer": "adamw", "resize": [64, 32], "scale": [1.0, 1.0], "loss": "ohem",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("key", sorted(FLAT))
+def test_the_fingerprint_depends_on_every_value(key):
+    value = FLAT[key]
+    number = value + 1 if isinstance(value, int) else value / 3 + 0.1 if isinstance(value, float) else None
+    other = OTHER.get(key, (not value) if isinstance(value, bool) else number)
+    changed = Settings.from_flat(FLAT | {key: other})
+    assert changed.fingerprint() != Settings.from_flat(FLAT).fingerprint()
 
 
 WORKFLOW = Path(__file__).parents[1] / "workflow"
+Validator = runpy.run_path(str(WORKFLOW / "rules/validation.py"))["Validator"]
 SCHEMA = yaml.safe_load((WORKFLOW / "schemas/config.schema.yaml").read_text())
 PROBES = [
     -1, 0, 1, 2, 5, 6, 8, 10, 16, 31, 32, 64, 2**31, 0.5, 1.5, 10.5, -0.5, "x", "", True, None,
-    [0.5, 2.0], [1.0], [512, 2048], [2048, 16], "0" * 64,
+    2.0, [0.5, 2.0], [1.0], [512, 2048], [512.0, 2048], [2048, 16], "0" * 64,
 ]  # fmt: skip
 
 
@@ -134,7 +148,7 @@ def test_the_configs_schema_allows_exactly_what_settings_allow():
     declared = SCHEMA["$defs"]["hyperparameters"]["properties"]
     assert {*declared, "backbone"} == set(hyperparameters())
     for key in set(declared) - {"pretrained"}:  # of pretrained weights the config says where, the settings what
-        validator = jsonschema.Draft202012Validator(declared[key])
+        validator = Validator(declared[key])
         for probe in [*PROBES, *hyperparameters()[key].get("enum", [])]:
             try:
                 Settings.from_flat({**FLAT, key: probe})

@@ -1,4 +1,4 @@
-"""A dataset and a network small enough to train in seconds: what the tests of the computing verbs share."""
+"""A dataset and a network small enough to train in seconds: what the tests of the commands that compute share."""
 
 import io
 import os

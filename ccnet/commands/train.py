@@ -184,7 +184,8 @@ def _main_loss(settings: Settings) -> Callable[[jt.Var, jt.Var], jt.Var]:
 def _parts(images: np.ndarray, labels: np.ndarray, count: int) -> Iterator[tuple[np.ndarray, np.ndarray, float]]:
     """Split a batch into `count` equal parts; yield each with its share of the labelled pixels.
 
-    The losses are means over labelled pixels, so the parts' losses weighted by their shares sum to the batch's loss.
+    Cross entropy is a mean over labelled pixels, so the parts' losses weighted by their shares sum to the batch's loss.
+    OHEM and the category consistent loss see each part alone.
     """
     if count == 1:
         yield images, labels, 1.0

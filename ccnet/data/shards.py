@@ -152,7 +152,7 @@ def _seal(index: _Index, digests: list[str]) -> str:
     contents: dict[str, Any] = {
         key: value.tolist() if isinstance(value, np.ndarray) else value
         for key, value in index._asdict().items()
-        if value is not None  # so that shards older than these keys keep their checksums
+        if value is not None  # keys that the file does not have
     }
     return hashlib.sha256(json.dumps([contents, digests]).encode()).hexdigest()
 

@@ -2,12 +2,13 @@
 
 import ctypes
 import shutil
+import sys
 from typing import NamedTuple
 
 from ccnet.machine.toolkit import Toolkit
 
 JITTORS_NEWEST = 90  # Jittor 1.3.11 requests code only for the GPUs present, up to sm_90
-NEWEST_ARCHITECTURE = {12000: 90, 12080: 120, 12090: 121}  # newest that nvcc supports, by minimum CUDA version
+SINCE = {100: 12080, 101: 12080, 103: 12090, 110: 13000, 120: 12080, 121: 12090}  # CUDA that first knows a newer GPU
 OLDEST_ARCHITECTURE = {12: 50, 13: 75}  # oldest that nvcc supports, by CUDA's major version
 OLDEST_DRIVER = {12: 525, 13: 580}
 FIX = "ccnet doctor --fix"
@@ -116,12 +117,11 @@ def _of_new_gpu(gpu: Gpu, cuda: int, in_tree: bool) -> Problem | None:
     if not in_tree and gpu.architecture > JITTORS_NEWEST:
         text = f"{gpu.name} is sm_{gpu.architecture}; Jittor 1.3.11 asks for sm_{JITTORS_NEWEST} at most"
         return Problem(text, f"unset nvcc_path: the nvcc that {FIX} prepares asks for more")
-    newest = max(known for since, known in NEWEST_ARCHITECTURE.items() if since <= max(cuda, 12000))
-    if gpu.architecture > newest:
-        text = f"{gpu.name} is sm_{gpu.architecture}; CUDA {spelled(cuda)} builds for sm_{newest} at most"
-        other = WHEELS if gpu.architecture <= max(NEWEST_ARCHITECTURE.values()) else "compute on the CPU"
-        return Problem(text, f"choose an older GPU with CUDA_VISIBLE_DEVICES, or {other}")
-    return None
+    if gpu.architecture <= JITTORS_NEWEST or SINCE.get(gpu.architecture, sys.maxsize) <= cuda:
+        return None
+    text = f"{gpu.name} is sm_{gpu.architecture}, which CUDA {spelled(cuda)} cannot build for"
+    other = WHEELS if gpu.architecture in SINCE else "compute on the CPU"
+    return Problem(text, f"choose an older GPU with CUDA_VISIBLE_DEVICES, or {other}")
 
 
 def _of_toolkit(driver: Driver | None, toolkit: Toolkit | None) -> Problem | None:

@@ -53,7 +53,9 @@ def load_state(model, tensors: dict[str, np.ndarray], where: str) -> None:
         if (tuple(own[name].shape), str(own[name].dtype)) != (tensors[name].shape, str(tensors[name].dtype))
     ]
     if wrong:
-        raise InputError(f"{where}: does not fit the network its settings describe: {', '.join(wrong[:5])} …")
+        raise InputError(
+            f"{where}: does not fit the network its settings describe: {', '.join(wrong[:5])}{' …' * (len(wrong) > 5)}"
+        )
     for name, value in own.items():
         value.assign(jt.array(tensors[name]))
 

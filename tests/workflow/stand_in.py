@@ -33,8 +33,8 @@ def interrupted(*_: object) -> None:
     sys.exit(130)
 
 
-def outputs(verb: str, options: dict[str, str]) -> Iterator[Path]:
-    inside = {"fetch": "index.json", "segment": "index.csv"}.get(verb, "")
+def outputs(command: str, options: dict[str, str]) -> Iterator[Path]:
+    inside = {"fetch": "index.json", "segment": "index.csv"}.get(command, "")
     yield Path(options["--out"], inside)
     if "--history" in options:
         yield Path(options["--history"])
@@ -42,26 +42,26 @@ def outputs(verb: str, options: dict[str, str]) -> Iterator[Path]:
         yield Path(options["--examples"], "one.png")
 
 
-def contents(verb: str, rest: list[str]) -> str:
+def contents(command: str, rest: list[str]) -> str:
     """What a command writes: Snakemake compares contents, so other settings give other weights."""
-    if verb == "train":
+    if command == "train":
         return Path(rest[1]).read_text()
-    return {"settings": rest[0], "evaluate": '{"mean_iou": 0.5}'}.get(verb, verb)
+    return {"settings": rest[0], "evaluate": '{"mean_iou": 0.5}'}.get(command, command)
 
 
 def main() -> None:
-    verb, *rest = sys.argv[1:]
-    call = " ".join([verb, *rest])
+    command, *rest = sys.argv[1:]
+    call = " ".join([command, *rest])
     note(f"start {call}")
-    if Path("fail").exists() and Path("fail").read_text() == verb:
-        sys.exit(f"ccnet {verb}: error: no luck")
-    if verb == "train":
+    if Path("fail").exists() and Path("fail").read_text() == command:
+        sys.exit(f"ccnet {command}: error: no luck")
+    if command == "train":
         signal.signal(signal.SIGINT, interrupted)
         time.sleep(0.3)
         wait_until(lambda: not Path("hold").exists())
-    if verb == "prepare" and Path("meet").exists():
+    if command == "prepare" and Path("meet").exists():
         wait_until(lambda: Path("calls.log").read_text().count("start prepare") > 1)
-    for path in outputs(verb, dict(pairwise(rest))):
+    for path in outputs(command, dict(pairwise(rest))):
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(contents(verb, rest))
+        path.write_text(contents(command, rest))
     note(f"end {call}")

@@ -40,6 +40,9 @@ WRONG = {
     "training: {steps: '300'}": "config: training.steps: '300' is not allowed: must be a whole number",
     "training: {power: .nan}": "config: training.power: NaN is not allowed: must be a number",
     "training: {scale: [1.0]}": "config: training.scale: [1.0] is not allowed: must have at least 2 items",
+    "training: {steps: 700.0}": "config: training.steps: 700.0 is not allowed: must be a whole number",
+    "training: {steps: 2020-01-01}": 'config: training.steps: "2020-01-01" is not allowed: must be a whole number',
+    "dataset: {shards: {train: 2.0}}": "config: dataset.shards.train: 2.0 is not allowed: must be a whole number",
     "training: {recurrence: 9}": "config: training.recurrence: 9 is not allowed: must be at most 5",
     "dataset: {shards: {val: 0}}": "config: dataset.shards.val: 0 is not allowed: must be at least 1",
     "dataset: {on_bad_pair: ignore}": (
@@ -231,11 +234,6 @@ def test_what_no_node_has_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     (line,) = too_large(asked)
     assert line.startswith("warning: train_run asks for 8 cores and 32000 MB, but no node has so much (there are: 2 ")
     assert list(too_large([("train_run", 8, 31000), ("segment_folder", 2, 64000)])) == []
-
-
-def test_the_rules_import_no_ccnet():
-    for path in [ROOT / "Snakefile", *(ROOT / "workflow/rules").glob("*.smk")]:
-        assert not re.search(r"^\s*(import|from) ccnet", path.read_text(), re.MULTILINE), path
 
 
 def test_snakemake_finds_nothing_to_criticise(workplace: Workplace):

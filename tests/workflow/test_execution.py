@@ -139,12 +139,12 @@ def test_scores_are_not_printed_where_nothing_says_whether_they_hold(copy: Workp
     assert "mIoU" not in done.stdout
 
 
-@pytest.mark.parametrize("verb", ["prepare", "train"])
-def test_a_failed_command_fails_its_job_in_its_own_words(workplace: Workplace, verb: str):
-    (workplace.folder / "fail").write_text(verb)
+@pytest.mark.parametrize("command", ["prepare", "train"])
+def test_a_failed_command_fails_its_job_in_its_own_words(workplace: Workplace, command: str):
+    (workplace.folder / "fail").write_text(command)
     done = workplace.snakemake("train")
     assert done.returncode != 0
-    assert f"ccnet {verb}: error: no luck" in done.stdout + done.stderr
+    assert f"ccnet {command}: error: no luck" in done.stdout + done.stderr
     assert not any(workplace.folder.glob("results/streets/*/weights.safetensors"))
 
 

@@ -72,7 +72,7 @@ ALLOWED = {
 
 def _shown(value: Any) -> str:
     """A value in YAML syntax."""
-    return repr(value) if isinstance(value, str) else json.dumps(value)
+    return repr(value) if isinstance(value, str) else json.dumps(value, default=str)
 
 
 def _dotted(error: Any, *more: Any) -> str:
@@ -91,14 +91,19 @@ def _messages(error: Any) -> Iterator[tuple[str, str]]:
         yield _dotted(error), f"{_shown(error.instance)} is not allowed: {allowed}"
 
 
-def _finite(checker: Any, value: Any) -> bool:
+def _is_number(_: Any, value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
+# Stricter than JSON Schema, as `ccnet.settings` is: 2.0 is no integer, and NaN is no number.
+TYPE_CHECKER = jsonschema.Draft202012Validator.TYPE_CHECKER.redefine_many(
+    {"number": _is_number, "integer": lambda _, value: type(value) is int}
+)
+Validator = jsonschema.validators.extend(jsonschema.Draft202012Validator, type_checker=TYPE_CHECKER)
+
+
 def _schema_errors(config: dict) -> Iterator[tuple[str, str]]:
-    draft = jsonschema.Draft202012Validator
-    validator = jsonschema.validators.extend(draft, type_checker=draft.TYPE_CHECKER.redefine("number", _finite))
-    for error in validator(SCHEMA).iter_errors(config):
+    for error in Validator(SCHEMA).iter_errors(config):
         yield from _messages(error)
 
 
