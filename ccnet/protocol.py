@@ -86,13 +86,16 @@ class Protocol:
         window = {"side": self.window, "stride": self.step, "weights": "falling linearly to the edges"}
         resize = f"keep_ratio {self.keep_ratio}" if self.keep_ratio else f"fixed {self.fixed}"
         return {
-            "in_words": self._sentence(), "mode": "sliding" if self.window else "whole",
+            "in_words": self._sentence(),
+            "mode": "sliding" if self.window else "whole",
             "window": window if self.window else None,
-            "resize": resize if self.keep_ratio or self.fixed else "original", "resampling": "bilinear, antialiased",
-            "scales": list(self.scales), "flip": self.flip,
+            "resize": resize if self.keep_ratio or self.fixed else "original",
+            "resampling": "bilinear, antialiased",
+            "scales": list(self.scales),
+            "flip": self.flip,
             "average_of": "softmax probabilities" if self.flip or len(self.scales) > 1 else None,
             "scored_at": SCORED[self.score_at],
-        }  # fmt: skip
+        }
 
     def _sentence(self) -> str:
         resize = "at their own size"

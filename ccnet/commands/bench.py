@@ -170,10 +170,14 @@ def measure(
         outputs = {side: list(np.load(contender.output).values()) for side, contender in sides.items()}
         times = take_turns({side: contender.run for side, contender in sides.items()}, repeats)
         return {
-            side: {**found[side], "seconds": times[side], "memory": contender.end(),
-                   "difference": difference(outputs[side], outputs[OURS])}
+            side: {
+                **found[side],
+                "seconds": times[side],
+                "memory": contender.end(),
+                "difference": difference(outputs[side], outputs[OURS]),
+            }
             for side, contender in sides.items()
-        }, left_out  # fmt: skip
+        }, left_out
 
 
 def take_turns(sides: Mapping[str, Callable[[], float]], repeats: int) -> dict[str, list[float]]:
@@ -218,14 +222,19 @@ def summary(case: Case, threads: int, sides: dict[str, dict], peak: float | None
     ours, theirs = sides[OURS], sides[best]
     memory = case.kind != "loader" and theirs["added"] > 0  # most memory of the loader is in its workers
     return {
-        "case": case.name, "threads": threads, "best": best, "flops": flops, "amount": case.amount,
+        "case": case.name,
+        "threads": threads,
+        "best": best,
+        "flops": flops,
+        "amount": case.amount,
         "options": dict(case.options),
         "time_ratio": ours["median"] / theirs["median"],
         "memory_ratio": ours["added"] / theirs["added"] if memory else None,
         "floor_ratio": ours["median"] / (flops / peak) if flops and peak else None,
         "targets": dict(case.targets) if threads == 2 or case.kind == "loader" else {},
-        "difference": max(sides[side]["difference"] for side in rivals), "sides": sides,
-    }  # fmt: skip
+        "difference": max(sides[side]["difference"] for side in rivals),
+        "sides": sides,
+    }
 
 
 def line(row: dict) -> str:

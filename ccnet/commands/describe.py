@@ -22,9 +22,18 @@ class Part(NamedTuple):
     output: tuple[int, ...] | None = None
 
 
-def run(*, name: str, size: int = 512, classes: int = 19, recurrence: int = 2, head: str = "rcca",
-        output_stride: int | None = None, fusion: bool | None = None, head_channels: int | None = None,
-        plain_stem: bool = False) -> None:  # fmt: skip
+def run(
+    *,
+    name: str,
+    size: int = 512,
+    classes: int = 19,
+    recurrence: int = 2,
+    head: str = "rcca",
+    output_stride: int | None = None,
+    fusion: bool | None = None,
+    head_channels: int | None = None,
+    plain_stem: bool = False,
+) -> None:
     """Print a table of the parts of `build(name, classes, …)` for a square image of `size` pixels.
 
     Raises InputError for an unknown backbone, an image below 32 pixels, or `plain_stem` with a backbone other than a

@@ -63,11 +63,25 @@ def _fix() -> None:
 
 def judge(found: Machine) -> list[Line]:
     """Lines for all subjects except the convolutions."""
-    return [_python(found), _compiler(found), _jittor(found), _caches(found), _onednn(found), *_cuda(found),
-            _amount("memory", found.memory, 4 * GB, "free", "close other programs, or lower batch_size"),
-            _amount("disk", found.disk, 3 * GB, "free where the caches are",
-                    "make room, or move the caches to a larger disk with JITTOR_HOME"),
-            _shared_memory(found), _mpi(found), _slurm(found)]  # fmt: skip
+    return [
+        _python(found),
+        _compiler(found),
+        _jittor(found),
+        _caches(found),
+        _onednn(found),
+        *_cuda(found),
+        _amount("memory", found.memory, 4 * GB, "free", "close other programs, or lower batch_size"),
+        _amount(
+            "disk",
+            found.disk,
+            3 * GB,
+            "free where the caches are",
+            "make room, or move the caches to a larger disk with JITTOR_HOME",
+        ),
+        _shared_memory(found),
+        _mpi(found),
+        _slurm(found),
+    ]
 
 
 def judge_convolution(device: str, ran: Ran) -> Line:

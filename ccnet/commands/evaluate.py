@@ -23,9 +23,14 @@ EXAMPLES = 6
 
 
 def run(
-    *, weights_file: Path, shards: list[Path], out: Path, examples: Path | None = None, device: str = "auto",
+    *,
+    weights_file: Path,
+    shards: list[Path],
+    out: Path,
+    examples: Path | None = None,
+    device: str = "auto",
     **protocol_fields: Any,
-) -> None:  # fmt: skip
+) -> None:
     """Evaluate weights on every image of the shards; `protocol_fields` are those of `ccnet.protocol.Protocol`.
 
     Writes metrics.json to `out` and up to `EXAMPLES` predictions to `examples`. Raises InputError if the weights'
@@ -39,8 +44,9 @@ def run(
     weights_file = weights.located(weights_file)
     trained, digest = weights.load(weights_file), sha256(weights_file)
     if trained.class_names != reader.class_names:
-        raise InputError(f"{weights_file}: {_difference(trained.class_names, reader.class_names)};"
-                         " evaluate it on its own dataset")  # fmt: skip
+        raise InputError(
+            f"{weights_file}: {_difference(trained.class_names, reader.class_names)}; evaluate it on its own dataset"
+        )
     predictor, confusion = Predictor(trained.model, protocol), ConfusionMatrix(len(reader.class_names))
     shown = set(np.linspace(0, len(reader) - 1, min(EXAMPLES, len(reader)), dtype=int))
     seconds = []
@@ -91,5 +97,7 @@ def _difference(trained: list[str], found: list[str]) -> str:
     """The first difference between two lists of class names, in words."""
     place, pair = next((i, pair) for i, pair in enumerate(zip_longest(trained, found)) if pair[0] != pair[1])
     names = ["nothing" if name is None else repr(name) for name in pair]
-    return (f"trained on {len(trained)} classes, where the shards have {len(found)}; "
-            f"class {place} is {names[0]} there and {names[1]} here")  # fmt: skip
+    return (
+        f"trained on {len(trained)} classes, where the shards have {len(found)}; "
+        f"class {place} is {names[0]} there and {names[1]} here"
+    )

@@ -16,8 +16,15 @@ from ccnet.weights.published import StateDict
 SHOWN = 4  # names in a line of the report
 
 
-def run(*, source: str, backbone: str, out: Path, sha256: str | None = None, classes: Path | None = None,
-        skip: list[str] | None = None) -> None:  # fmt: skip
+def run(
+    *,
+    source: str,
+    backbone: str,
+    out: Path,
+    sha256: str | None = None,
+    classes: Path | None = None,
+    skip: list[str] | None = None,
+) -> None:
     """Import `source`, a file or a URL, for `backbone`: the weights of the backbone or of a whole CCNet.
 
     Parameters whose names begin with one of `skip` keep their initial values. Raises InputError for a file whose
@@ -79,8 +86,10 @@ def _filled(path: Path, origin: Origin, found: StateDict, model, prefix: str, sk
         raise InputError(f"--skip {' '.join(idle)}: no parameter's name begins so; they begin with {_heads(wanted)}")
     left = [name for name in [*match.missing, *match.mismatched] if not name.startswith(tuple(skip))]
     if left:
-        raise InputError(f"{path}: leaves {len(left)} parameters unfilled ({_some(left)}): choose another --for, or"
-                         f" name them by --skip {_heads(left)}")  # fmt: skip
+        raise InputError(
+            f"{path}: leaves {len(left)} parameters unfilled ({_some(left)}): choose another --for, or"
+            f" name them by --skip {_heads(left)}"
+        )
     try:
         return first | origins.convert(origin, match.filled, wanted)
     except ValueError as error:

@@ -31,9 +31,19 @@ from ccnet.weights.checkpoints import Checkpoint, Checkpoints, of_model
 LOG_EVERY = 10  # steps between two rows of history.csv
 
 
-def run(*, settings: Path, shards: list[Path], checkpoints: Path, out: Path, history: Path, device: str = "auto",
-        workers: int = 1, checkpoint_every: float = 60, changes: list[str] | None = None,
-        pretrained: Path | None = None) -> None:  # fmt: skip
+def run(
+    *,
+    settings: Path,
+    shards: list[Path],
+    checkpoints: Path,
+    out: Path,
+    history: Path,
+    device: str = "auto",
+    workers: int = 1,
+    checkpoint_every: float = 60,
+    changes: list[str] | None = None,
+    pretrained: Path | None = None,
+) -> None:
     """Train one run to its last step, resuming from its newest checkpoint if there is one.
 
     A new run starts from the backbone weights in `pretrained`, if given. On SIGINT or SIGTERM the current step is

@@ -46,8 +46,15 @@ def _attention(height: int, width: int, backward: bool, block: str = "rcca", **t
     return Case(name, "attention", options, targets, floor=PRODUCT.name)
 
 
-def _network(network: str, kind: str, size: int, batch: int, targets: Mapping[str, float], floor: Case = PRODUCT,
-             rivals: tuple[str, ...] = LAYOUTS) -> Case:  # fmt: skip
+def _network(
+    network: str,
+    kind: str,
+    size: int,
+    batch: int,
+    targets: Mapping[str, float],
+    floor: Case = PRODUCT,
+    rivals: tuple[str, ...] = LAYOUTS,
+) -> Case:
     options = {"network": network, "size": size, "batch": batch}
     name = f"{network} {kind} {size}²{' autocast' * (rivals is AUTOCAST)}"
     return Case(name, kind, options, targets, rivals, amount=(batch, "images"), floor=floor.name)

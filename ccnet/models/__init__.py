@@ -22,10 +22,21 @@ BACKBONES = {
 EMBEDDING = 16  # channels of the features for the category consistent loss, as in the TPAMI paper
 
 
-def build(name: str, num_classes: int, recurrence: int = 2, *, head: str = "rcca", output_stride: int | None = None,
-          fusion: bool | None = None, head_channels: int | None = None, dropout: float = 0.1,
-          align_corners: bool = False, negative_slope: float = 0.0, embedding: int = 0,
-          **backbone_options) -> CCNet:  # fmt: skip
+def build(
+    name: str,
+    num_classes: int,
+    recurrence: int = 2,
+    *,
+    head: str = "rcca",
+    output_stride: int | None = None,
+    fusion: bool | None = None,
+    head_channels: int | None = None,
+    dropout: float = 0.1,
+    align_corners: bool = False,
+    negative_slope: float = 0.0,
+    embedding: int = 0,
+    **backbone_options,
+) -> CCNet:
     """Build a CCNet with backbone `name` and R = `recurrence` loops of attention, for `num_classes` classes.
 
     `output_stride`, `fusion` and `head_channels` default by backbone family. ResNet: 8, no fusion, a quarter of the
@@ -59,10 +70,12 @@ def build_from_settings(settings, num_classes: int) -> CCNet:
     own = ("drop_path",) if BACKBONES[model.backbone] is VAN else ("deep_stem", "multi_grid", "contract_dilation")
     shared = ("head", "output_stride", "fusion", "head_channels", "dropout", "align_corners", "negative_slope")
     return build(
-        model.backbone, num_classes, model.recurrence,
+        model.backbone,
+        num_classes,
+        model.recurrence,
         embedding=EMBEDDING if loss and loss.category_consistency else 0,
         **{option: getattr(model, option) for option in shared + own},
-    )  # fmt: skip
+    )
 
 
 def initialise(module) -> None:

@@ -91,8 +91,20 @@ class CCNet(nn.Module):
     weights were trained with others.
     """
 
-    def __init__(self, backbone, head_channels: int, num_classes: int, *, head: str, recurrence: int, fusion: bool,
-                 dropout: float, align_corners: bool, negative_slope: float, embedding: int):  # fmt: skip
+    def __init__(
+        self,
+        backbone,
+        head_channels: int,
+        num_classes: int,
+        *,
+        head: str,
+        recurrence: int,
+        fusion: bool,
+        dropout: float,
+        align_corners: bool,
+        negative_slope: float,
+        embedding: int,
+    ):
         channels = backbone.channels
         self.mean: tuple[float, ...] = MEAN
         self.std: tuple[float, ...] = STD

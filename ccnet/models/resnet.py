@@ -74,8 +74,15 @@ class ResNet(nn.Module):
     pooling: with it the last feature lies on or beyond the last pixel, as resizing with aligned corners assumes.
     """
 
-    def __init__(self, name: str, output_stride: int = 8, deep_stem: bool = True, multi_grid: bool = False,
-                 contract_dilation: bool = True, ceil_mode: bool = False):  # fmt: skip
+    def __init__(
+        self,
+        name: str,
+        output_stride: int = 8,
+        deep_stem: bool = True,
+        multi_grid: bool = False,
+        contract_dilation: bool = True,
+        ceil_mode: bool = False,
+    ):
         block, depths = STAGES[name]
         self.in_channels = 128 if deep_stem else 64
         if deep_stem:

@@ -100,9 +100,13 @@ class Block(nn.Module):
         attention, unit = self.attn, self.attn.spatial_gating_unit
         first = [attention.proj_1, unit.conv0, unit.conv_spatial, unit.conv1, attention.proj_2]
         return [
-            *self.norm1.constants(), *_weights(first), self.layer_scale_1,
-            *self.norm2.constants(), *self.mlp.layers(), self.layer_scale_2,
-        ]  # fmt: skip
+            *self.norm1.constants(),
+            *_weights(first),
+            self.layer_scale_1,
+            *self.norm2.constants(),
+            *self.mlp.layers(),
+            self.layer_scale_2,
+        ]
 
 
 def _weights(convolutions: list) -> list:

@@ -43,8 +43,9 @@ def source_rows(before: int, after: int, align_corners: bool = False) -> tuple[n
     return upper, np.minimum(upper + 1, before - 1), np.clip(place - upper, 0, 1).astype(np.float32)
 
 
-def resize_rows(x: jt.Var, upper: np.ndarray, lower: np.ndarray, share: np.ndarray, width: int,
-                align_corners: bool = False) -> jt.Var:  # fmt: skip
+def resize_rows(
+    x: jt.Var, upper: np.ndarray, lower: np.ndarray, share: np.ndarray, width: int, align_corners: bool = False
+) -> jt.Var:
     """Interpolate rows `upper`, `lower` of x (C, h, W) by `share`, and columns to `width`: (C, len(share), width)."""
     x = resize(x[None], (x.shape[1], width), align_corners)[0]
     if not share.any() and np.array_equal(upper, np.arange(x.shape[1])):

@@ -46,8 +46,14 @@ def _workspace(inputs: int, outputs: int, width: int) -> tuple[dict[str, int], l
     return cut, [(POINTS, floats + LINE) for floats in (outputs * channels, channels * pitch, outputs * pitch)]
 
 
-def _launch(call: str, shape: Sequence[int], inputs: list[jt.Var], workspace: tuple[dict[str, int], list],
-            dilation: int, epilogue: Epilogue = NOTHING) -> jt.Var:  # fmt: skip
+def _launch(
+    call: str,
+    shape: Sequence[int],
+    inputs: list[jt.Var],
+    workspace: tuple[dict[str, int], list],
+    dilation: int,
+    epilogue: Epilogue = NOTHING,
+) -> jt.Var:
     cut, shapes = workspace
     call = call.format(dilation='(int64_t)data["dilation"]', epilogue=epilogue.literal(len(inputs)))
     data = {"dilation": dilation, **cut, **epilogue.data()}

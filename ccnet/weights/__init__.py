@@ -81,8 +81,10 @@ class Description:
         except ValidationError as error:
             raise InputError(f"{where}: {explain(error.errors()[0])}; get the file again") from error
         if len(found.palette) != len(found.class_names):
-            raise InputError(f"{where}: {len(found.class_names)} class_names but {len(found.palette)} colours in its"
-                             " palette; get the file again")  # fmt: skip
+            raise InputError(
+                f"{where}: {len(found.class_names)} class_names but {len(found.palette)} colours in its"
+                " palette; get the file again"
+            )
         return found
 
 
@@ -112,8 +114,10 @@ def located(path: Path) -> Path:
     finished = path / "weights.safetensors"
     found = finished if finished.exists() else checkpoints.newest(path / "checkpoints")
     if found is None:
-        raise InputError(f"{path}: a folder without {finished.name} and without checkpoints; train the run first, or"
-                         " name a weights file")  # fmt: skip
+        raise InputError(
+            f"{path}: a folder without {finished.name} and without checkpoints; train the run first, or"
+            " name a weights file"
+        )
     return found
 
 
@@ -137,8 +141,9 @@ def load(path: Path) -> Weights:
     return Weights(model, described.settings, described.class_names, described.palette)
 
 
-def save_backbone(path: Path, tensors: dict[str, np.ndarray], backbone: str, deep_stem: bool | None,
-                  source: str) -> None:  # fmt: skip
+def save_backbone(
+    path: Path, tensors: dict[str, np.ndarray], backbone: str, deep_stem: bool | None, source: str
+) -> None:
     """Write a backbone's tensors (`backbone.…`) as pretrained weights; `source` is the SHA-256 of the original file."""
     metadata = {"part": "backbone", "backbone": backbone, "deep_stem": deep_stem, "source_sha256": source}
     with atomic(path) as temporary:
@@ -155,7 +160,9 @@ def load_backbone(path: Path, model, settings: Settings) -> None:
         wanted["deep_stem"] = settings.model.deep_stem
     for key, value in wanted.items():
         if metadata.get(key) != value:
-            raise InputError(f"{path}: its {key} is {json.dumps(metadata.get(key))}, the settings' {json.dumps(value)};"
-                             " change model.* to suit, or import other weights with ccnet import-weights")  # fmt: skip
+            raise InputError(
+                f"{path}: its {key} is {json.dumps(metadata.get(key))}, the settings' {json.dumps(value)};"
+                " change model.* to suit, or import other weights with ccnet import-weights"
+            )
     own = {name.removeprefix("backbone."): value for name, value in tensors.items()}
     load_state(model.backbone, own, str(path))
