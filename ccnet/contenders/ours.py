@@ -103,8 +103,8 @@ class Contender:
         def epoch():
             batches = Batches(reader, SETTINGS.data, seed=0, first_step=0, steps=STEPS, workers=workers)
             with closing(iter(batches)) as loaded:
-                for batch in loaded:
-                    self._computed(*batch)
+                for images, labels in loaded:
+                    batch = self._computed(jt.array(images), jt.array(labels))
             return batch
 
         return epoch
