@@ -282,6 +282,18 @@ def test_both_sides_compute_attention_in_bfloat16_as_if_on_a_gpu(backward, monke
         assert 1e-4 < bench.difference(found, expected) < 0.05
 
 
+def test_both_sides_load_the_same_batches(tmp_path):
+    from ccnet.contenders import ours, theirs
+    from ccnet.contenders.__main__ import arrays
+
+    bench.draw_dataset(tmp_path)
+    found, expected = (
+        arrays(side.Contender("", "cpu", 1).loader(workers=0, folder=str(tmp_path))()) for side in (ours, theirs)
+    )
+    assert [array.shape for array in found] == [(8, 3, 256, 256), (8, 256, 256)]
+    assert bench.difference(found, expected) == 0
+
+
 @pytest.mark.parametrize("kind", ["inference", "training"])
 def test_pytorch_in_bfloat16_by_autocast(kind):
     from ccnet.contenders import theirs
