@@ -1,49 +1,98 @@
 """`ccnet fetch`: get a dataset's files and list its image and label pairs in index.json."""
 
 import hashlib
-import os
+import sys
 from pathlib import Path
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
 from ccnet import InputError
-from ccnet.data import catalog, pairs, streets
+from ccnet.data import catalog, folder, pairs, streets
+from ccnet.data import classes as class_files
 from ccnet.data.archives import DamagedError, unpack
 from ccnet.data.catalog import Archive, Dataset
+from ccnet.data.classes import Classes, Colour
 from ccnet.data.download import download, file_name, is_address
-from ccnet.data.labels import Palette, voc_colours
-from ccnet.files import write_json
+from ccnet.data.folder import Choices, Found
+from ccnet.data.index import Index, Listed, portable
+from ccnet.data.pairs import Pair
+from ccnet.data.polygons import BACKGROUND
 
-SPLITS = ("train", "val")
 
+def run(
+    *,
+    dataset: str,
+    out: Path,
+    layout: str | None = None,
+    source: str | None = None,
+    classes: str | None = None,
+    val_share: float | None = None,
+    image_ending: str | None = None,
+    label_ending: str | None = None,
+) -> None:
+    """Write `out`/index.json: classes, colours, coding and the pairs of each split.
 
-def run(*, dataset: str, source: str | None, classes: str | None, out: Path) -> None:
-    """Write `out`/index.json: classes, colours, label table and the pairs of each split.
-
-    `source` is a folder (its files are used in place), an archive or a URL; None draws `streets` into `out`, and
-    downloads other datasets from their publisher. `classes` is the class file of dataset "folder". Raises InputError
-    for an unknown dataset, a source that cannot be used, or files that do not match the dataset's layout.
+    `layout` is the dataset's entry in the catalog (None: its name). `source` is a folder (its files are used in place),
+    an archive or a URL; None draws `streets` into `out`, and downloads other datasets from their publisher. `classes`
+    is the class file of a "folder", the last three are `ccnet.data.folder.Choices`. Raises InputError for an unknown
+    layout, a source that cannot be used, or files that do not match the layout.
     """
-    entry = catalog.lookup(dataset)
+    name = layout or dataset
+    entry = catalog.lookup(name)
+    choices = Choices(val_share, image_ending, label_ending)
+    if name != "folder" and (classes is not None or choices != Choices()):
+        raise InputError(
+            f"dataset {name!r} has its own classes and splits: a class file, val_share and endings are for layout"
+            " 'folder'"
+        )
     out.mkdir(parents=True, exist_ok=True)
-    root = pairs.find_root(entry.layout, _folder(dataset, entry, source, out))
-    class_names, palette = _classes(dataset, entry, root, classes)
-    listed = {
-        split: [
-            [pair.name, _portable(pair.image, out), _portable(pair.label, out)]
-            for pair in pairs.find_pairs(entry.layout, root, split)
-        ]
-        for split in SPLITS
-    }
-    index = {
-        "dataset": dataset,
-        "class_names": class_names,
-        "palette": palette,
-        "label_table": entry.label_table,
-        "pairs": listed,
-    }
-    write_json(out / "index.json", index)
-    print(f"{dataset}: {', '.join(f'{len(listed[split])} {split} pairs' for split in SPLITS)} in {root}")
+    where = _folder(name, entry, source, out)
+    found = folder.find(where, choices, out / "annotations") if name == "folder" else _published(entry, where)
+    known = _own_classes(found, classes) if name == "folder" else _published_classes(entry)
+    for remark in found.remarks:
+        print(remark, file=sys.stderr)
+    index = Index(
+        dataset=dataset,
+        layout=name,
+        class_names=list(known.names),
+        palette=list(known.palette),
+        label_table=known.values,
+        colour_table=_by_text(known.colours),
+        splitting=found.splitting,
+        pairs={split: [_listed(pair, out) for pair in pairs] for split, pairs in found.pairs.items()},
+    )
+    index.write(out / "index.json")
+    counts = ", ".join(f"{len(listed)} {split} pairs" for split, listed in index.pairs.items())
+    print(f"{dataset}: {counts} in {found.root}")
+
+
+def _published(entry: Dataset, where: Path) -> Found:
+    root = pairs.find_root(entry.layout, where)
+    splits = pairs.splits(entry.layout, root)
+    return Found(root, {split: pairs.find_pairs(entry.layout, root, split) for split in splits})
+
+
+def _published_classes(entry: Dataset) -> Classes:
+    palette = tuple((red, green, blue) for red, green, blue in entry.palette)
+    return Classes(entry.class_names, palette, dict(entry.label_table) if entry.label_table else None)
+
+
+def _own_classes(found: Found, stated: str | None) -> Classes:
+    """The classes of a user's folder: those of a class file, else COCO's categories and the background."""
+    path = Path(stated).expanduser() if stated else class_files.found(found.root)
+    if stated is None and not path.is_file() and found.categories is not None:
+        names = dict.fromkeys([BACKGROUND, *found.categories])
+        found.remarks.append(f"{found.root}: no class file: the classes are {BACKGROUND} and COCO's categories")
+        return class_files.named(names)
+    return class_files.read(path)
+
+
+def _by_text(colours: dict[Colour, int] | None) -> dict[str, int] | None:
+    return None if colours is None else {" ".join(map(str, key)): train_id for key, train_id in colours.items()}
+
+
+def _listed(pair: Pair, out: Path) -> Listed:
+    return Listed(pair.name, portable(pair.image, out), portable(pair.label, out))
 
 
 def _folder(dataset: str, entry: Dataset, source: str | None, out: Path) -> Path:
@@ -81,24 +130,3 @@ def _downloaded(archive: Archive, out: Path) -> Path:
             raise
         target.unlink()
         raise InputError(f"{url}: what it served was damaged and is removed: try again ({error})") from error
-
-
-def _classes(dataset: str, entry: Dataset, root: Path, classes: str | None) -> tuple[tuple[str, ...], Palette]:
-    if entry.class_names:
-        if classes is not None:
-            raise InputError(
-                f"dataset {dataset!r} has its own classes: a class file ({classes}) is for dataset 'folder'"
-            )
-        return entry.class_names, entry.palette
-    names = catalog.read_class_names(Path(classes).expanduser() if classes else root / "classes.txt")
-    return names, voc_colours(len(names))
-
-
-def _portable(path: Path, out: Path) -> str:
-    """A path relative to `out` if below it (results can be moved), else absolute. Raises InputError if not UTF-8."""
-    path, out = Path(os.path.abspath(path)), Path(os.path.abspath(out))
-    name = str(path.relative_to(out) if path.is_relative_to(out) else path)
-    shown = name.encode(errors="surrogateescape").decode(errors="backslashreplace")
-    if shown != name:
-        raise InputError(f"{shown}: its name is not UTF-8: rename it")
-    return name

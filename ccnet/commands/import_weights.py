@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 
 from ccnet import InputError, files, runtime, weights
-from ccnet.data.catalog import read_class_names
+from ccnet.data import classes as class_files
 from ccnet.data.download import download, file_name, is_address
 from ccnet.data.labels import voc_colours
 from ccnet.models import BACKBONES, build, build_from_settings
@@ -116,7 +116,7 @@ def _classes(found: StateDict, origin: Origin, listed: Path | None, path: Path) 
     (count, *_) = shapes.get("classifier.conv.weight") or (0,)
     noted = found.meta.get("CLASSES")
     if listed is not None:
-        names = list(read_class_names(listed))
+        names = list(class_files.read(listed).names)
     elif isinstance(noted, tuple | list) and all(isinstance(name, str) for name in noted):
         names = list(noted)
     else:

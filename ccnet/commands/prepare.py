@@ -1,18 +1,18 @@
 """`ccnet prepare`: validate image and label pairs and write them to one shard."""
 
 import io
-import json
 import os
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from PIL import Image
 
 from ccnet import InputError
 from ccnet.data import images, labels
+from ccnet.data.coding import Coding
+from ccnet.data.index import Index, Listed
 from ccnet.data.shards import Record, Skipped, write_shard
 from ccnet.progress import progress
 
@@ -38,45 +38,37 @@ def run(
     """Write shard number `shard` (from 0) of `of`: the pairs i < `limit` of a split with i % of == shard.
 
     `max_size` limits the longer side in pixels: larger pairs are resized, all others keep their files' bytes.
-    A pair is bad if it is incomplete or damaged, its sizes differ, its label map is coloured, has values outside the
-    label table or is entirely ignored. `on_bad_pair` "fail" raises an InputError that lists all bad pairs, "skip"
-    leaves them out and records them in the shard.
+    A pair is bad if it is incomplete or damaged, its sizes differ, its label map has values, colours or shapes that the
+    dataset does not list, or is entirely ignored. `on_bad_pair` "fail" raises an InputError that lists all bad pairs,
+    "skip" leaves them out and records them in the shard.
     """
     if not 0 <= shard < of:
         raise InputError(f"shard {shard} of {of}: shards are numbered from 0 to {of - 1}")
     for option, value in (("--max-size", max_size), ("--limit", limit)):
         if value is not None and value < 1:
             raise InputError(f"{option} {value}: must be at least 1; leave it out for no limit")
-    contents = _read_index(index, split)
-    table = labels.lookup_table(contents["label_table"], len(contents["class_names"]))
-    pairs = contents["pairs"][split][:limit][shard::of]
+    contents = Index.read(index)
+    pairs = contents.of(split, index)[:limit][shard::of]
+    coding = contents.coding()
 
     def check(name: str, image: Path, label: Path) -> Record:
-        return _record(name, image, label, table, len(contents["class_names"]), max_size)
+        return _record(name, image, label, coding, max_size)
 
     records = _checked(pairs, index.parent.absolute(), check, on_bad_pair, f"preparing {split} {shard + 1}/{of}")
     write_shard(
         out,
         records,
-        class_names=contents["class_names"],
-        palette=contents["palette"],
+        class_names=contents.class_names,
+        palette=contents.palette,
         split=split,
         max_size=max_size,
+        dataset=contents.dataset,
+        splitting=contents.splitting,
     )
 
 
-def _read_index(path: Path, split: str) -> dict[str, Any]:
-    try:
-        contents = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path}: cannot be read ({error}): fetch the dataset first") from error
-    if split not in contents["pairs"]:
-        raise InputError(f"{path}: has no split {split!r}, only {', '.join(contents['pairs'])}")
-    return contents
-
-
 def _checked(
-    pairs: list[list[str]], folder: Path, check: Check, on_bad_pair: str, desc: str
+    pairs: list[Listed], folder: Path, check: Check, on_bad_pair: str, desc: str
 ) -> Iterator[Record | Skipped]:
     """Yield a record of each valid pair. Bad pairs are yielded as `Skipped`, or raise one InputError at the end."""
     findings = []
@@ -99,23 +91,22 @@ def _checked(
         print(f"skipped: {finding}", file=sys.stderr)
 
 
-def _record(
-    name: str, image_path: Path, label_path: Path, table: np.ndarray, num_classes: int, max_size: int | None
-) -> Record:
+def _record(name: str, image_path: Path, label_path: Path, coding: Coding, max_size: int | None) -> Record:
     """Validate one pair. Raises InputError naming the file at fault."""
     image_bytes, label_bytes = _read(image_path, "image"), _read(label_path, "label map")
     image = images.open_image(image_bytes, str(image_path))
-    raw = labels.decode(label_bytes, str(label_path))
+    label, as_stored = coding.decode(label_bytes, str(label_path))
     with images.refusing_damage(str(image_path)):
         rgb = images.to_rgb(image)  # as in training: some images load but cannot be converted
-    _check_sizes(image, raw, image_path, label_path)  # after decoding: a damaged TIFF's header may state another size
-    label = _remapped(raw, table, label_path)
+    _check_sizes(image, label, image_path, label_path)  # after decoding: a damaged TIFF's header may state another size
+    if (label == labels.IGNORE).all():
+        raise InputError(f"{label_path}: every pixel is ignored: nothing to learn or to measure")
     if max_size is not None and max(rgb.size) > max_size:
         rgb, label, image_bytes = _shrunk(rgb, label, max_size, "PNG" if image.format == "PNG" else "JPEG")
+        as_stored = False
+    if not as_stored:
         label_bytes = labels.encode(label)
-    elif not np.array_equal(label, raw):
-        label_bytes = labels.encode(label)
-    return Record(name, image_bytes, label_bytes, *rgb.size, labels.histogram(label, num_classes))
+    return Record(name, image_bytes, label_bytes, *rgb.size, labels.histogram(label, len(coding.class_names)))
 
 
 def _read(path: Path, kind: str) -> bytes:
@@ -134,16 +125,6 @@ def _check_sizes(image: Image.Image, label: np.ndarray, image_path: Path, label_
     turned = image.size == (height, width) and images.orientation(image) > 4
     remedy = "; its EXIF orientation turns it: save it upright" if turned else ""
     raise InputError(f"{image_path}: is {image.width}×{image.height}, its label {label_path} {width}×{height}{remedy}")
-
-
-def _remapped(raw: np.ndarray, table: np.ndarray, path: Path) -> np.ndarray:
-    try:
-        label = labels.remap(raw, table)
-    except InputError as error:
-        raise InputError(f"{path}: {error}") from error
-    if (label == labels.IGNORE).all():
-        raise InputError(f"{path}: every pixel is ignored: nothing to learn or to measure")
-    return label
 
 
 def _shrunk(image: Image.Image, label: np.ndarray, max_size: int, kind: str) -> tuple[Image.Image, np.ndarray, bytes]:

@@ -35,6 +35,7 @@ class Layout:
     label_ending: str = ""
     listing: str | None = None  # a text file that names the split's pairs, one per line
     splits: Mapping[str, str] = field(default_factory=lambda: {"train": "train", "val": "val"})
+    test: str | None = None  # the dataset's name of a test split with labels, which a source may lack
 
 
 @dataclass(frozen=True)
@@ -106,7 +107,7 @@ ADE20K = dict(_ade20k_classes())
 DATASETS = {
     "streets": Dataset(layout=PLAIN, class_names=tuple(streets.CLASS_NAMES), palette=streets.PALETTE),
     "camvid": Dataset(
-        layout=Layout(images="{split}", labels="{split}annot"),
+        layout=Layout(images="{split}", labels="{split}annot", test="test"),
         class_names=tuple(CAMVID),
         palette=tuple(CAMVID.values()),
         label_table={**{value: value for value in range(11)}, 11: IGNORE},
@@ -165,21 +166,3 @@ def lookup(name: str) -> Dataset:
     if name not in DATASETS:
         raise InputError(f"unknown dataset {name!r}: choose one of {', '.join(DATASETS)}")
     return DATASETS[name]
-
-
-def read_class_names(path: Path) -> tuple[str, ...]:
-    """Read class names from a UTF-8 text file, one per line, in the order of the label values.
-
-    Raises InputError naming the file if it is missing, empty, repeats a class or has more than 255.
-    """
-    try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: cannot read the class names, one a line in UTF-8 ({error})") from error
-    names = tuple(line.strip() for line in lines if line.strip())
-    repeated = sorted({name for name in names if names.count(name) > 1})
-    if repeated:
-        raise InputError(f"{path}: names a class twice: {', '.join(repeated)}")
-    if not 1 <= len(names) <= IGNORE:
-        raise InputError(f"{path}: holds {len(names)} class names; 1 to {IGNORE} are needed, one a line")
-    return names

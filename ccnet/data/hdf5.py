@@ -15,7 +15,9 @@ from pathlib import Path
 from typing import BinaryIO
 
 import h5py
+import numpy as np
 
+CHUNK = 2**20  # bytes of a chunk of bulk data; also the block in which it is hashed
 END = struct.Struct("<Q8s")  # length of the preceding JSON, and a magic mark
 MARK = b"ccnet.h5"
 
@@ -74,3 +76,34 @@ def _check(path: Path) -> None:
         stated = json.loads(file.read(length))
         if _structure(file, stated["bulk"], end) != stated["sha256"]:
             raise ValueError("its structure is not as written")
+
+
+class Blobs:
+    """Byte strings concatenated in one growing dataset, hashed as they are appended."""
+
+    def __init__(self, file: h5py.File, name: str) -> None:
+        # Every byte is written, so new chunks need not be filled with zeros.
+        self.data = file.create_dataset(name, (0,), np.uint8, maxshape=(None,), chunks=(CHUNK,), fill_time="never")
+        self.offsets = [0]
+        self.hash = hashlib.sha256()
+        self.waiting: list[bytes] = []
+
+    def append(self, blob: bytes) -> None:
+        self.waiting.append(blob)
+        self.hash.update(blob)
+        self.offsets.append(self.offsets[-1] + len(blob))
+        if self.offsets[-1] - self.data.shape[0] >= 4 * CHUNK:
+            self._flush()
+
+    def _flush(self) -> None:
+        start = self.data.shape[0]
+        self.data.resize((self.offsets[-1],))
+        self.data[start:] = np.frombuffer(b"".join(self.waiting), np.uint8)
+        self.waiting = []
+
+    def close(self, offsets_name: str) -> None:
+        self._flush()
+        self.data.parent.create_dataset(offsets_name, data=np.array(self.offsets, np.int64))
+
+    def digest(self) -> str:
+        return self.hash.hexdigest()

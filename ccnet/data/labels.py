@@ -1,8 +1,8 @@
-"""Label maps: strict decoding, encoding, mapping of raw values to train ids, histograms and colours."""
+"""Label maps of train ids: strict decoding, encoding, histograms and colours."""
 
 import io
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 from PIL import Image, ImageFile
@@ -40,13 +40,13 @@ def decode(data: bytes, name: str) -> np.ndarray:
         raise InputError(f"{name}: a label map must be a PNG, not {image.format}")
     if image.mode not in ("1", "L", "P"):
         raise InputError(f"{name}: a label map has one 8-bit channel or a palette; this one is {image.mode}")
-    step = _grey_step(image)
+    step = grey_step(image)
     with images.refusing_damage(name):
         label = np.asarray(image, dtype=np.uint8)
     return label // step
 
 
-def _grey_step(image: ImageFile.ImageFile) -> int:
+def grey_step(image: ImageFile.ImageFile) -> int:
     """The factor by which Pillow multiplies the values: it stretches 2- and 4-bit grey to 0–255, which changes ids."""
     stored = str(image.tile[0][3]) if image.tile else image.mode
     return {"L;2": 85, "L;4": 17}.get(stored, 1)
@@ -57,33 +57,6 @@ def encode(label: np.ndarray) -> bytes:
     buffer = io.BytesIO()
     Image.fromarray(label).save(buffer, "PNG", compress_level=3)
     return buffer.getvalue()
-
-
-def lookup_table(label_table: Mapping[str, int] | None, num_classes: int) -> np.ndarray:
-    """The train id of each raw value: int16 `(256,)`, −1 for raw values that are not allowed.
-
-    `label_table` None is the identity on 0 … num_classes − 1, with 255 ignored.
-    """
-    if label_table is None:
-        label_table = {str(value): value for value in [*range(num_classes), IGNORE]}
-    table = np.full(256, -1, np.int16)
-    table[[int(raw) for raw in label_table]] = list(label_table.values())
-    return table
-
-
-def remap(label: np.ndarray, table: np.ndarray) -> np.ndarray:
-    """Map raw values to train ids, both uint8 `(H, W)`. Raises InputError listing values not in `table`."""
-    refused = np.flatnonzero((_counts(label) > 0) & (table < 0))
-    if refused.size:
-        listed = ", ".join(str(value) for value in refused[:10]) + (" …" if refused.size > 10 else "")
-        allowed = ", ".join(_ranges(np.flatnonzero(table >= 0)))
-        raise InputError(f"label values {listed} are not among the dataset's ({allowed})")
-    return np.take(table.astype(np.uint8), label)
-
-
-def _ranges(values: np.ndarray) -> list[str]:
-    runs = np.split(values, np.flatnonzero(np.diff(values) > 1) + 1)
-    return [f"{run[0]}–{run[-1]}" if run.size > 1 else str(run[0]) for run in runs]
 
 
 def histogram(label: np.ndarray, num_classes: int) -> np.ndarray:

@@ -20,11 +20,17 @@ class Pair:
     label: Path
 
 
+def splits(layout: Layout, root: Path) -> list[str]:
+    """The splits of a dataset in `root`: train, val, and test if the layout has one and the source too."""
+    tested = layout.test is not None and _images(layout, root, "test").is_dir()
+    return [*layout.splits, *["test"] * tested]
+
+
 def find_root(layout: Layout, folder: Path) -> Path:
     """The first folder, breadth first from `folder`, with the layout `layout`. Raises InputError if there is none."""
     if not folder.is_dir():
         raise InputError(f"{folder}: no such folder")
-    for root in _breadth_first(folder, DEPTH):
+    for root in breadth_first(folder, DEPTH):
         if any(
             _images(layout, root, split).is_dir() and _labels(layout, root, split).is_dir() for split in layout.splits
         ):
@@ -34,13 +40,13 @@ def find_root(layout: Layout, folder: Path) -> Path:
 
 
 def find_pairs(layout: Layout, root: Path, split: str) -> list[Pair]:
-    """The pairs of `split` ("train" or "val"), sorted by name; a missing partner is listed with its expected path.
+    """The pairs of a split, sorted by name; a missing partner is listed with its expected path.
 
     Raises InputError naming the expected files: for a missing folder or listing, no image, no complete pair, or a
     name that is used twice.
     """
-    images = _by_key(_images(layout, root, split), SUFFIXES, layout.image_ending)
-    labels = _by_key(_labels(layout, root, split), (".png",), layout.label_ending)
+    images = by_key(_images(layout, root, split), SUFFIXES, layout.image_ending)
+    labels = by_key(_labels(layout, root, split), (".png",), layout.label_ending)
     keys = _listed(layout, root, split)
     if keys is None:
         keys = sorted(images.keys() | labels.keys())
@@ -60,11 +66,12 @@ def find_pairs(layout: Layout, root: Path, split: str) -> list[Pair]:
     if not any(key in images and key in labels for key in keys):
         sought = f"{pairs[0].image} and {pairs[0].label}"
         raise InputError(f"{split} split: no image has its label map: sought, for one, {sought}")
-    _refuse_repeated_names(pairs)
+    refuse_repeated_names(pairs)
     return pairs
 
 
-def _refuse_repeated_names(pairs: list[Pair]) -> None:
+def refuse_repeated_names(pairs: list[Pair]) -> None:
+    """Raise InputError if two pairs have the same name."""
     by_name: dict[str, Pair] = {}
     for pair in pairs:
         other = by_name.setdefault(pair.name, pair)
@@ -73,15 +80,22 @@ def _refuse_repeated_names(pairs: list[Pair]) -> None:
 
 
 def _images(layout: Layout, root: Path, split: str) -> Path:
-    return root / layout.images.format(split=layout.splits[split])
+    return root / layout.images.format(split=_own_name(layout, split))
 
 
 def _labels(layout: Layout, root: Path, split: str) -> Path:
-    return root / layout.labels.format(split=layout.splits[split])
+    return root / layout.labels.format(split=_own_name(layout, split))
 
 
-def _by_key(folder: Path, suffixes: tuple[str, ...], ending: str) -> dict[str, Path]:
-    """Files in and below `folder`, by their relative path without ending and suffix."""
+def _own_name(layout: Layout, split: str) -> str:
+    return layout.test or "" if split == "test" else layout.splits[split]
+
+
+def by_key(folder: Path, suffixes: tuple[str, ...], ending: str = "") -> dict[str, Path]:
+    """Files in and below `folder`, by their relative path without ending and suffix; not hidden ones.
+
+    Raises InputError for a missing folder, and for files whose paths differ only in the suffix.
+    """
     if not folder.is_dir():
         raise InputError(f"{folder}: no such folder; the dataset's images and label maps are expected there")
     found: dict[str, Path] = {}
@@ -98,13 +112,14 @@ def _by_key(folder: Path, suffixes: tuple[str, ...], ending: str) -> dict[str, P
 def _listed(layout: Layout, root: Path, split: str) -> list[str] | None:
     if layout.listing is None:
         return None
-    path = root / layout.listing.format(split=layout.splits[split])
+    path = root / layout.listing.format(split=_own_name(layout, split))
     if not path.is_file():
         raise InputError(f"{path}: no such file; it should name the pairs of the {split} split")
     return sorted(path.read_text(encoding="utf-8").split())
 
 
-def _breadth_first(folder: Path, depth: int) -> Iterator[Path]:
+def breadth_first(folder: Path, depth: int) -> Iterator[Path]:
+    """Yield a folder and the folders below it, down to `depth` levels, the higher ones first."""
     level = [folder]
     for _ in range(depth + 1):
         yield from level

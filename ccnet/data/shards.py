@@ -18,7 +18,6 @@ from ccnet.data import hdf5, images, labels
 from ccnet.data.labels import Palette
 from ccnet.files import atomic
 
-CHUNK = 2**20  # bytes; also the block in which bulk data is hashed
 TEXT = h5py.string_dtype()
 
 
@@ -48,20 +47,23 @@ def write_shard(
     palette: Palette,
     split: str,
     max_size: int | None = None,
+    dataset: str = "",
+    splitting: str | None = None,
 ) -> None:
     """Write records to an HDF5 shard, streaming and atomically; encoded bytes are stored unchanged.
 
     Datasets: `images`, `labels` (uint8, concatenated files), `image_offsets`, `label_offsets` (int64, N + 1),
     `names`, `sizes` (int32, N × (width, height)); if pairs were skipped, `skipped` (their names and reasons).
-    Attributes: class_names, palette, split, histogram, sha256, and max_size, the longest side that larger images were
-    shrunk to; absent if no limit was set. `ccnet.data.hdf5` appends the structure's checksum.
+    Attributes: class_names, palette, split, histogram, sha256, dataset (its name); if it does not state its splits,
+    splitting (how they were made); and, if larger images were shrunk, max_size (to which longest side).
+    `ccnet.data.hdf5` appends the structure's checksum.
     """
     names: list[str] = []
     sizes: list[tuple[int, int]] = []
     skipped: list[Skipped] = []
     histogram = np.zeros(len(class_names) + 1, np.int64)
     with atomic(path) as temporary, hdf5.create(temporary, bulk=("images", "labels")) as file:
-        image_bytes, label_bytes = _Blobs(file, "images"), _Blobs(file, "labels")
+        image_bytes, label_bytes = hdf5.Blobs(file, "images"), hdf5.Blobs(file, "labels")
         for record in records:
             if isinstance(record, Skipped):
                 skipped.append(record)
@@ -81,40 +83,10 @@ def write_shard(
         file.attrs["palette"] = np.array(palette, np.uint8)
         file.attrs["split"] = split
         file.attrs["histogram"] = histogram
-        if max_size is not None:
-            file.attrs["max_size"] = max_size
+        for name, value in {"max_size": max_size, "dataset": dataset, "splitting": splitting}.items():
+            if value is not None:
+                file.attrs[name] = value
         file.attrs["sha256"] = _seal(_Index.read(file), [image_bytes.digest(), label_bytes.digest()])
-
-
-class _Blobs:
-    """Byte strings concatenated in one growing dataset, hashed as they are appended."""
-
-    def __init__(self, file: h5py.File, name: str) -> None:
-        # Every byte is written, so new chunks need not be filled with zeros.
-        self.data = file.create_dataset(name, (0,), np.uint8, maxshape=(None,), chunks=(CHUNK,), fill_time="never")
-        self.offsets = [0]
-        self.hash = hashlib.sha256()
-        self.waiting: list[bytes] = []
-
-    def append(self, blob: bytes) -> None:
-        self.waiting.append(blob)
-        self.hash.update(blob)
-        self.offsets.append(self.offsets[-1] + len(blob))
-        if self.offsets[-1] - self.data.shape[0] >= 4 * CHUNK:
-            self._flush()
-
-    def _flush(self) -> None:
-        start = self.data.shape[0]
-        self.data.resize((self.offsets[-1],))
-        self.data[start:] = np.frombuffer(b"".join(self.waiting), np.uint8)
-        self.waiting = []
-
-    def close(self, offsets_name: str) -> None:
-        self._flush()
-        self.data.parent.create_dataset(offsets_name, data=np.array(self.offsets, np.int64))
-
-    def digest(self) -> str:
-        return self.hash.hexdigest()
 
 
 class _Index(NamedTuple):
@@ -129,6 +101,8 @@ class _Index(NamedTuple):
     split: str
     histogram: np.ndarray
     max_size: int | None
+    dataset: str
+    splitting: str | None
     skipped: list[list[str]] | None
 
     @classmethod
@@ -143,6 +117,8 @@ class _Index(NamedTuple):
             split=str(file.attrs["split"]),
             histogram=file.attrs["histogram"],
             max_size=int(file.attrs["max_size"]) if "max_size" in file.attrs else None,
+            dataset=str(file.attrs["dataset"]),
+            splitting=str(file.attrs["splitting"]) if "splitting" in file.attrs else None,
             skipped=file["skipped"].asstr()[:].tolist() if "skipped" in file else None,
         )
 
@@ -159,8 +135,8 @@ def _seal(index: _Index, digests: list[str]) -> str:
 
 def _digest(data: h5py.Dataset) -> str:
     running = hashlib.sha256()
-    for start in range(0, data.shape[0], CHUNK):
-        running.update(data[start : start + CHUNK])
+    for start in range(0, data.shape[0], hdf5.CHUNK):
+        running.update(data[start : start + hdf5.CHUNK])
     return running.hexdigest()
 
 
@@ -220,6 +196,16 @@ class ShardReader:
     def palette(self) -> list[list[int]]:
         """A colour `[r, g, b]`, 0–255, for each class."""
         return self._indices[0].palette
+
+    @property
+    def dataset(self) -> str:
+        """The dataset's name."""
+        return self._indices[0].dataset
+
+    @property
+    def splitting(self) -> str | None:
+        """How the dataset's pairs were divided into splits; None if the dataset states its splits."""
+        return self._indices[0].splitting
 
     @property
     def splits(self) -> list[str]:

@@ -49,29 +49,3 @@ def test_void_values_are_ignored(name, raw):
 def test_an_unknown_dataset_is_answered_with_the_known_ones():
     with pytest.raises(InputError, match=r"'camvit'.*streets, camvid, ade20k, voc2012, cityscapes, folder"):
         catalog.lookup("camvit")
-
-
-def test_class_names_are_read_one_a_line(tmp_path):
-    path = tmp_path / "classes.txt"
-    path.write_text("\ufeffroad\n traffic light \n\n天空\n", encoding="utf-8")
-    assert catalog.read_class_names(path) == ("road", "traffic light", "天空")
-
-
-@pytest.mark.parametrize(
-    ("text", "reason"),
-    [
-        ("", "holds 0 class names"),
-        ("a\nb\na\n", "a class twice: a"),
-        ("\n".join(map(str, range(256))), "holds 256"),
-    ],
-)
-def test_bad_class_files_are_refused_by_name(tmp_path, text, reason):
-    path = tmp_path / "classes.txt"
-    path.write_text(text)
-    with pytest.raises(InputError, match=rf"classes\.txt: .*{reason}"):
-        catalog.read_class_names(path)
-
-
-def test_a_missing_class_file_is_named(tmp_path):
-    with pytest.raises(InputError, match=r"nowhere\.txt"):
-        catalog.read_class_names(tmp_path / "nowhere.txt")

@@ -9,7 +9,8 @@ from PIL import Image, ImageOps
 
 from ccnet import InputError
 from ccnet.commands import prepare
-from ccnet.data import images, labels
+from ccnet.data import images
+from ccnet.data.coding import Coding
 from tests.odd_exif import ODD_EXIF
 
 GREY = np.arange(0, 240, 20, dtype=np.uint8).reshape(3, 4)
@@ -142,13 +143,13 @@ def test_mutated_files_are_read_or_refused(tmp_path):
     files = list(seeds())
     whole, damaged = tmp_path / "whole.png", tmp_path / "damaged"
     whole.write_bytes(files[-1])
-    table = labels.lookup_table(None, 255)
+    coding = Coding([str(number) for number in range(255)])
     read = dict.fromkeys(("image", "label", "photo"), 0)
     for number in range(600):
         damaged.write_bytes(mutated(random.Random(number), files))
         ways = {
-            "image": lambda: prepare._record("a", damaged, whole, table, 255, None),
-            "label": lambda: prepare._record("a", whole, damaged, table, 255, None),
+            "image": lambda: prepare._record("a", damaged, whole, coding, None),
+            "label": lambda: prepare._record("a", whole, damaged, coding, None),
             "photo": lambda: images.upright(damaged.read_bytes(), str(damaged), (*images.FORMATS, "GIF")),
         }
         for way, attempt in ways.items():

@@ -93,22 +93,6 @@ def test_a_cut_file_is_refused_by_name(keep):
         labels.decode(labels.encode(noise)[:keep], "cut.png")
 
 
-def test_remap_follows_the_table():
-    table = labels.lookup_table({"0": 255, "7": 0, "8": 1}, 2)
-    assert labels.remap(np.array([[0, 7], [8, 7]], np.uint8), table).tolist() == [[255, 0], [1, 0]]
-
-
-def test_without_a_table_raw_values_are_train_ids():
-    table = labels.lookup_table(None, 3)
-    label = np.array([[0, 1, 2, 255]], np.uint8)
-    assert np.array_equal(labels.remap(label, table), label)
-
-
-def test_values_outside_the_table_are_named():
-    with pytest.raises(InputError, match=r"label values 3, 200 are not among the dataset's \(0–2, 255\)"):
-        labels.remap(np.array([[0, 200, 3]], np.uint8), labels.lookup_table(None, 3))
-
-
 @given(arrays(np.uint8, (5, 7), elements=st.sampled_from([0, 1, 2, 255])))
 def test_histogram_counts_every_pixel_once(label):
     counts = labels.histogram(label, 3)

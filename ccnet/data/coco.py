@@ -1,0 +1,92 @@
+"""COCO's annotation files: recognising them, and dividing them into a file for each image."""
+
+import json
+from collections import defaultdict
+from pathlib import Path, PurePosixPath
+from typing import Any, NamedTuple
+
+from ccnet import InputError
+from ccnet.data import polygons
+from ccnet.data.images import SUFFIXES
+from ccnet.data.pairs import Pair
+from ccnet.files import atomic
+from ccnet.progress import progress
+
+KEYS = {"images", "annotations", "categories"}
+MOST = 8  # JSON files of a folder that are opened: more are annotations of single images
+
+
+class Annotated(NamedTuple):
+    """The pairs of an annotation file, and its categories in the order of their ids."""
+
+    pairs: list[Pair]
+    categories: list[str]
+
+
+def files(root: Path) -> list[Path]:
+    """COCO's annotation files in a folder and in the folders in it, sorted."""
+    candidates: list[Path] = []
+    for folder in [root, *sorted(path for path in root.iterdir() if path.is_dir())]:
+        found = sorted(path for path in folder.glob("[!.]*.json") if path.is_file())
+        candidates += found if len(found) <= MOST else []
+    return [path for path in candidates if _is_coco(path)]
+
+
+def _is_coco(path: Path) -> bool:
+    try:
+        return polygons.parse(path.read_bytes(), str(path)).keys() >= KEYS
+    except (InputError, OSError):
+        return False
+
+
+def extract(path: Path, root: Path, folder: Path) -> Annotated:
+    """Write a COCO file of one image into `folder` for each image of the file `path`; images are sought below `root`.
+
+    Raises InputError naming the file for what is not COCO's format, and for an image that is there several times.
+    """
+    contents = polygons.parse(path.read_bytes(), str(path))
+    with polygons.refusing_faults(str(path)):
+        categories = {entry["id"]: entry for entry in contents["categories"]}
+        names = [str(categories[key]["name"]) for key in sorted(categories)]
+        by_image: defaultdict[Any, list[dict]] = defaultdict(list)
+        for annotation in contents["annotations"]:
+            by_image[annotation["image_id"]].append(annotation)
+        there = _Images(root, path)
+        pairs = []
+        for image in progress(contents["images"], desc=f"dividing {path.name}", unit="img"):
+            own = by_image[image["id"]]
+            used = {annotation["category_id"] for annotation in own}
+            file_name = PurePosixPath(str(image["file_name"]).replace("\\", "/"))
+            name = str(file_name.with_suffix("")).strip("/").replace("../", "").replace("/", "_")
+            part = {"images": [image], "annotations": own, "categories": [categories[key] for key in sorted(used)]}
+            label = folder / f"{name}.json"
+            with atomic(label) as temporary:
+                temporary.write_text(json.dumps(part))
+            pairs.append(Pair(name, there.find(file_name), label))
+    repeated = sorted({name for name in names if names.count(name) > 1})
+    if repeated:
+        raise InputError(f"{path}: several categories are called {', '.join(repeated)}: give each a name of its own")
+    return Annotated(sorted(pairs, key=lambda pair: pair.name), names)
+
+
+class _Images:
+    """The images below a folder, for looking up the paths that an annotation file of that folder states."""
+
+    def __init__(self, root: Path, annotations: Path) -> None:
+        self.root, self.annotations = root, annotations
+        self.by_name: defaultdict[str, list[Path]] = defaultdict(list)
+        for path in sorted(root.rglob("*")):
+            if path.suffix.lower() in SUFFIXES and not path.name.startswith("."):
+                self.by_name[path.name].append(path)
+
+    def find(self, stated: PurePosixPath) -> Path:
+        """The image that ends with the stated path, else the one of that name; an expected path if there is none."""
+        named = self.by_name[stated.name]
+        exact = [path for path in named if path.as_posix().endswith(f"/{stated}")]
+        near = [path for path in exact or named if path.is_relative_to(self.annotations.parent)]
+        for choice in (exact, near, named):
+            if len(choice) == 1:
+                return choice[0]
+        if named:
+            raise InputError(f"{self.annotations}: {stated} may be {named[0]} or {named[1]}: state more of its path")
+        return self.root / stated

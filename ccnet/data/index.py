@@ -1,0 +1,74 @@
+"""index.json: what `ccnet fetch` found of a dataset: its classes, its coding, and the pairs of each split."""
+
+import os
+from pathlib import Path
+from typing import NamedTuple, Self
+
+from pydantic import BaseModel, ValidationError
+
+from ccnet import InputError
+from ccnet.data.coding import Coding
+from ccnet.files import write_json
+
+
+class Listed(NamedTuple):
+    """A pair as it is listed: paths are relative to index.json's folder if they are below it, else absolute."""
+
+    name: str
+    image: str
+    label: str
+
+
+class Index(BaseModel):
+    """The contents of index.json.
+
+    `dataset` is its name in the results, `layout` its entry of the catalog. `label_table` maps raw values and
+    `colour_table` colours ("r g b") to train ids, see `ccnet.data.coding`. `splitting` says how the pairs were divided
+    into splits, if the source does not divide them.
+    """
+
+    dataset: str = ""
+    layout: str = ""
+    class_names: list[str]
+    palette: list[tuple[int, int, int]]
+    label_table: dict[int, int] | None = None
+    colour_table: dict[str, int] | None = None
+    splitting: str | None = None
+    pairs: dict[str, list[Listed]]
+
+    @classmethod
+    def read(cls, path: Path) -> Self:
+        """Read an index.json. Raises InputError if it is missing or not what `ccnet fetch` writes."""
+        try:
+            return cls.model_validate_json(path.read_bytes())
+        except OSError as error:
+            raise InputError(f"{path}: cannot be read ({error.strerror}): fetch the dataset first") from error
+        except ValidationError as error:
+            first = error.errors()[0]
+            where = ".".join(map(str, first["loc"])) or "its JSON"
+            raise InputError(f"{path}: {where}: {first['msg']}: fetch the dataset again") from error
+
+    def write(self, path: Path) -> None:
+        """Write the index to an index.json."""
+        write_json(path, self.model_dump())
+
+    def coding(self) -> Coding:
+        """How the label files state classes."""
+        colours = {tuple(map(int, key.split())): value for key, value in (self.colour_table or {}).items()}
+        return Coding(self.class_names, self.label_table, colours or None)  # type: ignore[arg-type]
+
+    def of(self, split: str, path: Path) -> list[Listed]:
+        """The pairs of a split; `path` is the index's. Raises InputError for a split that it does not have."""
+        if split not in self.pairs:
+            raise InputError(f"{path}: has no split {split!r}, only {', '.join(self.pairs)}")
+        return self.pairs[split]
+
+
+def portable(path: Path, out: Path) -> str:
+    """A path relative to `out` if below it (results can be moved), else absolute. Raises InputError if not UTF-8."""
+    path, out = Path(os.path.abspath(path)), Path(os.path.abspath(out))
+    name = str(path.relative_to(out) if path.is_relative_to(out) else path)
+    shown = name.encode(errors="surrogateescape").decode(errors="backslashreplace")
+    if shown != name:
+        raise InputError(f"{shown}: its name is not UTF-8: rename it")
+    return name
