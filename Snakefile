@@ -39,6 +39,7 @@ rule evaluate:
             run=RUNS,
             protocol=FURTHER,
         ),
+        test_metrics,
 
 
 rule segment:

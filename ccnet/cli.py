@@ -75,17 +75,20 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def _fetch(command: _Command) -> None:
-    command.add_argument("--dataset", required=True, help="its name in the catalog, or 'folder' for your own")
+    command.add_argument("--dataset", required=True, metavar="NAME", help="in the catalog, or any name with --layout")
+    command.add_argument("--layout", help="entry of the catalog that it is like, or 'folder' for your own")
     command.add_argument("--source", help="a folder, archive or address to use in place of the catalog's")
-    command.add_argument(
-        "--classes", help="text file with a class name a line, for 'folder' (default: SOURCE/classes.txt)"
-    )
+    group = command.add_argument_group("a folder of your own")
+    group.add_argument("--classes", help="classes.txt (a name a line) or classes.csv (default: the one in it)")
+    group.add_argument("--val-share", type=float, metavar="SHARE", help="of its images that become val, if it has none")
+    group.add_argument("--image-ending", metavar="END", help="of the images' names where they differ (default: found)")
+    group.add_argument("--label-ending", metavar="END", help="of the label maps' names, as _mask (default: found)")
     command.add_argument("--out", type=Path, required=True, help="folder to write index.json and what it lists to")
 
 
 def _prepare(command: _Command) -> None:
     command.add_argument("index", type=Path, metavar="INDEX.json", help="what fetch wrote")
-    command.add_argument("--split", required=True, choices=["train", "val"])
+    command.add_argument("--split", required=True, choices=["train", "val", "test"])
     command.add_argument("--shard", type=int, default=0, help="number of this shard, from 0 (default: 0)")
     command.add_argument("--of", type=int, default=1, help="number of shards the split is dealt out to (default: 1)")
     command.add_argument("--max-size", type=int, help="longer side in pixels above which images are scaled down")

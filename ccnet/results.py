@@ -37,6 +37,7 @@ class Labels(BaseModel):
     class_names: list[str]
     palette: list[tuple[int, int, int]]
     splits: dict[str, Split]
+    splitting: str | None = None
 
 
 class Metrics(BaseModel):

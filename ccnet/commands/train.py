@@ -58,11 +58,11 @@ def run(
         raise InputError(f"{shards[0]}: no images in these shards; check dataset.limit and the source")
     runtime.select(device)
     trainer = Trainer(chosen, len(reader.class_names))
-    description = weights.describe(trainer.model, chosen, reader.class_names, reader.palette)
-    with Checkpoints(checkpoints, f"{chosen.fingerprint()}-{reader.fingerprint}", description) as store:
+    described = (trainer.model, chosen, reader.class_names, reader.palette, reader.dataset)
+    with Checkpoints(checkpoints, f"{chosen.fingerprint()}-{reader.fingerprint}", weights.describe(*described)) as store:
         trainer.begin(store.load(), pretrained)
         _loop(trainer, reader, store, workers, checkpoint_every)
-        weights.save(out, trainer.model, chosen, reader.class_names, reader.palette)
+        weights.save(out, *described)
         _write_history(history, trainer.history)
 
 

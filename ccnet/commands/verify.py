@@ -16,6 +16,8 @@ from ccnet.progress import progress
 def run(*, shards: list[Path], out: Path) -> None:
     """Verify every shard and write labels.json: images, sizes, pixels of each class, absent classes, skipped pairs.
 
+    It also holds the dataset's name, and how its pairs were divided into splits if the source does not say it.
+
     Prints the classes' shares as a table, and warns of classes that never occur. Raises InputError naming a shard that
     is damaged or has other classes, or a split without images.
     """
@@ -26,7 +28,13 @@ def run(*, shards: list[Path], out: Path) -> None:
     for path in progress(everything.paths, desc="verifying", unit="shard"):
         ShardReader([path]).verify()
     splits = {split: _summary(split, ShardReader(paths)) for split, paths in by_split.items()}
-    contents = {"class_names": everything.class_names, "palette": everything.palette, "splits": splits}
+    contents = {
+        "dataset": everything.dataset,
+        "class_names": everything.class_names,
+        "palette": everything.palette,
+        "splitting": everything.splitting,
+        "splits": splits,
+    }
     write_json(out, contents)
     print(_table(contents))
     for split, summary in splits.items():

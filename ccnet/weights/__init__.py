@@ -29,12 +29,14 @@ Byte = Annotated[int, Field(ge=0, le=255)]
 
 
 class Weights(NamedTuple):
-    """A network in eval mode with its settings, class names and palette (R, G, B of each class, 0–255)."""
+    """A network in eval mode with its settings, class names, palette (R, G, B of each class, 0–255) and dataset's name.
+    """
 
     model: "CCNet"
     settings: Settings | Architecture
     class_names: list[str]
     palette: list[list[int]]
+    dataset: str = ""
 
 
 def state_arrays(model) -> dict[str, np.ndarray]:
@@ -69,12 +71,14 @@ class Description:
     palette: list[Annotated[list[Byte], Field(min_length=3, max_length=3)]]  # R, G, B of each class
     mean: tuple[Value, Value, Value]  # of R, G, B, for normalising the input, 0–255
     std: tuple[Positive, Positive, Positive]
+    dataset: str = ""  # the name of the one it was trained on
 
     @classmethod
     def checked(cls, metadata: dict[str, Any], where: str) -> Self:
         """Validate the description in a header. Raises InputError that names what is missing or wrong."""
         try:
-            own = {field.name: metadata[field.name] for field in fields(cls)}  # type: ignore[arg-type]
+            names = {field.name for field in fields(cls)} - {"dataset"}  # type: ignore[arg-type]
+            own = {name: metadata[name] for name in sorted(names)} | {"dataset": metadata.get("dataset", "")}
             found = TypeAdapter(cls).validate_json(json.dumps(own))
         except KeyError as error:
             raise InputError(f"{where}: no {error} in its header: not the weights of a whole network") from error
@@ -89,19 +93,26 @@ class Description:
 
 
 def describe(
-    model, settings: Settings | Architecture, class_names: list[str], palette: list[list[int]]
+    model, settings: Settings | Architecture, class_names: list[str], palette: list[list[int]], dataset: str = ""
 ) -> dict[str, str]:
     """The header's entries, each encoded as JSON."""
-    entries = {"settings": settings.as_dict(), "class_names": class_names, "palette": palette}
+    entries = {
+        "settings": settings.as_dict(), "class_names": class_names, "palette": palette, "dataset": dataset,
+    }  # fmt: skip
     return {key: json.dumps(value) for key, value in (entries | {"mean": model.mean, "std": model.std}).items()}
 
 
 def save(
-    path: Path, model, settings: Settings | Architecture, class_names: list[str], palette: list[list[int]]
+    path: Path,
+    model,
+    settings: Settings | Architecture,
+    class_names: list[str],
+    palette: list[list[int]],
+    dataset: str = "",
 ) -> None:
     """Write a model's weights and their description to a safetensors file."""
     with atomic(path) as temporary:
-        temporary.write_bytes(encode(state_arrays(model), describe(model, settings, class_names, palette)))
+        temporary.write_bytes(encode(state_arrays(model), describe(model, settings, class_names, palette, dataset)))
 
 
 def located(path: Path) -> Path:
@@ -138,7 +149,7 @@ def load(path: Path) -> Weights:
     model.mean, model.std = described.mean, described.std
     load_state(model, tensors, str(path))
     model.eval()
-    return Weights(model, described.settings, described.class_names, described.palette)
+    return Weights(model, described.settings, described.class_names, described.palette, described.dataset)
 
 
 def save_backbone(

@@ -48,7 +48,7 @@ class Workplace:
 
 
 def _jobs(text: str):
-    for rule, details in re.findall(r"^(?:local)?rule (\w+):\n((?: +.*\n)*)", text, re.MULTILINE):
+    for rule, details in re.findall(r"^(?:local)?(?:rule|checkpoint) (\w+):\n((?: +.*\n)*)", text, re.MULTILINE):
         wildcards = re.search(r"wildcards: (.*)", details)
         named = dict(item.split("=", 1) for item in wildcards[1].split(", ")) if wildcards else {}
         names = [named[key] for key in ("run", "folder", "protocol", "split", "shard") if key in named]

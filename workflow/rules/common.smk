@@ -16,6 +16,7 @@ FAMILIES = {
     "van": {"deep_stem": True, "multi_grid": False, "contract_dilation": True},
 }
 DATASET = config["dataset"]["name"]
+LAYOUT = config["dataset"]["layout"] or DATASET
 RUNS = [run for run, own in config["runs"].items() if own is not None]
 # All protocols except the standard one.
 FURTHER = [
@@ -32,7 +33,7 @@ def inside(folder, other):
 
 def available(folder):
     """Whether a folder exists for this dataset: below the results, only folders that fetch creates for it do."""
-    fetched = DATASET != "streets" or config["dataset"]["source"] is None
+    fetched = LAYOUT != "streets" or config["dataset"]["source"] is None
     return not inside(folder, RESULTS) or (
         fetched and inside(folder, RESULTS / DATASET / "source")
     )
@@ -55,7 +56,7 @@ wildcard_constraints:
     run="|".join(map(re.escape, RUNS)),
     folder="|".join(map(re.escape, FOLDERS)) or "(?!)",
     protocol="|".join(map(re.escape, FURTHER)) or "(?!)",
-    split="train|val",
+    split="train|val|test",
     shard=r"\d+",
     shards=r"\d+",
     backbone=r"\w+",
@@ -101,6 +102,17 @@ def shards(*splits):
         for split in splits
         for shard in range(count[split])
     ]
+
+
+def tested():
+    """["test"] if the dataset has a test split, else []; known once the dataset is fetched."""
+    index = checkpoints.fetch_dataset.get(dataset=DATASET).output[0]
+    return ["test"] if "test" in json.loads(Path(index).read_text())["pairs"] else []
+
+
+def test_metrics(wildcards):
+    """Each run's scores on the test split, if there is one."""
+    return [f"results/{DATASET}/{run}/metrics_test.json" for run in RUNS if tested()]
 
 
 def option(flag, value):
@@ -150,18 +162,35 @@ def walk(folder, links=False):
 def source_state(wildcards):
     """A value that changes if images or label maps are added to or removed from the user's source; reruns fetch.
 
-    For a folder it is a hash of their names, so that other files and new modification times retrain nothing.
+    For a folder it is a hash of their names, so that other files and new modification times retrain nothing, and of the
+    sizes and times of the few files that list classes, splits and COCO's annotations.
     """
     source = Path(config["dataset"]["source"] or os.devnull).expanduser()
     if source.is_file():
         return f"{source.stat().st_size} {source.stat().st_mtime_ns}"
-    names = sorted(
-        os.path.join(parent, name)
+    state = sorted(
+        entry
         for parent, files in walk(source, links=True)
-        for name in files
-        if (mimetypes.guess_type(name, strict=False)[0] or "").startswith("image/")
+        for entry in [*names_of_pairs(parent, files), *states_of_lists(parent, files)]
     )
-    return hashlib.sha256(os.fsencode("\n".join(names))).hexdigest()[:16]
+    return hashlib.sha256(os.fsencode("\n".join(state))).hexdigest()[:16]
+
+
+def names_of_pairs(parent, files):
+    """Yield the paths of images and of annotations in JSON."""
+    for name in files:
+        kind = mimetypes.guess_type(name, strict=False)[0] or ""
+        if kind.startswith("image/") or kind == "application/json":
+            yield os.path.join(parent, name)
+
+
+def states_of_lists(parent, files):
+    """Yield path, size and time of a folder's lists, class files, and JSON files if they are few (COCO's)."""
+    annotations = [name for name in files if name.endswith(".json")]
+    lists = [name for name in files if name.endswith((".txt", ".csv"))]
+    for name in [*lists, *(annotations if len(annotations) <= 8 else [])]:
+        stat = Path(parent, name).stat()
+        yield f"{os.path.join(parent, name)} {stat.st_size} {stat.st_mtime_ns}"
 
 
 def threads_per_gpu():

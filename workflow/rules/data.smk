@@ -1,4 +1,5 @@
-rule fetch_dataset:
+# A checkpoint: whether there is a test split is known only once the dataset is here.
+checkpoint fetch_dataset:
     output:
         "results/{dataset}/source/index.json",
     log:
@@ -6,11 +7,16 @@ rule fetch_dataset:
     conda:
         "../envs/ccnet.yaml"
     params:
+        layout=option("--layout", config["dataset"]["layout"]),
         source=option("--source", expanded(config["dataset"]["source"])),
         classes=option("--classes", expanded(config["dataset"]["classes"])),
+        val_share=option("--val-share", config["dataset"]["val_share"]),
+        image_ending=option("--image-ending", config["dataset"]["image_ending"]),
+        label_ending=option("--label-ending", config["dataset"]["label_ending"]),
         state=source_state,
     shell:
-        "trap : TERM; ccnet fetch --dataset {wildcards.dataset} {params.source} {params.classes}"
+        "trap : TERM; ccnet fetch --dataset {wildcards.dataset} {params.layout} {params.source} {params.classes}"
+        " {params.val_share} {params.image_ending} {params.label_ending}"
         " --out results/{wildcards.dataset}/source 2>&1 | (trap '' INT TERM; exec tee {log})"
 
 
@@ -36,7 +42,7 @@ rule prepare_shard:
 
 rule verify_shards:
     input:
-        shards("train", "val"),
+        lambda wildcards: shards("train", "val", *tested()),
     output:
         "results/{dataset}/labels.json",
     log:

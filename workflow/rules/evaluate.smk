@@ -28,6 +28,26 @@ rule evaluate_run:
         " {params.protocol} {params.examples} --device {resources.device} 2>&1 | (trap '' INT TERM; exec tee {log})"
 
 
+use rule evaluate_run as evaluate_test with:
+    input:
+        weights="results/{dataset}/{run}/weights.safetensors",
+        shards=shards("test"),
+    output:
+        metrics=report(
+            "results/{dataset}/{run}/metrics_test.json",
+            caption="../report/metrics.rst",
+            category="Runs",
+            labels={"run": "{run}", "what": "scores, test split"},
+        ),
+    log:
+        "results/{dataset}/logs/evaluate-{run}-test.log",
+    benchmark:
+        "results/{dataset}/benchmarks/evaluate-{run}-test.tsv"
+    params:
+        protocol=" ".join(protocol_flags("standard")),
+        examples="",
+
+
 use rule evaluate_run as evaluate_protocol with:
     output:
         metrics=report(

@@ -10,6 +10,7 @@ rule write_report:
             run=RUNS,
             protocol=FURTHER,
         ),
+        tested=test_metrics,
         examples=expand("results/{{dataset}}/{run}/examples", run=RUNS),
         segmented=expand(
             "results/{{dataset}}/{run}/segmented/{folder}/index.csv",
@@ -29,7 +30,9 @@ rule write_report:
         "../envs/ccnet.yaml"
     params:
         runs=expand("results/{{dataset}}/{run}", run=RUNS),
-        protocols=" ".join(["--protocols", *FURTHER] if FURTHER else []),
+        protocols=lambda wildcards: " ".join(
+            ["--protocols", *tested(), *FURTHER] if tested() or FURTHER else []
+        ),
     shell:
         "ccnet report --labels {input.labels} --shards {input.shards} --runs {params.runs} {params.protocols}"
         " --out {output} 2> {log}"

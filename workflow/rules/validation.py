@@ -14,6 +14,8 @@ import yaml
 SCHEMA = yaml.safe_load((Path(__file__).parents[1] / "schemas/config.schema.yaml").read_text())
 # Datasets without a download: the user must name their source.
 NOT_DOWNLOADED = ("cityscapes", "folder")
+# Keys of a dataset of the user's own.
+OF_FOLDERS = ("classes", "val_share", "image_ending", "label_ending")
 
 
 def _keys_of(schema: dict) -> list[str]:
@@ -116,11 +118,24 @@ def _clashes(protocol: dict) -> Iterator[str]:
         yield f"stride {stride} needs a window of at least as many pixels"
 
 
+def _dataset_errors(dataset: dict) -> Iterator[tuple[str, str]]:
+    layouts = [layout for layout in SCHEMA["properties"]["dataset"]["properties"]["layout"]["enum"] if layout]
+    layout = dataset["layout"] or dataset["name"]
+    if layout not in layouts:
+        near = difflib.get_close_matches(layout, layouts, n=1)
+        hint = f"did you mean '{near[0]}'? For files of your own, add" if near else "for files of your own, add"
+        yield "dataset.name", f"'{layout}' is none of {', '.join(layouts)}; {hint} `layout: folder`"
+    elif layout in NOT_DOWNLOADED and dataset["source"] is None:
+        yield "dataset.source", f"null is not allowed: {layout} is not downloaded, so name yours"
+    for key in OF_FOLDERS:
+        if layout in layouts and layout != "folder" and dataset[key] is not None:
+            yield f"dataset.{key}", f"only for layout folder; {layout} has its own: must be null"
+
+
 def _meaning_errors(config: dict) -> Iterator[tuple[str, str]]:
     """Yield errors that a schema cannot express; the config must satisfy the schema."""
-    dataset, backbones = config["dataset"], SCHEMA["$defs"]["backbone"]["enum"]
-    if dataset["name"] in NOT_DOWNLOADED and dataset["source"] is None:
-        yield "dataset.source", f"null is not allowed: {dataset['name']} is not downloaded, so name yours"
+    yield from _dataset_errors(config["dataset"])
+    backbones = SCHEMA["$defs"]["backbone"]["enum"]
     for run, own in config["runs"].items():
         if own is not None and run not in backbones and "backbone" not in own:
             yield f"runs.{run}", f"not a backbone's name, so it needs `backbone:`, one of {', '.join(backbones)}"
