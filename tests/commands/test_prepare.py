@@ -139,9 +139,20 @@ DAMAGE = {
     ),
     "has no colours": (
         lambda image, label: Image.new("RGB", (12, 8)).save(label),
-        "{label}: a label map has one 8-bit channel or a palette; this one is RGB",
+        "{label}: a label map has one value a pixel; this one is RGB: list its colours in classes.csv",
     ),
-    "has eight bits": (lambda image, label: Image.new("I;16", (12, 8)).save(label), "this one is I;16"),
+    "has small values": (
+        lambda image, label: Image.new("I;16", (12, 8), 700).save(label),
+        "{label}: label values 700 are not among the dataset's (0–2, 255)",
+    ),
+    "has whole numbers": (
+        lambda image, label: Image.new("F", (12, 8)).save(label, "TIFF"),
+        "{label}: a label map has whole numbers, a palette or RGB colours; this one is F",
+    ),
+    "is no JPEG": (
+        lambda image, label: Image.new("L", (12, 8)).save(label, "JPEG"),
+        "{label}: a label map cannot be a",
+    ),
     "is in the table": (
         lambda image, label: label_file(label, label_array(values=(0, 200))),
         "{label}: label values 200 are not among the dataset's (0–2, 255)",

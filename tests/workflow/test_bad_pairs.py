@@ -22,7 +22,7 @@ HARM: dict[str, tuple[str, Callable[[Path], object], str]] = {
     "empty": ("images", lambda path: path.write_bytes(b""), "the file is empty"),
     "small": ("labels", lambda path: Image.new("L", (9, 7)).save(path), "is 48×40, its label"),
     "coloured": ("labels", lambda path: Image.new("RGB", (48, 40)).save(path), "this one is RGB"),
-    "deep": ("labels", lambda path: Image.new("I;16", (48, 40)).save(path), "this one is I;16"),
+    "deep": ("labels", lambda path: Image.new("I;16", (48, 40), 700).save(path), "label values 700 are not among"),
     "foreign": ("labels", lambda path: Image.new("L", (48, 40), 200).save(path), "label values 200 are not among"),
     "lonely": ("labels", lambda path: path.unlink(), "there is no such label map"),
     "lost": ("images", lambda path: path.unlink(), "there is no such image"),

@@ -184,10 +184,16 @@ def names_of_pairs(parent, files):
             yield os.path.join(parent, name)
 
 
+# Of a dataset of the user's own: class files, and lists of a split's names.
+LISTS = {"classes.txt", "classes.csv"} | {
+    f"{split}.txt" for split in ("train", "val", "valid", "validation", "test")
+}
+
+
 def states_of_lists(parent, files):
     """Yield path, size and time of a folder's lists, class files, and JSON files if they are few (COCO's)."""
     annotations = [name for name in files if name.endswith(".json")]
-    lists = [name for name in files if name.endswith((".txt", ".csv"))]
+    lists = [name for name in files if name in LISTS]
     for name in [*lists, *(annotations if len(annotations) <= 8 else [])]:
         stat = Path(parent, name).stat()
         yield f"{os.path.join(parent, name)} {stat.st_size} {stat.st_mtime_ns}"

@@ -42,7 +42,8 @@ rule prepare_shard:
 
 rule verify_shards:
     input:
-        lambda wildcards: shards("train", "val", *tested()),
+        shards("train", "val"),
+        lambda wildcards: shards(*tested()),
     output:
         "results/{dataset}/labels.json",
     log:
