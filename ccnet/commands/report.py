@@ -26,7 +26,8 @@ MEASURES = {"mean_iou": max, "pixel_accuracy": max, "mean_accuracy": max, "secon
 def run(*, labels: Path, shards: list[Path], runs: list[Path], out: Path, protocols: Sequence[str] = ()) -> None:
     """Write the page `out` about `runs` (their folders), with pictures from `shards` (the val split).
 
-    It compares the scores of the standard protocol and of further `protocols`. Raises InputError naming the file that
+    It compares the scores of the standard protocol and of further `protocols`; "test" is the standard one on the test
+    split. Raises InputError naming the file that
     is missing, invalid, or has other classes than `labels`.
     """
     described = read(labels, Labels, "verify")
@@ -58,10 +59,16 @@ def scores(runs: list[Run], protocols: Sequence[str]) -> list[dict[str, Any]]:
     measured |= {name: [run.further[name] for run in runs] for name in protocols}
     rows = []
     for name, metrics in measured.items():
-        words = dict.fromkeys(str(each.protocol.get("in_words", "")) for each in metrics)
+        words = dict.fromkeys(described(each.protocol) for each in metrics)
         found = [each.mean_iou for each in metrics]
         rows.append({"name": name, "words": " / ".join(words), "mean_ious": found, "best": best(found, max)})
     return rows
+
+
+def described(protocol: dict[str, Any]) -> str:
+    """A protocol in words, with the split if it is not val."""
+    words, split = str(protocol.get("in_words", "")), str(protocol.get("split", "val"))
+    return words if split == "val" else f"{split} split: {words}"
 
 
 def curves(runs: list[Run]) -> dict[str, Any]:

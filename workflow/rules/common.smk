@@ -226,6 +226,12 @@ def out_of_date():
     return {row["output_file"] for row in rows if row["plan"] != "no update"}
 
 
+def score(metrics):
+    """The mIoU in a metrics.json as text."""
+    value = json.loads(metrics.read_text())["mean_iou"]
+    return "–" if value is None else format(value, ".4f")
+
+
 def print_scores():
     """Print each run's score and the path of the report, or that they are out of date; omits what does not exist."""
     old = out_of_date()
@@ -241,8 +247,10 @@ def print_scores():
                 f"{run}: its score is out of date: `snakemake evaluate`, with the same options, measures it again"
             )
         elif metrics.exists():
-            score = json.loads(metrics.read_text())["mean_iou"]
-            print(f"{run}: mIoU {'–' if score is None else format(score, '.4f')}")
+            on_test = metrics.with_name("metrics_test.json")
+            up_to_date = on_test.exists() and str(on_test) not in old
+            test = f", on the test split {score(on_test)}" if up_to_date else ""
+            print(f"{run}: mIoU {score(metrics)}{test}")
     page = Path(f"results/{DATASET}/report.html")
     if str(page) in old and page.exists():
         print(
