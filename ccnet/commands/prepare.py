@@ -113,7 +113,7 @@ def _record(
     if max_size is not None and max(rgb.size) > max_size:
         rgb, label, image_bytes = _shrunk(rgb, label, max_size, "PNG" if image.format == "PNG" else "JPEG")
         label_bytes = labels.encode(label)
-    elif not np.array_equal(label, raw):
+    elif raw.dtype != np.uint8 or not np.array_equal(label, raw):
         label_bytes = labels.encode(label)
     return Record(name, image_bytes, label_bytes, *rgb.size, labels.histogram(label, num_classes))
 

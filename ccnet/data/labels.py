@@ -9,7 +9,7 @@ from PIL import Image, ImageFile
 from PIL.PngImagePlugin import PngInfo
 
 from ccnet import InputError
-from ccnet.data import images
+from ccnet.data import images, matlab
 from ccnet.files import atomic
 
 IGNORE = 255
@@ -31,10 +31,13 @@ def _channel(bits: int) -> int:
 
 
 def decode(data: bytes, name: str) -> np.ndarray:
-    """Decode a label PNG to uint8 `(H, W)`: grey values or palette indices.
+    """Decode a label map to its raw values: a PNG, grey values or palette indices, to uint8 `(H, W)`.
 
+    MATLAB files are decoded to uint16 `(H, W)` by `ccnet.data.matlab`.
     Raises InputError naming `name` for any other format, for colour, alpha or 16 bits, and for a damaged file.
     """
+    if data.startswith(matlab.SIGNATURE):  # not by its name: shards hold PNGs of any name
+        return matlab.decode(data, name)
     image = images.open_image(data, name)
     if image.format != "PNG":
         raise InputError(f"{name}: a label map must be a PNG, not {image.format}")
@@ -60,20 +63,25 @@ def encode(label: np.ndarray) -> bytes:
 
 
 def lookup_table(label_table: Mapping[str, int] | None, num_classes: int) -> np.ndarray:
-    """The train id of each raw value: int16 `(256,)`, −1 for raw values that are not allowed.
+    """The train id of each raw value: int16 `(2¹⁶,)`, −1 for raw values that are not allowed.
 
     `label_table` None is the identity on 0 … num_classes − 1, with 255 ignored.
     """
     if label_table is None:
         label_table = {str(value): value for value in [*range(num_classes), IGNORE]}
-    table = np.full(256, -1, np.int16)
+    table = np.full(2**16, -1, np.int16)
     table[[int(raw) for raw in label_table]] = list(label_table.values())
     return table
 
 
 def remap(label: np.ndarray, table: np.ndarray) -> np.ndarray:
-    """Map raw values to train ids, both uint8 `(H, W)`. Raises InputError listing values not in `table`."""
-    refused = np.flatnonzero((_counts(label) > 0) & (table < 0))
+    """Map raw values, uint8 or uint16 `(H, W)`, to train ids, uint8 `(H, W)`.
+
+    Raises InputError listing values not in `table`.
+    """
+    counts = _counts(label) if label.dtype == np.uint8 else np.bincount(label.ravel())
+    present = np.flatnonzero(counts)
+    refused = present[table[present] < 0]
     if refused.size:
         listed = ", ".join(str(value) for value in refused[:10]) + (" …" if refused.size > 10 else "")
         allowed = ", ".join(_ranges(np.flatnonzero(table >= 0)))

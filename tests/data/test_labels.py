@@ -109,6 +109,13 @@ def test_values_outside_the_table_are_named():
         labels.remap(np.array([[0, 200, 3]], np.uint8), labels.lookup_table(None, 3))
 
 
+def test_raw_values_above_255_follow_the_table_and_are_named_if_they_are_not_in_it():
+    table = labels.lookup_table({"2": 0, "459": 1, "300": 255}, 2)
+    assert labels.remap(np.array([[459, 2, 300]], np.uint16), table).tolist() == [[1, 0, 255]]
+    with pytest.raises(InputError, match=r"label values 458, 60000 are not among the dataset's \(2, 300, 459\)"):
+        labels.remap(np.array([[459, 458, 60000]], np.uint16), table)
+
+
 @given(arrays(np.uint8, (5, 7), elements=st.sampled_from([0, 1, 2, 255])))
 def test_histogram_counts_every_pixel_once(label):
     counts = labels.histogram(label, 3)

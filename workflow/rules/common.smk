@@ -160,6 +160,7 @@ def source_state(wildcards):
         for parent, files in walk(source, links=True)
         for name in files
         if (mimetypes.guess_type(name, strict=False)[0] or "").startswith("image/")
+        or name.endswith(".mat")  # Pascal Context's label maps
     )
     return hashlib.sha256(os.fsencode("\n".join(names))).hexdigest()[:16]
 
