@@ -13,7 +13,7 @@ import yaml
 
 SCHEMA = yaml.safe_load((Path(__file__).parents[1] / "schemas/config.schema.yaml").read_text())
 # Datasets without a download: the user must name their source.
-NOT_DOWNLOADED = ("cityscapes", "folder")
+NOT_DOWNLOADED = ("cityscapes", "lip", "folder")
 
 
 def _keys_of(schema: dict) -> list[str]:
