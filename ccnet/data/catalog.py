@@ -122,8 +122,9 @@ DATASETS = {
             ),
         ),
     ),
-    # The 59 frequent ones of 459 labels, as mmsegmentation's PascalContextDataset59 orders them, with its colours. Its
-    # converter's 59 ids are those of these names in the publisher's labels.txt. The other 400 are ignored.
+    # The 59 frequent ones of 459 labels, as mmsegmentation's PascalContextDataset59 orders them, with its colours. The
+    # raw values are those of its converter (for Detail); converters of the publisher's files have the same, by the
+    # names in its labels.txt. The other 400 are ignored.
     "pascal_context": _coded(
         "pascal_context",
         void=range(460),
