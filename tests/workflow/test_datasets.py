@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from ccnet.data import catalog
-from ccnet.data.download import file_name
+from ccnet.data.download import BLOCK, file_name
 from tests.serving import serving
 from tests.weights.published_files import PUBLISHED, pack, write
 from tests.workflow.conftest import ROOT, Workplace
@@ -49,7 +49,8 @@ def test_from_the_publishers_files_to_the_report(monkeypatch: pytest.MonkeyPatch
         done = workplace.snakemake(overlays=(*presets(name), overlay))
     assert done.returncode == 0, done.stderr
     assert [sent for *_, sent in site.requests[:2]] == cuts
-    assert all(asked and asked != "bytes=0-" for _, asked, _ in site.requests[1:3])
+    if cuts and cuts[0] >= BLOCK:  # else nothing was kept that could be resumed
+        assert all(asked and asked != "bytes=0-" for _, asked, _ in site.requests[1:3])
     assert len(site.requests) == len(cuts) + len(archives)
 
     results = tmp_path / "results" / name
