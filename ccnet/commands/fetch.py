@@ -2,6 +2,7 @@
 
 import hashlib
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
@@ -101,32 +102,38 @@ def _folder(dataset: str, entry: Dataset, source: str | None, out: Path) -> Path
         streets.write(out)
         return out
     if source is None:
-        if entry.archive is None:
+        if not entry.archives:
             raise InputError(f"dataset {dataset!r} has no public archive: name its folder as the source (--source)")
-        return _downloaded(entry.archive, out)
+        return _downloaded(entry.archives, out)
     if is_address(source):
-        return _downloaded(Archive((source,)), out)
+        return _downloaded([Archive((source,))], out)
     path = Path(url2pathname(urlsplit(source).path) if source.startswith("file:") else source).expanduser()
     if path.is_file():
-        return unpack(path, out / "unpacked")
+        return unpack({path: ""}, out / "unpacked")
     if not path.is_dir():
         raise InputError(f"source {source}: no such folder or file, and not a http(s) address")
     return path.absolute()
 
 
-def _downloaded(archive: Archive, out: Path) -> Path:
-    """Download and unpack an archive; each address has its own folder, so that partial files are never mixed.
+def _downloaded(archives: Sequence[Archive], out: Path) -> Path:
+    """Download and unpack archives; each address has its own folder, so that partial files are never mixed.
 
     Damage in an archive without a digest is found only on unpacking: the file is deleted, so that a retry downloads it
     again.
     """
-    url = archive.urls[0]
-    target = out / "downloads" / hashlib.sha256(url.encode()).hexdigest()[:8] / file_name(url)
-    download(archive.urls, target, size=archive.size, digest=archive.sha1, copies=2)
+    by_file = {_download_path(archive.urls[0], out): archive for archive in archives}
+    for path, archive in by_file.items():
+        download(archive.urls, path, size=archive.size, digest=archive.sha1, copies=2)
     try:
-        return unpack(target, out / "unpacked")
+        return unpack({path: archive.folder for path, archive in by_file.items()}, out / "unpacked")
     except DamagedError as error:
-        if archive.sha1:
+        damaged = by_file[error.archive]
+        if damaged.sha1:
             raise
-        target.unlink()
+        error.archive.unlink()
+        url = damaged.urls[0]
         raise InputError(f"{url}: what it served was damaged and is removed: try again ({error})") from error
+
+
+def _download_path(url: str, out: Path) -> Path:
+    return out / "downloads" / hashlib.sha256(url.encode()).hexdigest()[:8] / file_name(url)

@@ -59,7 +59,9 @@ def run(
     runtime.select(device)
     trainer = Trainer(chosen, len(reader.class_names))
     described = (trainer.model, chosen, reader.class_names, reader.palette, reader.dataset)
-    with Checkpoints(checkpoints, f"{chosen.fingerprint()}-{reader.fingerprint}", weights.describe(*described)) as store:
+    with Checkpoints(
+        checkpoints, f"{chosen.fingerprint()}-{reader.fingerprint}", weights.describe(*described)
+    ) as store:
         trainer.begin(store.load(), pretrained)
         _loop(trainer, reader, store, workers, checkpoint_every)
         weights.save(out, *described)

@@ -6,7 +6,7 @@ import shutil
 import tarfile
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path, PurePosixPath
 from typing import IO, NamedTuple
 
@@ -16,12 +16,16 @@ from ccnet.progress import progress
 
 GROWTH = 20  # photographs and PNGs hardly compress: a larger expansion is a bomb
 SMALL = 2**26  # bytes that any archive may expand to
-MARKER = ".unpacked"  # names the archive unpacked in its folder; empty while unpacking
+MARKER = ".unpacked"  # names the archives unpacked in its folder; empty while unpacking
 FAILURES = (tarfile.TarError, zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, OSError, RuntimeError)
 
 
 class DamagedError(InputError):
-    """A file that is damaged or no archive: another copy may be intact."""
+    """The file `archive` is damaged or no archive: another copy may be intact."""
+
+    def __init__(self, archive: Path, reason: str) -> None:
+        super().__init__(f"{archive}: {reason}")
+        self.archive = archive
 
 
 class _Member(NamedTuple):
@@ -31,16 +35,16 @@ class _Member(NamedTuple):
     content: IO[bytes] | None  # None for members that are neither file nor folder: links, devices
 
 
-def unpack(archive: Path, folder: Path) -> Path:
-    """Unpack a .zip or .tar(.gz, .bz2, .xz) file into `folder` and return the folder.
+def unpack(archives: Mapping[Path, str], folder: Path) -> Path:
+    """Unpack .zip or .tar(.gz, .bz2, .xz) files into `folder` and return the folder.
 
-    Does nothing if this archive is already unpacked there; an incomplete or different earlier unpacking is replaced.
+    Each archive is mapped to the folder below `folder` that it is unpacked into; "" is `folder` itself.
+    Does nothing if these archives are already unpacked there; an incomplete or different earlier unpacking is replaced.
     Raises DamagedError naming the archive if it is damaged or of another format; InputError if a member would leave
     the folder or is a link or device, if the contents exceed `GROWTH` times the archive (at least `SMALL`) or the free
     disk space, if they cannot be written, and if the folder holds anything that was not unpacked by ccnet.
     """
-    stat = archive.stat()
-    state = f"{archive.resolve()}\n{stat.st_size}\n{stat.st_mtime_ns}\n"
+    state = "".join(_state(archive) + below for archive, below in archives.items())
     marker = folder / MARKER
     if marker.exists() and marker.read_text() == state:
         return folder
@@ -50,21 +54,33 @@ def unpack(archive: Path, folder: Path) -> Path:
         shutil.rmtree(folder)
     folder.mkdir(parents=True, exist_ok=True)
     marker.touch()  # marks the folder as created by ccnet, should unpacking be interrupted
-    try:
-        _unpack_members(archive, folder, stat.st_size)
-    except FAILURES as error:
-        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise InputError(f"{folder}: no room to unpack {archive} ({error.strerror}): make some") from error
-        if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL):  # these come from a damaged archive
-            raise InputError(f"{folder}: cannot unpack {archive} ({error.strerror})") from error
-        raise DamagedError(f"{archive}: damaged, or cannot be unpacked ({error}): replace it") from error
+    for archive, below in archives.items():
+        _unpack_one(archive, folder / below)
     with atomic(marker) as temporary:
         temporary.write_text(state)
     return folder
 
 
-def _unpack_members(archive: Path, folder: Path, packed: int) -> None:
-    limit = min(max(GROWTH * packed, SMALL), shutil.disk_usage(folder).free)
+def _state(archive: Path) -> str:
+    """What tells an archive from another one, or from the same one before a change."""
+    stat = archive.stat()
+    return f"{archive.resolve()}\n{stat.st_size}\n{stat.st_mtime_ns}\n"
+
+
+def _unpack_one(archive: Path, folder: Path) -> None:
+    try:
+        _unpack_members(archive, folder)
+    except FAILURES as error:
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise InputError(f"{folder}: no room to unpack {archive} ({error.strerror}): make some") from error
+        if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL):  # these come from a damaged archive
+            raise InputError(f"{folder}: cannot unpack {archive} ({error.strerror})") from error
+        raise DamagedError(archive, f"damaged, or cannot be unpacked ({error}): replace it") from error
+
+
+def _unpack_members(archive: Path, folder: Path) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    limit = min(max(GROWTH * archive.stat().st_size, SMALL), shutil.disk_usage(folder).free)
     unpacked = 0
     with progress(desc=f"unpacking {archive.name}", unit="B", unit_scale=True) as bar:
         for member in _members(archive):
@@ -99,7 +115,7 @@ def _members(archive: Path) -> Iterator[_Member]:
         return _tar_members(archive)
     if zipfile.is_zipfile(archive):
         return _zip_members(archive)
-    raise DamagedError(f"{archive}: neither a whole zip nor a tar file (.zip, .tar, .tar.gz, .tar.bz2, .tar.xz)")
+    raise DamagedError(archive, "neither a whole zip nor a tar file (.zip, .tar, .tar.gz, .tar.bz2, .tar.xz)")
 
 
 def _tar_members(archive: Path) -> Iterator[_Member]:

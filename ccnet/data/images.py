@@ -26,10 +26,11 @@ TURNS = {
 
 @contextmanager
 def refusing_damage(name: str) -> Iterator[None]:
-    """Convert any error of a damaged or hostile image file to an InputError that names it; wrap only Pillow calls.
+    """Convert any error of a damaged or hostile image file to an InputError that names it; wrap only decoders' calls.
 
-    Pillow's plugins raise many types of errors on mutated files: TypeError, IndexError, AttributeError,
-    AssertionError, struct.error and more. MemoryError is not converted: it concerns the machine, not the file.
+    Pillow's plugins and SciPy's reader raise many types of errors on mutated files: TypeError, IndexError,
+    AttributeError, AssertionError, struct.error and more. MemoryError is not converted: it concerns the machine, not
+    the file.
     """
     try:
         yield

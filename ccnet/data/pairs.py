@@ -30,7 +30,7 @@ def find_root(layout: Layout, folder: Path) -> Path:
     """The first folder, breadth first from `folder`, with the layout `layout`. Raises InputError if there is none."""
     if not folder.is_dir():
         raise InputError(f"{folder}: no such folder")
-    for root in breadth_first(folder, DEPTH):
+    for root in [folder] if layout.anywhere else breadth_first(folder, DEPTH):
         if any(
             _images(layout, root, split).is_dir() and _labels(layout, root, split).is_dir() for split in layout.splits
         ):
@@ -45,21 +45,22 @@ def find_pairs(layout: Layout, root: Path, split: str) -> list[Pair]:
     Raises InputError naming the expected files: for a missing folder or listing, no image, no complete pair, or a
     name that is used twice.
     """
-    images = by_key(_images(layout, root, split), SUFFIXES, layout.image_ending)
-    labels = by_key(_labels(layout, root, split), (".png",), layout.label_ending)
+    image_folder, label_folder = _images(layout, root, split), _labels(layout, root, split)
+    images = by_key(image_folder, SUFFIXES, layout.image_ending)
+    labels = by_key(label_folder, (layout.label_suffix,), layout.label_ending, layout.converted_ending)
     keys = _listed(layout, root, split)
     if keys is None:
         keys = sorted(images.keys() | labels.keys())
     if not keys or not images:
         raise InputError(
-            f"{_images(layout, root, split)}: no images for the {split} split"
+            f"{image_folder}: no images for the {split} split"
             f" (looked for *{layout.image_ending} with {', '.join(SUFFIXES)})"
         )
     pairs = [
         Pair(
             key.replace("/", "_"),
-            images.get(key) or _images(layout, root, split) / f"{key}{layout.image_ending}.*",
-            labels.get(key) or _labels(layout, root, split) / f"{key}{layout.label_ending}.png",
+            images.get(key) or image_folder / f"{key}{layout.image_ending}.*",
+            labels.get(key) or label_folder / f"{key}{layout.label_ending}{layout.label_suffix}",
         )
         for key in keys
     ]
@@ -80,27 +81,38 @@ def refuse_repeated_names(pairs: list[Pair]) -> None:
 
 
 def _images(layout: Layout, root: Path, split: str) -> Path:
-    return root / layout.images.format(split=_own_name(layout, split))
+    return _find(layout, root, layout.images.format(split=_own_name(layout, split)))
 
 
 def _labels(layout: Layout, root: Path, split: str) -> Path:
-    return root / layout.labels.format(split=_own_name(layout, split))
+    return _find(layout, root, layout.labels.format(split=_own_name(layout, split)))
 
 
 def _own_name(layout: Layout, split: str) -> str:
     return layout.test or "" if split == "test" else layout.splits[split]
 
 
-def by_key(folder: Path, suffixes: tuple[str, ...], ending: str = "") -> dict[str, Path]:
-    """Files in and below `folder`, by their relative path without ending and suffix; not hidden ones.
+def _find(layout: Layout, root: Path, folder: str) -> Path:
+    """Where `folder` lies below `root`; directly, if it is sought elsewhere in vain."""
+    parents = breadth_first(root, DEPTH) if layout.anywhere else [root]
+    return next((parent / folder for parent in parents if (parent / folder).is_dir()), root / folder)
 
-    Raises InputError for a missing folder, and for files whose paths differ only in the suffix.
+
+def by_key(
+    folder: Path, suffixes: tuple[str, ...], ending: str = "", other_ending: str | None = None
+) -> dict[str, Path]:
+    """Files in and below `folder`, by their relative path without ending and suffix.
+
+    Not hidden files, nor those that end with `other_ending`. Raises InputError for a missing folder, and for files
+    whose paths differ only in the suffix.
     """
     if not folder.is_dir():
         raise InputError(f"{folder}: no such folder; the dataset's images and label maps are expected there")
     found: dict[str, Path] = {}
     for path in sorted(folder.rglob("*")):
         if path.suffix.lower() not in suffixes or not path.stem.endswith(ending) or path.name.startswith("."):
+            continue
+        if other_ending and path.stem.endswith(other_ending):
             continue
         key = path.relative_to(folder).with_name(path.stem.removesuffix(ending)).as_posix()
         if key in found:

@@ -29,8 +29,7 @@ Byte = Annotated[int, Field(ge=0, le=255)]
 
 
 class Weights(NamedTuple):
-    """A network in eval mode with its settings, class names, palette (R, G, B of each class, 0–255) and dataset's name.
-    """
+    """A network in eval mode; its settings, class names, palette (R, G, B of each class, 0–255) and dataset's name."""
 
     model: "CCNet"
     settings: Settings | Architecture

@@ -11,7 +11,6 @@ from PIL import Image
 from ccnet import InputError
 from ccnet.commands import fetch
 from ccnet.data import catalog, download, streets
-from ccnet.data.catalog import Archive
 from tests.serving import serving
 from tests.weights.published_files import PUBLISHED, pack, write
 
@@ -36,9 +35,9 @@ def label(value):
 
 
 def packed(dataset, folder):
-    """The dataset's small archive; `folder` is where its files are laid out first."""
+    """The dataset's small archives; `folder` is where its files are laid out first."""
     write(PUBLISHED[dataset], folder / dataset)
-    return pack(folder / dataset, PUBLISHED[dataset].archive)
+    return list(pack(PUBLISHED[dataset], folder / dataset).values())
 
 
 def run(dataset, source, out, classes=None):
@@ -46,30 +45,40 @@ def run(dataset, source, out, classes=None):
     return json.loads((out / "index.json").read_text(encoding="utf-8"))
 
 
-def published(monkeypatch, dataset, urls, sha1):
-    entry = replace(catalog.DATASETS[dataset], archive=Archive(tuple(urls), sha1=sha1))
-    monkeypatch.setitem(catalog.DATASETS, dataset, entry)
+def published(monkeypatch, dataset, *served):
+    """Have the dataset's archives published at other addresses, with other digests: `served`, in order."""
+    entry = catalog.DATASETS[dataset]
+    archives = [
+        replace(archive, urls=(url,), sha1=sha1) for archive, (url, sha1) in zip(entry.archives, served, strict=True)
+    ]
+    monkeypatch.setitem(catalog.DATASETS, dataset, replace(entry, archives=tuple(archives)))
 
 
-@pytest.mark.parametrize("dataset", [name for name in PUBLISHED if PUBLISHED[name].archive])
+@pytest.mark.parametrize("dataset", [name for name in PUBLISHED if PUBLISHED[name].archives])
 def test_published_archives_are_fetched_once(monkeypatch, tmp_path, dataset):
-    data = packed(dataset, tmp_path)
+    files = {f"/{number}.archive": data for number, data in enumerate(packed(dataset, tmp_path))}
+    size = len(files["/0.archive"])
     out = tmp_path / "source"
-    with serving({"/set.archive": data}, cuts=[len(data) // 2, len(data) // 4]) as site:
-        published(monkeypatch, dataset, [f"{site.url}/set.archive"], hashlib.sha1(data).hexdigest())
+    with serving(files, cuts=[size // 2, size // 4]) as site:
+        served = [(f"{site.url}{path}", hashlib.sha1(data).hexdigest()) for path, data in files.items()]
+        published(monkeypatch, dataset, *served)
         index = run(dataset, None, out)
-        assert len(site.requests) == 3
+        assert len(site.requests) == 2 + len(files)
         run(dataset, None, out)
-        assert len(site.requests) == 3
+        assert len(site.requests) == 2 + len(files)
+    assert [len(pairs) for pairs in index["pairs"].values()] == [
+        len(names) for names in PUBLISHED[dataset].pairs.values()
+    ]
+    assert all((out / path).is_file() for pairs in index["pairs"].values() for _, *paths in pairs for path in paths)
     assert not any(
         Path(path).is_absolute() for pairs in index["pairs"].values() for _, *paths in pairs for path in paths
     )
 
 
 def test_a_wrong_checksum_is_caught_before_anything_is_unpacked(monkeypatch, tmp_path):
-    data = packed("camvid", tmp_path)
+    (data,) = packed("camvid", tmp_path)
     with serving({"/a.zip": data[:-1] + b"?"}) as site:
-        published(monkeypatch, "camvid", [f"{site.url}/a.zip"], hashlib.sha1(data).hexdigest())
+        published(monkeypatch, "camvid", (f"{site.url}/a.zip", hashlib.sha1(data).hexdigest()))
         with pytest.raises(InputError, match="checksum"):
             run("camvid", None, tmp_path)
         assert not (tmp_path / "unpacked").exists()
@@ -81,7 +90,7 @@ def test_a_wrong_checksum_is_caught_before_anything_is_unpacked(monkeypatch, tmp
 @pytest.mark.parametrize("damage", [lambda data: data[: len(data) // 2], lambda data: b"<html>Please log in</html>"])
 def test_a_damaged_download_is_fetched_anew_by_the_next_try(tmp_path, damage):
     """Nothing but unpacking tells the damage of a file that has no digest."""
-    data = packed("camvid", tmp_path)
+    (data,) = packed("camvid", tmp_path)
     with serving({"/a.zip": damage(data)}) as site:
         with pytest.raises(InputError, match=r"/a\.zip: what it served was damaged and is removed: try again \("):
             run("camvid", f"{site.url}/a.zip", tmp_path / "out")
@@ -89,9 +98,20 @@ def test_a_damaged_download_is_fetched_anew_by_the_next_try(tmp_path, damage):
         assert len(run("camvid", f"{site.url}/a.zip", tmp_path / "out")["pairs"]["train"]) == 3
 
 
+def test_of_several_archives_the_damaged_one_is_fetched_anew(monkeypatch, tmp_path):
+    first, second = packed("pascal_context", tmp_path)
+    with serving({"/a.tar": first, "/b.tar.gz": second[: len(second) // 2]}) as site:
+        published(monkeypatch, "pascal_context", (f"{site.url}/a.tar", None), (f"{site.url}/b.tar.gz", None))
+        with pytest.raises(InputError, match=r"/b\.tar\.gz: what it served was damaged and is removed: try again \("):
+            run("pascal_context", None, tmp_path / "out")
+        site.files["/b.tar.gz"] = second
+        assert len(run("pascal_context", None, tmp_path / "out")["pairs"]["val"]) == 2
+    assert [path for path, *_ in site.requests] == ["/a.tar", "/b.tar.gz", "/b.tar.gz"]
+
+
 def test_a_folder_called_unpacked_is_not_removed(tmp_path):
     archive = tmp_path / "a.zip"
-    archive.write_bytes(packed("camvid", tmp_path))
+    archive.write_bytes(*packed("camvid", tmp_path))
     (tmp_path / "out/unpacked").mkdir(parents=True)
     (tmp_path / "out/unpacked/thesis.txt").write_text("mine")
     with pytest.raises(InputError, match="unpacked: not unpacked by ccnet: move it away, or choose another --out"):
@@ -126,7 +146,7 @@ def test_camvid_is_found_from_any_level(tmp_path, level):
 @pytest.mark.parametrize("as_url", [False, True])
 def test_a_local_archive_is_unpacked(tmp_path, as_url):
     archive = tmp_path / "my archive.tar"
-    archive.write_bytes(packed("voc2012", tmp_path))
+    archive.write_bytes(*packed("voc2012", tmp_path))
     index = run("voc2012", archive.as_uri() if as_url else archive, tmp_path / "out")
     assert index["label_table"] is None
     assert index["pairs"]["train"][1] == [
@@ -137,7 +157,8 @@ def test_a_local_archive_is_unpacked(tmp_path, as_url):
 
 
 def test_another_address_is_another_download(tmp_path):
-    with serving({"/one/a.zip": packed("camvid", tmp_path), "/two/a.zip": packed("ade20k", tmp_path)}) as site:
+    (one,), (two,) = packed("camvid", tmp_path), packed("ade20k", tmp_path)
+    with serving({"/one/a.zip": one, "/two/a.zip": two}) as site:
         run("camvid", f"{site.url}/one/a.zip", tmp_path)
         with pytest.raises(InputError, match="found no folders train and trainannot"):
             run("camvid", f"{site.url}/two/a.zip", tmp_path)
@@ -202,6 +223,7 @@ def test_what_is_missing_is_named(own_folder, tmp_path):
     [
         ("camvit", None, None, "unknown dataset 'camvit'"),
         ("cityscapes", None, None, "no public archive: name its folder"),
+        ("lip", None, None, "no public archive: name its folder"),
         ("folder", None, None, "no public archive: name its folder"),
         ("camvid", "/nowhere/at/all", None, "source /nowhere/at/all: no such folder or file"),
     ],

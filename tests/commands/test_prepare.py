@@ -6,6 +6,7 @@ import zlib
 import numpy as np
 import pytest
 from PIL import Image
+from scipy.io import savemat
 
 from ccnet import InputError
 from ccnet.commands import prepare
@@ -66,6 +67,19 @@ def test_files_are_kept_byte_for_byte(folder):
         assert label == (folder / f"labels/街 {number}.png").read_bytes()
     everything = np.concatenate([reader[number][1].ravel() for number in range(7)])
     assert reader.histogram.tolist() == [int((everything == value).sum()) for value in (0, 1, 2, 255)]
+
+
+@pytest.mark.parametrize("table", [None, {"0": 0, "1": 1, "2": 2, "300": 255}])
+def test_a_matlab_label_map_is_stored_as_a_png(folder, table):
+    raw = label_array(values=(0, 1, 2)).astype(np.uint16)
+    expected = raw.copy()
+    if table:
+        raw[0], expected[0] = 300, 255
+    savemat(folder / "a.mat", {"LabelMap": raw})
+    write_index(folder, [["a", "images/街 0.jpg", "a.mat"]], table)
+    reader = run(folder)
+    assert reader.encoded(0)[1].startswith(b"\x89PNG")
+    assert np.array_equal(reader[0][1], expected)
 
 
 @pytest.mark.parametrize("limit", [None, 5, 100])

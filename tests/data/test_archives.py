@@ -47,7 +47,7 @@ def contents(folder):
 
 
 def test_every_kind_is_unpacked_whole(maker, tmp_path):
-    assert contents(unpack(maker(FILES), tmp_path / "out")) == FILES
+    assert contents(unpack({maker(FILES): ""}, tmp_path / "out")) == FILES
 
 
 def test_a_tar_of_a_folder_from_within_is_unpacked(tmp_path):
@@ -58,7 +58,7 @@ def test_a_tar_of_a_folder_from_within_is_unpacked(tmp_path):
         (tmp_path / "folder/set/a.txt").write_bytes(b"a")
         tar.add(tmp_path / "folder", arcname=".")
         assert tar.getnames()[0] == "."
-    assert contents(unpack(archive, tmp_path / "out")) == {"set/a.txt": b"a"}
+    assert contents(unpack({archive: ""}, tmp_path / "out")) == {"set/a.txt": b"a"}
 
 
 def test_a_full_disk_is_no_damage(maker, tmp_path, monkeypatch):
@@ -67,23 +67,46 @@ def test_a_full_disk_is_no_damage(maker, tmp_path, monkeypatch):
 
     monkeypatch.setattr(archives.shutil, "copyfileobj", full)
     with pytest.raises(InputError, match=r"out: no room to unpack .*a\.(zip|tar|tar\.gz) \(No space left") as caught:
-        unpack(maker(FILES), tmp_path / "out")
+        unpack({maker(FILES): ""}, tmp_path / "out")
     assert "damaged" not in str(caught.value)
 
 
 def test_what_is_unpacked_is_not_unpacked_again(maker, tmp_path):
     archive, out = maker(FILES), tmp_path / "out"
-    unpack(archive, out)
+    unpack({archive: ""}, out)
     (out / "set/images/a.jpg").write_bytes(b"touched")
-    unpack(archive, out)
+    unpack({archive: ""}, out)
     assert (out / "set/images/a.jpg").read_bytes() == b"touched"
 
 
+def test_several_archives_lie_in_one_folder(tmp_path):
+    first, second = (
+        make_zip(tmp_path / "a.zip", {"train/1.jpg": b"1"}),
+        make_tar(tmp_path / "b.tar", {"val/2.jpg": b"2"}),
+    )
+    third = make_zip(tmp_path / "c.zip", {"train/1.png": b"3"})
+    folders = {first: "images", second: "images", third: "labels"}
+    expected = {"images/train/1.jpg": b"1", "images/val/2.jpg": b"2", "labels/train/1.png": b"3"}
+    assert contents(unpack(folders, tmp_path / "out")) == expected
+    make_tar(second, {"val/4.jpg": b"44"})
+    assert contents(unpack(folders, tmp_path / "out")) == {
+        "images/train/1.jpg": b"1", "images/val/4.jpg": b"44", "labels/train/1.png": b"3",
+    }  # fmt: skip
+
+
+def test_the_damaged_one_of_several_archives_is_named(tmp_path):
+    first, second = make_zip(tmp_path / "a.zip", {"1.jpg": b"1"}), make_zip(tmp_path / "b.zip", {"2.jpg": b"2"})
+    second.write_bytes(second.read_bytes()[:20])
+    with pytest.raises(archives.DamagedError, match=r"b\.zip: neither a whole zip") as caught:
+        unpack({first: "", second: ""}, tmp_path / "out")
+    assert caught.value.archive == second
+
+
 def test_a_replaced_archive_is_unpacked_anew(maker, tmp_path):
-    unpack(maker(FILES), tmp_path / "out")
+    unpack({maker(FILES): ""}, tmp_path / "out")
     archive = maker({"set/other.jpg": b"x"})
     os.utime(archive, ns=(1, 1))
-    assert contents(unpack(archive, tmp_path / "out")) == {"set/other.jpg": b"x"}
+    assert contents(unpack({archive: ""}, tmp_path / "out")) == {"set/other.jpg": b"x"}
 
 
 def test_an_interrupted_unpacking_is_redone(maker, tmp_path, monkeypatch):
@@ -98,18 +121,18 @@ def test_an_interrupted_unpacking_is_redone(maker, tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(archives, "_place", interrupted)
         with pytest.raises(KeyboardInterrupt):
-            unpack(archive, tmp_path / "out")
-    assert contents(unpack(archive, tmp_path / "out")) == FILES
+            unpack({archive: ""}, tmp_path / "out")
+    assert contents(unpack({archive: ""}, tmp_path / "out")) == FILES
 
 
 def test_a_folder_of_somebody_elses_is_left_alone(maker, tmp_path):
     (tmp_path / "out").mkdir()
     (tmp_path / "out/thesis.txt").write_text("mine")
     with pytest.raises(InputError, match=r"out: not unpacked by ccnet: move it away"):
-        unpack(maker(FILES), tmp_path / "out")
+        unpack({maker(FILES): ""}, tmp_path / "out")
     assert contents(tmp_path / "out") == {"thesis.txt": b"mine"}
     (tmp_path / "out/thesis.txt").unlink()
-    assert contents(unpack(maker(FILES), tmp_path / "out")) == FILES
+    assert contents(unpack({maker(FILES): ""}, tmp_path / "out")) == FILES
 
 
 def test_a_folder_that_cannot_be_written_is_no_damage(maker, tmp_path, monkeypatch):
@@ -118,7 +141,7 @@ def test_a_folder_that_cannot_be_written_is_no_damage(maker, tmp_path, monkeypat
 
     monkeypatch.setattr(archives.shutil, "copyfileobj", refused)
     with pytest.raises(InputError, match=r"out: cannot unpack .*a\.(zip|tar|tar\.gz) \(Permission denied") as caught:
-        unpack(maker(FILES), tmp_path / "out")
+        unpack({maker(FILES): ""}, tmp_path / "out")
     assert not isinstance(caught.value, archives.DamagedError)
 
 
@@ -126,7 +149,7 @@ def test_a_folder_that_cannot_be_written_is_no_damage(maker, tmp_path, monkeypat
 def test_members_that_leave_the_folder_are_refused(maker, tmp_path, name):
     archive = maker({"fine": b"1", name: b"2"})
     with pytest.raises(InputError, match=r"a\.(zip|tar|tar\.gz): its member .*evil.* would leave the folder"):
-        unpack(archive, tmp_path / "deep" / "out")
+        unpack({archive: ""}, tmp_path / "deep" / "out")
     assert not [path for path in tmp_path.rglob("*evil*")]
 
 
@@ -134,13 +157,13 @@ def test_members_that_leave_the_folder_are_refused(maker, tmp_path, name):
 def test_links_and_devices_in_tars_are_refused(tmp_path, kind):
     archive = make_tar(tmp_path / "a.tar", {"trap": b""}, kind)
     with pytest.raises(InputError, match=r"a\.tar: its member 'trap' is a link or a device"):
-        unpack(archive, tmp_path / "out")
+        unpack({archive: ""}, tmp_path / "out")
 
 
 def test_links_in_zips_are_refused(tmp_path):
     archive = make_zip(tmp_path / "a.zip", {"trap": b"/etc/passwd"}, mode=0o120777)
     with pytest.raises(InputError, match=r"a\.zip: its member 'trap' is a link or a device"):
-        unpack(archive, tmp_path / "out")
+        unpack({archive: ""}, tmp_path / "out")
 
 
 @pytest.mark.parametrize("name", ["a.zip", "a.tar.gz"])
@@ -148,7 +171,7 @@ def test_bombs_are_refused(tmp_path, monkeypatch, name):
     monkeypatch.setattr(archives, "SMALL", 1000)
     archive = MAKERS[name](tmp_path / name, {"zeros": bytes(10_000_000)})
     with pytest.raises(InputError, match="absurdly much"):
-        unpack(archive, tmp_path / "out")
+        unpack({archive: ""}, tmp_path / "out")
     assert not (tmp_path / "out/zeros").exists()
 
 
@@ -158,7 +181,7 @@ def test_damaged_archives_are_named(maker, tmp_path, keep):
     data = archive.read_bytes()
     archive.write_bytes(data[: int(len(data) * keep)])
     with pytest.raises(InputError, match=r"a\.(zip|tar|tar\.gz): "):
-        unpack(archive, tmp_path / "out")
+        unpack({archive: ""}, tmp_path / "out")
     assert (tmp_path / "out" / archives.MARKER).read_text() == ""
 
 
@@ -168,7 +191,7 @@ def test_a_flipped_bit_in_a_zip_is_found(tmp_path):
     data[25_000] ^= 1
     archive.write_bytes(data)
     with pytest.raises(InputError, match=r"a\.zip: damaged"):
-        unpack(archive, tmp_path / "out")
+        unpack({archive: ""}, tmp_path / "out")
 
 
 def test_a_damaged_xz_is_named(tmp_path):
@@ -181,10 +204,10 @@ def test_a_damaged_xz_is_named(tmp_path):
     data[250_000:250_100] = bytes(100)
     archive.write_bytes(data)
     with pytest.raises(InputError, match=r"a\.tar\.xz: damaged"):
-        unpack(archive, tmp_path / "out")
+        unpack({archive: ""}, tmp_path / "out")
 
 
 def test_other_files_are_refused(tmp_path):
     (tmp_path / "a.rar").write_bytes(b"Rar!" * 30)
     with pytest.raises(InputError, match=r"a\.rar: neither a whole zip nor a tar file"):
-        unpack(tmp_path / "a.rar", tmp_path / "out")
+        unpack({tmp_path / "a.rar": ""}, tmp_path / "out")

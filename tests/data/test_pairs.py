@@ -29,6 +29,14 @@ LAYOUTS = {
         ]
         for split in ("train", "val")
     },
+    "pascal_context": {
+        "train": [("JPEGImages/2008_8.jpg", "trainval/2008_8.mat", "2008_8")],
+        "val": [("JPEGImages/2008_2.jpg", "trainval/2008_2.mat", "2008_2")],
+    },
+    "coco_stuff": {
+        split: [(f"images/{split}2017/0009.jpg", f"annotations/{split}2017/0009.png", "0009")]
+        for split in ("train", "val")
+    },
     "folder": {split: [(f"images/{split}/a.jpeg", f"labels/{split}/a.png", "a")] for split in ("train", "val")},
 }
 
@@ -46,9 +54,10 @@ def laid_out(request, tmp_path):
         for image, label, _ in pairs:
             touch(root / image)
             touch(root / label)
-        listing = root / f"ImageSets/Segmentation/{split}.txt"
-        listing.parent.mkdir(parents=True, exist_ok=True)
-        listing.write_text("".join(f"{name}\n" for *_, name in pairs))
+        for kind in ("Segmentation", "Main"):
+            listing = root / f"ImageSets/{kind}/{split}.txt"
+            listing.parent.mkdir(parents=True, exist_ok=True)
+            listing.write_text("".join(f"{name}\n" for *_, name in pairs))
     return DATASETS[request.param].layout, tmp_path, LAYOUTS[request.param]
 
 
@@ -67,6 +76,7 @@ def test_every_layout_is_found_and_paired(laid_out):
         ("folder", "images/train/{}.jpg", "labels/train/{}.png"),
         ("voc2012", "JPEGImages/{}.jpg", "SegmentationClass/{}.png"),
         ("cityscapes", "leftImg8bit/train/ulm/{}_leftImg8bit.png", "gtFine/train/ulm/{}_gtFine_labelIds.png"),
+        ("lip", "deep/train_images/{}.jpg", "train_segmentations/{}.png"),
     ],
 )
 def test_a_missing_partner_is_listed_where_it_is_expected(tmp_path, dataset, image, label):
@@ -82,6 +92,27 @@ def test_a_missing_partner_is_listed_where_it_is_expected(tmp_path, dataset, ima
     }
     unlisted = {pair for pair in expected if dataset == "voc2012" and "图 1" in pair[0]}
     assert found == {(str(tmp_path / image), str(tmp_path / label)) for image, label in expected - unlisted}
+
+
+@pytest.mark.parametrize("images", ["", "TrainVal_images/", "TrainVal_images/TrainVal_images/"])
+@pytest.mark.parametrize("labels", ["", "TrainVal_parsing_annotations/", "LIP/TrainVal_parsing_annotations/"])
+def test_lip_is_found_however_its_zips_were_unpacked(tmp_path, images, labels):
+    image, label = tmp_path / f"{images}val_images/a.jpg", tmp_path / f"{labels}val_segmentations/a.png"
+    for path in (image, label, tmp_path / "Testing_images/b.jpg"):
+        touch(path)
+    layout = DATASETS["lip"].layout
+    (pair,) = find_pairs(layout, find_root(layout, tmp_path), "val")
+    assert (pair.image, pair.label) == (image, label)
+    with pytest.raises(InputError, match=r"/train_images: no such folder"):
+        find_pairs(layout, tmp_path, "train")
+
+
+def test_what_mmsegmentations_converter_wrote_beside_cocos_label_maps_is_passed_over(tmp_path):
+    for name in ("images/val2017/000139.jpg", "annotations/val2017/000139.png"):
+        touch(tmp_path / name)
+    touch(tmp_path / "annotations/val2017/000139_labelTrainIds.png")
+    (pair,) = find_pairs(DATASETS["coco_stuff"].layout, tmp_path, "val")
+    assert pair.label == tmp_path / "annotations/val2017/000139.png"
 
 
 def test_a_split_without_one_whole_pair_is_refused(laid_out):

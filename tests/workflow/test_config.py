@@ -186,8 +186,8 @@ def test_every_value_of_the_config_has_a_comment():
 def test_a_preset_plans_a_whole_pipeline(workplace: Workplace, preset: Path):
     values = yaml.safe_load(preset.read_text())
     overlays = [preset]
-    if preset.stem == "cityscapes":
-        overlays.append(workplace.overlay("dataset: {source: /data/cityscapes}"))
+    if preset.stem in ("cityscapes", "lip"):
+        overlays.append(workplace.overlay("dataset: {source: /data/set}"))
     jobs = workplace.jobs(overlays=tuple(overlays))
     runs = {job.split()[1] for job in jobs if job.startswith("train_run")}
     expected = {name for name, own in (CONFIG["runs"] | values.get("runs", {})).items() if own is not None}

@@ -137,14 +137,14 @@ def listed_source(copy: Workplace, link: bool = False) -> tuple[Path, Path]:
     return source, overlay
 
 
-@pytest.mark.parametrize("link", [False, True])
-def test_a_label_that_went_or_came_has_the_pairs_listed_again(copy: Workplace, link: bool):
+@pytest.mark.parametrize(("link", "new"), [(False, "c.png"), (True, "c.png"), (False, "c.mat")])
+def test_a_label_that_went_or_came_has_the_pairs_listed_again(copy: Workplace, link: bool, new: str):
     source, overlay = listed_source(copy, link)
     (source / "labels/train/b.png").unlink()
     assert copy.jobs("prepare", overlays=(overlay,)) == {"fetch_dataset"} | PREPARED
     (source / "labels/train/b.png").touch()
     assert copy.jobs("prepare", overlays=(overlay,)) == set()
-    (source / "labels/train/c.png").touch()
+    (source / "labels/train" / new).touch()
     assert copy.jobs("prepare", overlays=(overlay,)) == {"fetch_dataset"} | PREPARED
 
 

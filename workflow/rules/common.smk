@@ -177,10 +177,10 @@ def source_state(wildcards):
 
 
 def names_of_pairs(parent, files):
-    """Yield the paths of images and of annotations in JSON."""
+    """Yield the paths of images, of annotations in JSON, and of Pascal Context's label maps."""
     for name in files:
         kind = mimetypes.guess_type(name, strict=False)[0] or ""
-        if kind.startswith("image/") or kind == "application/json":
+        if kind.startswith("image/") or name.endswith((".json", ".mat")):
             yield os.path.join(parent, name)
 
 

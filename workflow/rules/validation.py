@@ -13,7 +13,7 @@ import yaml
 
 SCHEMA = yaml.safe_load((Path(__file__).parents[1] / "schemas/config.schema.yaml").read_text())
 # Datasets without a download: the user must name their source.
-NOT_DOWNLOADED = ("cityscapes", "folder")
+NOT_DOWNLOADED = ("cityscapes", "lip", "folder")
 # Keys of a dataset of the user's own.
 OF_FOLDERS = ("classes", "val_share", "image_ending", "label_ending")
 
