@@ -17,16 +17,14 @@ from ccnet.settings import Settings
 from ccnet.weights import initial
 from ccnet.weights.checkpoints import Checkpoint
 from tests import tiny
-from tests.weights import naming
 
 SHA = "ab" * 32
 
 
 @pytest.fixture
-def imported(tmp_path):
-    """An imported van_tiny and its tensors; the SHA-256 of its source is SHA."""
-    _, ours, _ = naming.published("VAN")
-    backbone = {name: value for name, value in ours.items() if name.startswith("backbone.")}
+def imported(trained, tmp_path):
+    """A van_tiny as if it had been imported, and its tensors; the SHA-256 of its source is SHA."""
+    backbone = {name: value for name, value in load_file(trained.weights).items() if name.startswith("backbone.")}
     weights.save_backbone(tmp_path / "van.safetensors", backbone, "van_tiny", SHA)
     return tmp_path / "van.safetensors", backbone
 
@@ -215,10 +213,8 @@ def saved(folder, **changes):
     return folder / "w.safetensors"
 
 
-def test_norms_that_got_no_statistics_are_not_frozen(trained, tmp_path):
-    path = tmp_path / "backbone.safetensors"
-    ours = {name: value for name, value in load_file(trained.weights).items() if name.startswith("backbone.")}
-    weights.save_backbone(path, ours, "van_tiny", SHA)
+def test_norms_that_got_no_statistics_are_not_frozen(imported):
+    path, ours = imported
     trainer = train.Trainer(tiny.settings(pretrained=SHA, frozen_norms=True), 4)
     trainer.begin(None, path, tiny.CLASSES)
     before = statistics(trainer)

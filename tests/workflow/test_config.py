@@ -58,6 +58,9 @@ WRONG = {
     "runs: {van_tiny: {pretrained: {path: 'https://x.org/w.safetensors'}}}": (
         "config: runs.van_tiny.pretrained.path: weights of ccnet are not downloaded: name a file"
     ),
+    "runs: {van_tiny: {pretrained: {path: no/w.safetensors}}}": (
+        "config: runs.van_tiny.pretrained.path: no such file: no/w.safetensors; name weights that were trained, or {run"
+    ),
     "runs: {resnet34: {pretrained: imagenet}}": (
         "config: runs.resnet34.pretrained: imagenet has no resnet34 with a deep stem: set deep_stem: false"
     ),

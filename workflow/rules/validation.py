@@ -160,6 +160,8 @@ def _file_errors(where: str, source: dict) -> Iterator[tuple[str, str]]:
         yield f"{where}.sha256", "is for published files: leave it out for weights of ccnet"
     elif own and source["path"].startswith(("http://", "https://")):
         yield f"{where}.path", "weights of ccnet are not downloaded: name a file"
+    elif own and not Path(source["path"]).expanduser().exists():
+        yield f"{where}.path", f"no such file: {source['path']}; name weights that were trained, or {{run: …}}"
     elif not own and "sha256" not in source:
         yield f"{where}.sha256", "missing: a published file needs it, only weights of ccnet (.safetensors) do not"
 
