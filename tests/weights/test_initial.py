@@ -109,7 +109,7 @@ def test_another_stem_is_refused(tmp_path, file, ours, said):
 def test_settings_name_the_file_and_have_the_width_of_its_stem(tmp_path):
     path, out = tmp_path / "w.safetensors", tmp_path / "settings.json"
     weights.save_backbone(path, {}, "resnet18", SHA, deep_stem=True, stem_channels=32)
-    flat = flattened(tiny.settings(backbone="resnet18"))
+    flat = tiny.flat(backbone="resnet18")
     settings.run(flat=flat, out=out, pretrained=path)
     model = Settings.read(out).model
     assert (model.pretrained, model.stem_channels) == (SHA, 32)
@@ -117,14 +117,6 @@ def test_settings_name_the_file_and_have_the_width_of_its_stem(tmp_path):
         settings.run(flat=flat | {"stem_channels": 64}, out=out, pretrained=path)
     with pytest.raises(InputError, match='its backbone is "resnet18", the settings\' "resnet34"'):
         settings.run(flat=flat | {"backbone": "resnet34"}, out=out, pretrained=path)
-
-
-def flattened(chosen: Settings) -> dict:
-    """Settings by the names in config.yaml."""
-    groups = chosen.as_dict()
-    named = {group: values["name"] for group, values in groups.items() if group in ("optimizer", "loss")}
-    members = [values for values in groups.values() if isinstance(values, dict)]
-    return {key: value for values in members for key, value in values.items() if key != "name"} | named | {"seed": 3}
 
 
 def test_all_of_a_network_is_taken_where_the_classes_are_the_same(trained, capsys):

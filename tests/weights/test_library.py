@@ -83,7 +83,7 @@ def test_a_training_begins_with_imagenet_weights(name, publish, tmp_path, traine
     ours, imported = publish(name), tmp_path / "pretrained/w.safetensors"
     import_weights.run(source=name, out=imported)
     assert load_file(imported).keys() == ours.keys()
-    flat = flattened(tiny.settings(backbone=ENTRIES[name].backbone, deep_stem="deep" in name, steps=2))
+    flat = tiny.flat(backbone=ENTRIES[name].backbone, deep_stem="deep" in name, steps=2)
     settings.run(flat=flat, out=tmp_path / "settings.json", pretrained=imported)
     model = json.loads((tmp_path / "settings.json").read_text())["model"]
     assert model["stem_channels"] == (32 if "deep" in name else None)
@@ -97,17 +97,6 @@ def test_a_training_begins_with_imagenet_weights(name, publish, tmp_path, traine
     train.run(settings=tmp_path / "settings.json", shards=trained.shards, checkpoints=tmp_path / "run/checkpoints",
               out=out, history=tmp_path / "run/history.csv", pretrained=imported, workers=0, device="cpu")  # fmt: skip
     segmented(out, tmp_path)
-
-
-def flattened(chosen: train.Settings) -> dict:
-    """Settings by the names in config.yaml."""
-    flat = {}
-    for group, values in chosen.as_dict().items():
-        if isinstance(values, dict):
-            flat |= {group if key == "name" else key: value for key, value in values.items()}
-        else:
-            flat[group] = values
-    return flat
 
 
 def segmented(path: Path, folder: Path) -> None:
@@ -137,8 +126,8 @@ def test_a_trained_ccnet_segments_at_once_and_is_trained_from(name, publish, tmp
     assert (model.stem_channels, model.auxiliary_channels, model.align_corners) == (32, 256, name.endswith("769"))
     segmented(out, tmp_path)
 
-    flat = flattened(tiny.settings(backbone=model.backbone, head_channels=None, output_stride=8, fusion=False,
-                                   auxiliary_channels=256, steps=2))  # fmt: skip
+    flat = tiny.flat(backbone=model.backbone, head_channels=None, output_stride=8, fusion=False, auxiliary_channels=256,
+                     steps=2)  # fmt: skip
     settings.run(flat=flat, out=tmp_path / "settings.json", pretrained=out)
     train.run(settings=tmp_path / "settings.json", shards=trained.shards, checkpoints=tmp_path / "run/checkpoints",
               out=tmp_path / "run/weights.safetensors", history=tmp_path / "run/history.csv", pretrained=out,
