@@ -73,6 +73,8 @@ def _backbone(source: str, named: str | None, entry: Entry | None) -> str:
 
 def _located(source: str, sha256: str | None, out: Path) -> Path:
     """The file itself, or where it is downloaded to: a folder beside the output."""
+    if source.endswith(".safetensors"):
+        raise InputError(f"{source}: only .pth and .pkl are imported; weights of ccnet are ready for use as they are")
     if not is_address(source):
         return Path(source).expanduser()
     if sha256 is None:

@@ -262,11 +262,15 @@ def test_a_backbone_alone_is_no_network(tmp_path, jittor_file):
         ({"source": "mmseg-ade20k-r51"}, "mmseg-ade20k-r51: neither a file .*; did you mean mmseg-ade20k-r50"),
         ({"source": "van.pth"}, "van.pth: neither a file nor the name of published weights; .*`ccnet weights` lists"),
         ({"source": "{file}"}, r"van\.pkl: a file or an address needs --for, the backbone: one of resnet18, "),
+        (
+            {"source": "{own}", "backbone": "van_tiny"},
+            r"weights\.safetensors: only \.pth .*; weights of ccnet are ready",
+        ),
         ({"source": "imagenet-van_tiny", "backbone": "van_base"}, "--for van_base: imagenet-van_tiny is a van_tiny"),
     ],
 )
-def test_what_is_to_be_imported_must_be_clear(tmp_path, jittor_file, options, said):
-    options = options | {"source": options["source"].format(file=jittor_file[0])}
+def test_what_is_to_be_imported_must_be_clear(tmp_path, jittor_file, trained, options, said):
+    options = options | {"source": options["source"].format(file=jittor_file[0], own=trained.weights)}
     with pytest.raises(InputError, match=said) as refused:
         import_weights.run(**options, out=tmp_path / "out.safetensors")
     assert "\n" not in str(refused.value)
