@@ -94,12 +94,9 @@ def _prepare(command: _Command) -> None:
     command.add_argument("--max-size", type=int, help="longer side in pixels above which images are scaled down")
     command.add_argument("--limit", type=int, help="use only the first LIMIT pairs of the split")
     command.add_argument(
-        "--on-bad-pair",
-        choices=["fail", "skip"],
-        default="fail",
+        "--on-bad-pair", choices=["fail", "skip"], default="fail",
         help="pairs that are incomplete, damaged or do not match: fail lists them all and writes nothing,"
-        " skip leaves them out and notes in the shard which and why (default: fail)",
-    )
+        " skip leaves them out and notes in the shard which and why (default: fail)")  # fmt: skip
     command.add_argument("--out", type=Path, required=True, help="shard to write (.h5)")
 
 
@@ -111,12 +108,15 @@ def _verify(command: _Command) -> None:
 def _settings(command: _Command) -> None:
     command.add_argument("flat", type=json.loads, metavar="JSON", help="hyperparameters by name, as in config.yaml")
     command.add_argument("--out", type=Path, required=True, help="settings.json to write")
+    command.add_argument("--pretrained", type=Path, metavar="W.safetensors", help="weights that the run begins with")
     command.shows_hyperparameters = True
 
 
 def _import_weights(command: _Command) -> None:
-    command.add_argument("source", metavar="FILE_OR_URL", help="PyTorch's .pth or Jittor's .pkl; nothing in it is run")
-    command.add_argument("--for", dest="backbone", required=True, metavar="BACKBONE", help="such as resnet50, van_base")
+    command.add_argument("source", metavar="SOURCE", help="PyTorch's .pth, Jittor's .pkl, or a name of `ccnet weights`")
+    command.add_argument(
+        "--for", dest="backbone", metavar="BACKBONE", help="such as resnet50; needed unless it is a name"
+    )
     command.add_argument("--out", type=Path, required=True, help="weights to write (.safetensors)")
     command.add_argument("--sha256", metavar="HEX", help="SHA-256 of the file; required for an address")
     command.add_argument(
@@ -139,9 +139,7 @@ def _describe(command: _Command) -> None:
         "--output-stride", type=int, choices=[8, 16, 32], help="of the last stage (default: ResNet 8, VAN 32)"
     )
     command.add_argument(
-        "--fusion",
-        action=argparse.BooleanOptionalAction,
-        help="levels 2 to 4 fused at stride 8 (default: for a VAN)",
+        "--fusion", action=argparse.BooleanOptionalAction, help="levels 2 to 4 fused at stride 8 (default: for a VAN)"
     )
     command.add_argument("--head-channels", type=int, help="(default: the family's own)")
     command.add_argument("--plain-stem", action="store_true", help="a ResNet's stem of one 7×7, not three 3×3")
@@ -151,17 +149,14 @@ def _train(command: _Command) -> None:
     command.add_argument("--settings", type=Path, required=True, help="settings.json of the run")
     command.add_argument("--shards", type=Path, nargs="+", required=True, metavar="SHARD.h5", help="training shards")
     command.add_argument(
-        "--checkpoints",
-        type=Path,
-        required=True,
-        help="folder for checkpoints; continued from, if it has any",
+        "--checkpoints", type=Path, required=True, help="folder for checkpoints; continued from, if it has any"
     )
     command.add_argument("--out", type=Path, required=True, help="weights to write (.safetensors)")
     command.add_argument(
         "--history", type=Path, required=True, help="history.csv to write: loss and learning rate by step"
     )
     command.add_argument(
-        "--pretrained", type=Path, help="backbone to begin with, from import-weights; settings name its source"
+        "--pretrained", type=Path, metavar="W.safetensors", help="to begin with; the settings name their SHA-256"
     )
     command.add_argument("--workers", type=int, default=1, help="processes that load images; 0: none (default: 1)")
     command.add_argument("--checkpoint-every", type=float, default=60, metavar="SECONDS", help="(default: 60)")
@@ -262,9 +257,10 @@ COMMANDS: dict[str, tuple[str, Callable[[_Command], None], str]] = {
         "write a run's settings.json from its hyperparameters",
         _settings, """'{"backbone": "van_tiny", …}' --out results/streets/van_tiny/settings.json""",
     ),
+    "weights": ("list the published weights that have a name", lambda _: None, "| grep ade20k"),
     "import-weights": (
         "turn published PyTorch or Jittor weights into ours",
-        _import_weights, "van_base_828.pth.tar --for van_base --out van_base.safetensors",
+        _import_weights, "mmseg-ade20k-r101 --out mmseg-ade20k-r101.safetensors",
     ),
     "describe": (
         "print a network's parameters, FLOPs and strides, part by part",

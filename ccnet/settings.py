@@ -50,9 +50,18 @@ class Model:
         bool | None, about("a VAN's levels 2 to 4 fused at stride 8 before the head; null: the family's own")
     ]
     deep_stem: Annotated[bool, about("ResNet stem of three 3×3 convolutions, else one 7×7")]
+    stem_channels: Annotated[
+        Literal[32, 64] | None,
+        about(
+            "channels of a deep stem's first convolutions, the third has twice as many; null: as pretrained, else 64"
+        ),
+    ] = None  # a key has a default where settings.json and weights of earlier versions lack it
     multi_grid: Annotated[bool, about("dilations of the last ResNet stage multiplied by 1, 2, 4")]
     contract_dilation: Annotated[bool, about("a dilated ResNet stage's first block keeps the dilation before it")]
     head_channels: Annotated[int | None, about("channels inside the head; null: the family's own", ge=8)]
+    auxiliary_channels: Annotated[
+        int | None, about("channels inside the auxiliary head; null: half of its input's", ge=8)
+    ] = None
     align_corners: Annotated[bool, about("resizing aligns the centres of corner pixels, not their edges")]
     negative_slope: Annotated[Share, about("slope of the heads' ReLUs below 0; 0.01 in the official CCNet")]
     dropout: Annotated[BelowOne, about("share of the channels dropped before the classifier")]
@@ -60,9 +69,12 @@ class Model:
     pretrained: Annotated[
         str | None,
         about(
-            "SHA-256 of the file whose weights the backbone begins with; null: from scratch", pattern="^[0-9a-f]{64}$"
+            "SHA-256 of the file whose weights the network begins with; null: from scratch", pattern="^[0-9a-f]{64}$"
         ),
     ]
+    frozen_norms: Annotated[
+        bool, about("batch norms keep the running statistics they got from pretrained weights, for small batches")
+    ] = False
 
 
 @frozen
@@ -160,9 +172,13 @@ class Settings:
     def warning(self) -> str | None:
         """A warning about valid but probably unintended settings; None if there are none."""
         steps, warmup = self.schedule.steps, self.schedule.warmup_steps
-        if steps > warmup:
-            return None
-        return f"steps {steps} is not above warmup_steps {warmup}: learning_rate is never reached; lower warmup_steps"
+        if steps <= warmup:
+            return (
+                f"steps {steps} is not above warmup_steps {warmup}: learning_rate is never reached; lower warmup_steps"
+            )
+        if self.model.frozen_norms and not self.model.pretrained:
+            return "frozen_norms has no effect without pretrained: statistics must come from somewhere"
+        return None
 
     @classmethod
     def from_dict(cls, nested: dict, where: str = "settings") -> Self:

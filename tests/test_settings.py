@@ -15,8 +15,9 @@ from ccnet.settings import Settings, hyperparameters
 
 FLAT = {
     "backbone": "resnet18", "head": "rcca", "recurrence": 2, "output_stride": None, "fusion": None, "deep_stem": True,
-    "multi_grid": False, "contract_dilation": True, "head_channels": None, "align_corners": False,
-    "negative_slope": 0.0, "dropout": 0.1, "drop_path": 0.0, "pretrained": None,
+    "stem_channels": None, "multi_grid": False, "contract_dilation": True, "head_channels": None,
+    "auxiliary_channels": None, "align_corners": False, "negative_slope": 0.0, "dropout": 0.1, "drop_path": 0.0,
+    "pretrained": None, "frozen_norms": False,
     "optimizer": "sgd", "learning_rate": 0.01, "momentum": 0.9, "weight_decay": 5e-4, "steps": 4, "warmup_steps": 1,
     "power": 0.9, "final_learning_rate": 0.0, "batch_size": 2, "crop_size": 64, "resize": None, "scale": [0.5, 2.0],
     "flip": True, "photometric": True, "max_class_share": 0.75, "loss": "cross_entropy", "ohem_threshold": 0.6,
@@ -96,6 +97,19 @@ def test_a_warm_up_that_never_ends_is_warned_of(steps, warns):
     assert bool(warning) == warns
 
 
+@pytest.mark.parametrize(("source", "warns"), [(None, True), ("ab" * 32, False)])
+def test_norms_without_statistics_to_keep_are_warned_of(source, warns):
+    warning = Settings.from_flat({**FLAT, "frozen_norms": True, "pretrained": source}).warning()
+    assert (warning or "").startswith("frozen_norms has no effect without pretrained" if warns else "")
+    assert bool(warning) == warns
+
+
+def test_settings_of_earlier_versions_have_the_networks_of_then():
+    younger = ("stem_channels", "auxiliary_channels", "frozen_norms")
+    before = {key: value for key, value in FLAT.items() if key not in younger}
+    assert Settings.from_flat(before) == Settings.from_flat(FLAT)
+
+
 def test_a_missing_value_is_named():
     with pytest.raises(InputError, match=r"loss\.auxiliary_weight"):
         Settings.from_flat({key: value for key, value in FLAT.items() if key != "auxiliary_weight"})
@@ -115,6 +129,7 @@ def test_the_fingerprint_does_not_depend_on_the_order(keys):
 
 OTHER = {
     "backbone": "van_tiny", "head": "non_local", "output_stride": 8, "fusion": True, "head_channels": 8,
+    "stem_channels": 32, "auxiliary_channels": 8,
     "pretrained": "0" * 64, "optimizer": "adamw", "resize": [64, 32], "scale": [1.0, 1.0], "loss": "ohem",
 }  # fmt: skip
 

@@ -22,12 +22,17 @@ SMALL = {"backbone": "van_tiny", "head_channels": 16, "steps": 24, "warmup_steps
          "batch_size": 2, "crop_size": 32, "seed": 3}  # fmt: skip
 
 
-def settings(**changes) -> Settings:
+def flat(**changes) -> dict:
     """config.yaml's recipe on a small scale, with `changes` by the names config.yaml uses."""
     recipe = yaml.safe_load((Path(__file__).parents[1] / "config.yaml").read_text())["training"]
     family = recipe.pop("van")
     del recipe["resnet"]
-    return Settings.from_flat({**recipe, **family, **SMALL, **changes})
+    return {**recipe, **family, **SMALL, **changes}
+
+
+def settings(**changes) -> Settings:
+    """The settings of that recipe."""
+    return Settings.from_flat(flat(**changes))
 
 
 def draw(seed: int, width: int = 48, height: int = 40) -> tuple[np.ndarray, np.ndarray]:

@@ -1,38 +1,43 @@
 """`ccnet import-weights`: convert a published PyTorch or Jittor file to ccnet weights, and report unmatched names."""
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 from ccnet import InputError, files, runtime, weights
+from ccnet.data import catalog
 from ccnet.data import classes as class_files
 from ccnet.data.download import download, file_name, is_address
 from ccnet.data.labels import voc_colours
 from ccnet.models import BACKBONES, build, build_from_settings
 from ccnet.settings import Architecture, Model
-from ccnet.weights import origins, published
-from ccnet.weights.origins import Match, Origin
+from ccnet.weights import library, origins, published
+from ccnet.weights.library import Entry
+from ccnet.weights.matching import some
+from ccnet.weights.origins import Origin
 from ccnet.weights.published import StateDict
 
-SHOWN = 4  # names in a line of the report
+Colours = Sequence[Sequence[int]]
 
 
 def run(
     *,
     source: str,
-    backbone: str,
     out: Path,
+    backbone: str | None = None,
     sha256: str | None = None,
     classes: Path | None = None,
     skip: list[str] | None = None,
 ) -> None:
-    """Import `source`, a file or a URL, for `backbone`: the weights of the backbone or of a whole CCNet.
+    """Import `source`, a file, a URL or a name of `ccnet weights`: the weights of a backbone or of a whole CCNet.
 
-    Parameters whose names begin with one of `skip` keep their initial values. Raises InputError for a file whose
-    weights are not recognised or do not fit, whose SHA-256 is not `sha256`, or that leaves other parameters unfilled.
+    A file and a URL need their `backbone`. Parameters whose names begin with one of `skip` keep their initial values.
+    Raises InputError for an unknown name, a file whose weights are not recognised or do not fit, whose SHA-256 is not
+    `sha256`, or that leaves other parameters unfilled.
     """
-    if backbone not in BACKBONES:
-        raise InputError(f"--for {backbone}: not one of {', '.join(BACKBONES)}")
-    path = _located(source, sha256, out)
+    entry = None if is_address(source) or Path(source).expanduser().exists() else library.lookup(source)
+    backbone = _backbone(source, backbone, entry)
+    path = library.fetch(entry, out.parent / "downloads") if entry else _located(source, sha256, out)
     digest = _verified(path, sha256)
     found = published.read(path)
     origin = origins.recognise(found.tensors, str(path))
@@ -40,24 +45,37 @@ def run(
     if not backbone.startswith(origin.family):
         raise InputError(f"{path}: {origin.description} does not fit --for {backbone}; name a {origin.family}")
     runtime.seed(0)
+    own = origins.settings_of(origin, found.tensors) | (entry.settings if entry else {})
     if origin.part == "backbone":
-        model = build(backbone, 1, **origin.settings)
-        tensors = _filled(path, origin, found, model, "backbone.", skip or [])
-        weights.save_backbone(out, tensors, backbone, origin.settings.get("deep_stem"), digest)
+        tensors = _filled(path, origin, found, build(backbone, 1, **own), "backbone.", skip or [])
+        weights.save_backbone(out, tensors, backbone, digest, **own)
     else:
-        model_settings = Model(backbone=backbone, pretrained=digest, **origin.settings)  # type: ignore[call-arg]
-        settings = Architecture(model=model_settings)  # type: ignore[call-arg]
-        names, palette = _classes(found, origin, classes, path)
+        settings = Architecture(model=Model(backbone=backbone, pretrained=digest, **own))  # type: ignore[call-arg]
+        names, palette = _classes(found, origin, classes, entry, path)
         model = build_from_settings(settings, len(names))
         if origin.normalisation:
             model.mean, model.std = origin.normalisation
         weights.load_state(model, _filled(path, origin, found, model, "", skip or []), str(path))
-        weights.save(out, model, settings, names, palette)
+        weights.save(out, model, settings, list(names), [list(colour) for colour in palette])
     print(f"{out}: {origin.part} of {backbone}, from SHA-256 {digest}")
+
+
+def _backbone(source: str, named: str | None, entry: Entry | None) -> str:
+    """The backbone that --for names, or that an entry has. Raises InputError if it is missing, unknown or another."""
+    backbone = named or (entry and entry.backbone)
+    if backbone is None:
+        raise InputError(f"{source}: a file or an address needs --for, the backbone: one of {', '.join(BACKBONES)}")
+    if backbone not in BACKBONES:
+        raise InputError(f"--for {backbone}: not one of {', '.join(BACKBONES)}")
+    if entry and backbone != entry.backbone:
+        raise InputError(f"--for {backbone}: {entry.name} is a {entry.backbone}; leave --for out")
+    return backbone
 
 
 def _located(source: str, sha256: str | None, out: Path) -> Path:
     """The file itself, or where it is downloaded to: a folder beside the output."""
+    if source.endswith(".safetensors"):
+        raise InputError(f"{source}: only .pth and .pkl are imported; weights of ccnet are ready for use as they are")
     if not is_address(source):
         return Path(source).expanduser()
     if sha256 is None:
@@ -79,15 +97,14 @@ def _filled(path: Path, origin: Origin, found: StateDict, model, prefix: str, sk
     first = {name: value for name, value in weights.state_arrays(model).items() if name.startswith(prefix)}
     wanted = {name: value.shape for name, value in first.items()}
     match = origins.match(origin, found.tensors, wanted)
-    for line in _report(match):
-        print(line)
+    print("\n".join(match.report()))
     idle = [start for start in skip if not any(name.startswith(start) for name in wanted)]
     if idle:
         raise InputError(f"--skip {' '.join(idle)}: no parameter's name begins so; they begin with {_heads(wanted)}")
     left = [name for name in [*match.missing, *match.mismatched] if not name.startswith(tuple(skip))]
     if left:
         raise InputError(
-            f"{path}: leaves {len(left)} parameters unfilled ({_some(left)}): choose another --for, or"
+            f"{path}: leaves {len(left)} parameters unfilled ({some(left)}): choose another --for, or"
             f" name them by --skip {_heads(left)}"
         )
     try:
@@ -96,31 +113,28 @@ def _filled(path: Path, origin: Origin, found: StateDict, model, prefix: str, sk
         raise InputError(f"{path}: damaged ({error}); get the file again") from error
 
 
-def _report(match: Match) -> list[str]:
-    mismatched = [f"{name} {shapes}" for name, shapes in match.mismatched.items()]
-    rows = {"matched": match.filled, "unused": match.unused, "missing": match.missing, "shape mismatch": mismatched}
-    return [f"  {title:<15}{len(names):>5}  {_some(list(names))}".rstrip() for title, names in rows.items()]
-
-
-def _some(names: list[str]) -> str:
-    return ", ".join(names[:SHOWN]) + (", …" if len(names) > SHOWN else "")
-
-
 def _heads(names) -> str:
     return " ".join(dict.fromkeys(name.split(".")[0] for name in names))
 
 
-def _classes(found: StateDict, origin: Origin, listed: Path | None, path: Path) -> tuple[list[str], list[list[int]]]:
-    """Class names (from the file `listed`, else mmsegmentation's metadata, else numbers) and VOC colours."""
+def _classes(
+    found: StateDict, origin: Origin, listed: Path | None, entry: Entry | None, path: Path
+) -> tuple[Sequence[str], Colours]:
+    """Class names and colours: from the file `listed`, the entry's dataset, mmsegmentation's metadata, or numbers.
+
+    The colours are the dataset's; VOC's where it is not known.
+    """
     shapes = {origin.rename(name): tensor.shape for name, tensor in found.tensors.items()}
     (count, *_) = shapes.get("classifier.conv.weight") or (0,)
     noted = found.meta.get("CLASSES")
+    names: Sequence[str] = [f"class_{number}" for number in range(count)]
+    palette: Colours = voc_colours(count)
     if listed is not None:
-        names = list(class_files.read(listed).names)
+        names, palette = class_files.read(listed)[:2]
+    elif entry is not None:
+        names, palette = (dataset := catalog.lookup(entry.dataset)).class_names, dataset.palette
     elif isinstance(noted, tuple | list) and all(isinstance(name, str) for name in noted):
-        names = list(noted)
-    else:
-        names = [f"class_{number}" for number in range(count)]
+        names = noted
     if not 0 < len(names) == count <= 255:
         raise InputError(f"{listed or path}: {len(names)} class names for a network of {count} classes; see --classes")
-    return names, [list(colour) for colour in voc_colours(count)]
+    return names, palette

@@ -26,6 +26,7 @@ from ccnet.ops.schedule import poly
 from ccnet.progress import progress
 from ccnet.runtime import jt
 from ccnet.settings import Settings
+from ccnet.weights import initial
 from ccnet.weights.checkpoints import Checkpoint, Checkpoints, of_model
 
 LOG_EVERY = 10  # steps between two rows of history.csv
@@ -46,7 +47,7 @@ def run(
 ) -> None:
     """Train one run to its last step, resuming from its newest checkpoint if there is one.
 
-    A new run starts from the backbone weights in `pretrained`, if given. On SIGINT or SIGTERM the current step is
+    A new run starts from the weights in `pretrained`, if given. On SIGINT or SIGTERM the current step is
     finished and saved, then KeyboardInterrupt is raised. Raises InputError for shards without images, invalid settings
     and a loss or weight that is not finite.
     """
@@ -58,11 +59,10 @@ def run(
         raise InputError(f"{shards[0]}: no images in these shards; check dataset.limit and the source")
     runtime.select(device)
     trainer = Trainer(chosen, len(reader.class_names))
-    described = (trainer.model, chosen, reader.class_names, reader.palette, reader.dataset)
-    with Checkpoints(
-        checkpoints, f"{chosen.fingerprint()}-{reader.fingerprint}", weights.describe(*described)
-    ) as store:
-        trainer.begin(store.load(), pretrained)
+    with Checkpoints(checkpoints, f"{chosen.fingerprint()}-{reader.fingerprint}") as store:
+        trainer.begin(store.load(), pretrained, reader.class_names)
+        described = (trainer.model, chosen, reader.class_names, reader.palette, reader.dataset)
+        store.description = weights.describe(*described)
         _loop(trainer, reader, store, workers, checkpoint_every)
         weights.save(out, *described)
         _write_history(history, trainer.history)
@@ -142,20 +142,21 @@ class Trainer:
         state = {f"optimizer.{name}": np.array(value.numpy()) for name, value in self._optimizer_state().items()}
         return Checkpoint(self.done, state | {f"model.{name}": value for name, value in model.items()}, self.history)
 
-    def begin(self, checkpoint: Checkpoint | None, pretrained: Path | None) -> None:
-        """Resume from `checkpoint`; without one, start from a `pretrained` backbone or from scratch.
+    def begin(self, checkpoint: Checkpoint | None, pretrained: Path | None, class_names: list[str]) -> None:
+        """Resume from `checkpoint`; without one, start from `pretrained` weights or from scratch.
 
-        Raises InputError unless `pretrained` matches `model.pretrained` of the settings.
+        A resumed training, too, takes the input normalisation from `pretrained`, and which norms it freezes. Raises
+        InputError unless `pretrained` matches the settings.
         """
         named = self.settings.model.pretrained
         if bool(named) != bool(pretrained):
             remedy = "give their file with --pretrained" if named else "set model.pretrained, or leave --pretrained out"
             raise InputError(f"model.pretrained is {named or 'null'}: {remedy}")
+        report = initial.start(pretrained, self.model, self.settings.model, class_names) if pretrained else []
         if checkpoint is not None:
             self.restore(checkpoint)
-        elif pretrained:
-            weights.load_backbone(pretrained, self.model, self.settings)
-            print(f"ccnet: {self.settings.model.backbone} begins with {pretrained}", file=sys.stderr)
+        else:
+            print(*report, sep="\n", end="\n" * bool(report), file=sys.stderr)
 
     def restore(self, checkpoint: Checkpoint) -> None:
         """Restore the model, optimiser, step and history from `checkpoint`, and report the step on stderr.

@@ -79,9 +79,10 @@ class ResNet(nn.Module):
     """Image `(B, 3, H, W)` -> list of the outputs of the four stages."""
 
     def __init__(self, name: str, output_stride=8, deep_stem=True, multi_grid=False, contract_dilation=True,
-                 ceil_mode=False):  # fmt: skip
+                 ceil_mode=False, stem_channels=64):  # fmt: skip
         super().__init__()
-        stem = [conv(3, 64, 3, 2), conv(64, 64, 3), conv(64, 128, 3)] if deep_stem else [conv(3, 64, 7, 2)]
+        wide = stem_channels
+        stem = [conv(3, wide, 3, 2), conv(wide, wide, 3), conv(wide, 2 * wide, 3)] if deep_stem else [conv(3, 64, 7, 2)]
         self.stem = add_normed(self, stem)
         self.pool = nn.MaxPool2d(3, 2, 1, ceil_mode=ceil_mode)
         expansion = 1 if name in ("resnet18", "resnet34") else 4

@@ -49,9 +49,9 @@ def download(
     """Download `target` from the first of `urls` that serves it completely, and return its path.
 
     An existing file with the right `digest` is kept. Partial content is stored in `target` + ".part" and resumed by
-    this call or a later one. Verifies `digest` (SHA-1 or SHA-256, by its length) if given. Checks beforehand that the
-    disk has room for `copies` times the file; `size` (bytes) is used if the server does not state its length. Raises
-    InputError if no mirror serves the file or the disk is too small.
+    this call or a later one. Verifies `digest` if given: a SHA-1 (40 digits), or a SHA-256 or the first digits of one.
+    Checks beforehand that the disk has room for `copies` times the file; `size` (bytes) is used if the server does not
+    state its length. Raises InputError if no mirror serves the file or the disk is too small.
     """
     if target.exists() and _is_sound(target, digest):
         return target
@@ -173,4 +173,4 @@ def _is_sound(path: Path, digest: str | None) -> bool:
     if digest is None:
         return True
     with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha1" if len(digest) == 40 else "sha256").hexdigest() == digest
+        return hashlib.file_digest(file, "sha1" if len(digest) == 40 else "sha256").hexdigest().startswith(digest)

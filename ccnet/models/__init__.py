@@ -31,6 +31,7 @@ def build(
     output_stride: int | None = None,
     fusion: bool | None = None,
     head_channels: int | None = None,
+    auxiliary_channels: int | None = None,
     dropout: float = 0.1,
     align_corners: bool = False,
     negative_slope: float = 0.0,
@@ -41,9 +42,10 @@ def build(
 
     `output_stride`, `fusion` and `head_channels` default by backbone family. ResNet: 8, no fusion, a quarter of the
     backbone's last channels, as in the paper. VAN: 32, fusion at stride 8, half of the backbone's last channels.
+    `auxiliary_channels` defaults to half of the third stage's channels.
     `align_corners` applies to every resize, `negative_slope` to the ReLUs in the heads. `embedding` is the number of
     channels of the features for the category consistent loss (0: none). `backbone_options` are `deep_stem`,
-    `multi_grid` and `contract_dilation` for a ResNet, `drop_path` for a VAN.
+    `stem_channels`, `multi_grid` and `contract_dilation` for a ResNet, `drop_path` for a VAN.
 
     Raises InputError for an unknown backbone or head.
     """
@@ -57,7 +59,8 @@ def build(
     backbone = family(name, output_stride=output_stride or (32 if van else 8), **backbone_options)
     model = CCNet(
         backbone, head_channels or backbone.channels[-1] // (2 if van else 4), num_classes, head=head,
-        recurrence=recurrence, fusion=van if fusion is None else fusion, dropout=dropout, align_corners=align_corners,
+        auxiliary_channels=auxiliary_channels or backbone.channels[2] // 2, recurrence=recurrence,
+        fusion=van if fusion is None else fusion, dropout=dropout, align_corners=align_corners,
         negative_slope=negative_slope, embedding=embedding,
     )  # fmt: skip
     initialise(model)
@@ -67,14 +70,18 @@ def build(
 def build_from_settings(settings, num_classes: int) -> CCNet:
     """Build the network described by `ccnet.settings.Settings`, or by an `Architecture`, which has no loss settings."""
     model, loss = settings.model, getattr(settings, "loss", None)
-    own = ("drop_path",) if BACKBONES[model.backbone] is VAN else ("deep_stem", "multi_grid", "contract_dilation")
-    shared = ("head", "output_stride", "fusion", "head_channels", "dropout", "align_corners", "negative_slope")
+    van = BACKBONES[model.backbone] is VAN
+    own = ("drop_path",) if van else ("deep_stem", "stem_channels", "multi_grid", "contract_dilation")
+    shared = (
+        "head", "output_stride", "fusion", "head_channels", "auxiliary_channels", "dropout", "align_corners",
+        "negative_slope",
+    )  # fmt: skip
     return build(
         model.backbone,
         num_classes,
         model.recurrence,
         embedding=EMBEDDING if loss and loss.category_consistency else 0,
-        **{option: getattr(model, option) for option in shared + own},
+        **{option: value for option in shared + own if (value := getattr(model, option)) is not None},
     )
 
 

@@ -98,6 +98,7 @@ class CCNet(nn.Module):
         num_classes: int,
         *,
         head: str,
+        auxiliary_channels: int,
         recurrence: int,
         fusion: bool,
         dropout: float,
@@ -114,7 +115,7 @@ class CCNet(nn.Module):
         width = sum(channels[1:]) if fusion else channels[-1]
         self.head = ContextHead(width, head_channels, head, recurrence, negative_slope)
         self.classifier = Classifier(head_channels, num_classes, dropout)
-        self.auxiliary = AuxiliaryHead(channels[2], channels[2] // 2, num_classes, dropout, negative_slope)
+        self.auxiliary = AuxiliaryHead(channels[2], auxiliary_channels, num_classes, dropout, negative_slope)
         self.embedding = PointwiseConv(head_channels, embedding) if embedding else None
 
     def execute(self, x: jt.Var) -> jt.Var | tuple[jt.Var, ...]:

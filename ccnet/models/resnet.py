@@ -1,8 +1,8 @@
 """ResNet backbone (He et al., arXiv:1512.03385) with CCNet's deep stem and dilated last stages.
 
-The deep stem has three 3×3 convolutions (64, 64, 128 channels), as in the official CCNet. A stage whose stride is
-removed is dilated instead, so the receptive field at output stride 8 equals that at 32. A bottleneck has its stride in
-the 3×3 convolution. Parameter names match the published state dicts.
+The deep stem has three 3×3 convolutions: of 64, 64, 128 channels in the official CCNet, of half as many in
+mmsegmentation's. A stage whose stride is removed is dilated instead, so the receptive field at output stride 8 equals
+that at 32. A bottleneck has its stride in the 3×3 convolution. Parameter names match the published state dicts.
 """
 
 from ccnet.ops.batch_norm import BatchNorm
@@ -68,10 +68,11 @@ STAGES: dict[str, tuple[type[BasicBlock] | type[Bottleneck], tuple[int, ...]]] =
 class ResNet(nn.Module):
     """Image `(B, 3, H, W)` -> list of four feature maps, from stride 4 to `output_stride`.
 
-    `channels` lists the channels of the four maps. `multi_grid` multiplies the dilations of the last stage's blocks by
-    1, 2, 4. With `contract_dilation` the first 3×3 convolution of a dilated stage has the previous stage's dilation; at
-    every second position the network then computes what the undilated one does. `ceil_mode` is that of the max
-    pooling: with it the last feature lies on or beyond the last pixel, as resizing with aligned corners assumes.
+    `channels` lists the channels of the four maps. The convolutions of a deep stem have `stem_channels`, as many again,
+    and twice as many. `multi_grid` multiplies the dilations of the last stage's blocks by 1, 2, 4. With
+    `contract_dilation` the first 3×3 convolution of a dilated stage has the previous stage's dilation; at every second
+    position the network then computes what the undilated one does. `ceil_mode` is that of the max pooling: with it the
+    last feature lies on or beyond the last pixel, as resizing with aligned corners assumes.
     """
 
     def __init__(
@@ -79,16 +80,17 @@ class ResNet(nn.Module):
         name: str,
         output_stride: int = 8,
         deep_stem: bool = True,
+        stem_channels: int = 64,
         multi_grid: bool = False,
         contract_dilation: bool = True,
         ceil_mode: bool = False,
     ):
         block, depths = STAGES[name]
-        self.in_channels = 128 if deep_stem else 64
+        self.in_channels = 2 * stem_channels if deep_stem else 64
         if deep_stem:
-            self.conv1, self.bn1 = Conv3x3(3, 64, stride=2), BatchNorm(64)
-            self.conv2, self.bn2 = Conv3x3(64, 64), BatchNorm(64)
-            self.conv3, self.bn3 = Conv3x3(64, 128), BatchNorm(128)
+            self.conv1, self.bn1 = Conv3x3(3, stem_channels, stride=2), BatchNorm(stem_channels)
+            self.conv2, self.bn2 = Conv3x3(stem_channels, stem_channels), BatchNorm(stem_channels)
+            self.conv3, self.bn3 = Conv3x3(stem_channels, self.in_channels), BatchNorm(self.in_channels)
         else:
             self.conv1, self.bn1 = nn.Conv(3, 64, 7, 2, padding=3, bias=False), BatchNorm(64)
         self.deep_stem = deep_stem

@@ -55,7 +55,8 @@ def _finished(z: jt.Var, residual: jt.Var | None, slope: float) -> jt.Var:
 class BatchNorm(jt.nn.Module):
     """x (B, C, H, W) float32 -> leaky ReLU of normalised x + `residual`, the same shape; `slope` 1 omits the ReLU.
 
-    Uses batch statistics in training and running statistics otherwise. Parameters `weight`, `bias` (C); buffers
+    Uses batch statistics in training and running statistics otherwise; `frozen`, the running statistics in training
+    too, without updating them. Parameters `weight`, `bias` (C); buffers
     `running_mean`, `running_var` (C), without gradient. As in PyTorch the batch is normalised with its biased variance,
     and the running variance is unbiased.
     """
@@ -63,13 +64,14 @@ class BatchNorm(jt.nn.Module):
     def __init__(self, channels: int, eps: float = 1e-5, momentum: float = 0.1):
         self.eps = eps
         self.momentum = momentum
+        self.frozen = False
         self.weight = jt.ones(channels)
         self.bias = jt.zeros(channels)
         self.running_mean = jt.zeros(channels).stop_grad()
         self.running_var = jt.ones(channels).stop_grad()
 
     def execute(self, x: jt.Var, residual: jt.Var | None = None, slope: float = 1.0) -> jt.Var:
-        if not self.is_training():
+        if self.frozen or not self.is_training():
             scale = self.weight / jt.sqrt(self.running_var + self.eps)
             shift = self.bias - self.running_mean * scale
             return _finished(x * scale.reshape(1, -1, 1, 1) + shift.reshape(1, -1, 1, 1), residual, slope)

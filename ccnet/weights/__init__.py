@@ -131,6 +131,19 @@ def located(path: Path) -> Path:
     return found
 
 
+def interpret(
+    metadata: dict[str, Any], tensors: dict[str, np.ndarray], path: Path
+) -> tuple[Description, dict[str, np.ndarray]]:
+    """The description and the tensors of a network, from the contents of its weights file or of a checkpoint.
+
+    Raises InputError for a file that describes no network.
+    """
+    if "step" in metadata:
+        print(f"ccnet: {path}: a checkpoint, of step {metadata['step']}", file=sys.stderr)
+        tensors = checkpoints.of_model(tensors)
+    return Description.checked(metadata, str(path)), tensors
+
+
 def load(path: Path) -> Weights:
     """Load a network in eval mode from a weights file, a checkpoint, or a run's folder (see `located`).
 
@@ -139,11 +152,7 @@ def load(path: Path) -> Weights:
     from ccnet.models import build_from_settings
 
     path = located(Path(path))
-    metadata, tensors = files.read(path)
-    if "step" in metadata:
-        print(f"ccnet: {path}: a checkpoint, of step {metadata['step']}", file=sys.stderr)
-        tensors = checkpoints.of_model(tensors)
-    described = Description.checked(metadata, str(path))
+    described, tensors = interpret(*files.read(path), path)
     model = build_from_settings(described.settings, len(described.class_names))
     model.mean, model.std = described.mean, described.std
     load_state(model, tensors, str(path))
@@ -152,27 +161,19 @@ def load(path: Path) -> Weights:
 
 
 def save_backbone(
-    path: Path, tensors: dict[str, np.ndarray], backbone: str, deep_stem: bool | None, source: str
+    path: Path,
+    tensors: dict[str, np.ndarray],
+    backbone: str,
+    source: str,
+    *,
+    deep_stem: bool | None = None,
+    stem_channels: int | None = None,
 ) -> None:
-    """Write a backbone's tensors (`backbone.…`) as pretrained weights; `source` is the SHA-256 of the original file."""
-    metadata = {"part": "backbone", "backbone": backbone, "deep_stem": deep_stem, "source_sha256": source}
+    """Write a backbone's tensors (`backbone.…`) as pretrained weights; `source` is the SHA-256 of the original file.
+
+    `deep_stem` is None for a VAN, `stem_channels` for any backbone without a deep stem.
+    """
+    stem = {"deep_stem": deep_stem, "stem_channels": stem_channels}
+    metadata = {"part": "backbone", "backbone": backbone, **stem, "source_sha256": source}
     with atomic(path) as temporary:
         temporary.write_bytes(encode(tensors, {key: json.dumps(value) for key, value in metadata.items()}))
-
-
-def load_backbone(path: Path, model, settings: Settings) -> None:
-    """Load a file of `save_backbone` into a model's backbone. Raises InputError unless it matches the settings."""
-    metadata, tensors = files.read(path)
-    wanted: dict[str, object] = {
-        "part": "backbone", "backbone": settings.model.backbone, "source_sha256": settings.model.pretrained,
-    }  # fmt: skip
-    if settings.model.backbone.startswith("resnet"):
-        wanted["deep_stem"] = settings.model.deep_stem
-    for key, value in wanted.items():
-        if metadata.get(key) != value:
-            raise InputError(
-                f"{path}: its {key} is {json.dumps(metadata.get(key))}, the settings' {json.dumps(value)};"
-                " change model.* to suit, or import other weights with ccnet import-weights"
-            )
-    own = {name.removeprefix("backbone."): value for name, value in tensors.items()}
-    load_state(model.backbone, own, str(path))

@@ -32,9 +32,10 @@ class Checkpoints:
     resumed nor deleted, so that reverting a change loses nothing. Raises InputError if another process trains there.
     """
 
-    def __init__(self, folder: Path, fingerprint: str, description: dict[str, str] | None = None):
-        """`description` is written into each header: the metadata needed to use the network (`weights.describe`)."""
-        self.folder, self.fingerprint, self.description = Path(folder), fingerprint, description or {}
+    def __init__(self, folder: Path, fingerprint: str):
+        """Set `description` before saving: the metadata needed to use the network, for each header."""
+        self.folder, self.fingerprint = Path(folder), fingerprint
+        self.description: dict[str, str] = {}  # of `weights.describe`
 
     def __enter__(self) -> Self:
         self.folder.mkdir(parents=True, exist_ok=True)

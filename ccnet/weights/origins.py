@@ -5,13 +5,14 @@ network must have to compute the same as the publisher's network.
 """
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Container, Iterable
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from ccnet import InputError
+from ccnet.weights.matching import Match
 from ccnet.weights.tensors import Tensor
 
 Arrays = dict[str, np.ndarray]
@@ -46,15 +47,6 @@ class Origin:
         return None
 
 
-class Match(NamedTuple):
-    """Tensors of the file by ccnet's names, and the names that do not match; `mismatched` states both shapes."""
-
-    filled: dict[str, Tensor]
-    unused: list[str]
-    missing: list[str]
-    mismatched: dict[str, str]
-
-
 def recognise(tensors: Iterable[str], where: str) -> Origin:
     """The origin of a state dict, from its keys. Raises InputError for one that is not in `ORIGINS`.
 
@@ -67,7 +59,23 @@ def recognise(tensors: Iterable[str], where: str) -> Origin:
     raise InputError(f"{where}: not recognised by the names in it, such as {_first(tensors)}; known: {known}")
 
 
-def match(origin: Origin, tensors: dict[str, Tensor], wanted: dict[str, tuple[int, ...]]) -> Match:
+# Settings that are read from a shape: the parameter whose output channels they are, and the values that networks have.
+WIDTHS: dict[str, tuple[str, Container[int]]] = {
+    "stem_channels": ("backbone.conv1.weight", (32, 64)),
+    "auxiliary_channels": ("auxiliary.conv.conv.weight", range(8, 2049)),
+}
+
+
+def settings_of(origin: Origin, tensors: dict[str, Tensor]) -> dict[str, Any]:
+    """The settings, by their flat names, that a network for these tensors must have: the origin's and the `WIDTHS`."""
+    shapes = {origin.rename(name): tensor.shape for name, tensor in tensors.items()}
+    widths = {setting: (*shapes.get(name, ()), 0)[0] for setting, (name, _) in WIDTHS.items()}
+    if not origin.settings.get("deep_stem"):
+        del widths["stem_channels"]
+    return origin.settings | {setting: width for setting, width in widths.items() if width in WIDTHS[setting][1]}
+
+
+def match(origin: Origin, tensors: dict[str, Tensor], wanted: dict[str, tuple[int, ...]]) -> Match[Tensor]:
     """Match a state dict with the shapes of `wanted` by name. Ignores PyTorch's num_batches_tracked."""
     found: dict[str, Tensor] = {}
     unused, mismatched = [], {}
@@ -77,7 +85,7 @@ def match(origin: Origin, tensors: dict[str, Tensor], wanted: dict[str, tuple[in
             continue
         if ours is None or ours not in wanted:
             unused.append(name)
-        elif _fits(ours, tensor.shape, wanted[ours]):
+        elif tensor.shape == wanted[ours] or (tensor.shape == () and wanted[ours] == (1,)):
             found[ours] = tensor
         else:
             mismatched[ours] = f"{tensor.shape} where {wanted[ours]} is needed"
@@ -90,7 +98,7 @@ def convert(origin: Origin, filled: dict[str, Tensor], wanted: dict[str, tuple[i
 
     Raises ValueError for a tensor that is damaged or not finite.
     """
-    arrays = {name: _widen(name, tensor.numpy(), wanted[name]) for name, tensor in filled.items()}
+    arrays = {name: tensor.numpy().reshape(wanted[name]) for name, tensor in filled.items()}
     broken = [name for name, values in arrays.items() if not np.isfinite(values).all()]
     if broken:
         raise ValueError(f"numbers that are not finite in {', '.join(broken[:3])}")
@@ -99,29 +107,6 @@ def convert(origin: Origin, filled: dict[str, Tensor], wanted: dict[str, tuple[i
 
 def _first(names: Iterable[str]) -> str:
     return ", ".join(list(names)[:3])
-
-
-# mmsegmentation's deep stem has 32, 32, 64 channels, ccnet's has 64, 64, 128. The imported weights fill part of it and
-# the rest is zero. Zero channels that are read with zero weights do not change the output, get no gradient and
-# therefore stay zero in training.
-STEM = re.compile(r"backbone\.(conv[123]|bn[123]|layer1\.0\.(conv1|downsample\.0))\.\w+")
-
-
-def _fits(name: str, shape: tuple[int, ...], wanted: tuple[int, ...]) -> bool:
-    narrow = STEM.fullmatch(name) and len(shape) == len(wanted) and shape[2:] == wanted[2:]
-    return shape == wanted or (shape == () and wanted == (1,)) or bool(narrow and _halved(shape, wanted))
-
-
-def _halved(shape: tuple[int, ...], wanted: tuple[int, ...]) -> bool:
-    return all(size in (full, full / 2) for size, full in zip(shape, wanted, strict=True))
-
-
-def _widen(name: str, values: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-    """Reshape a scalar to `(1,)`; pad a narrow stem (running_var with 1, all else with 0)."""
-    if values.ndim == 0:
-        return values.reshape(shape)
-    missing = [(0, full - size) for size, full in zip(values.shape, shape, strict=True)]
-    return np.pad(values, missing, constant_values=1.0 if name.endswith("running_var") else 0.0)
 
 
 def _from_official(arrays: Arrays) -> Arrays:

@@ -10,12 +10,11 @@ from safetensors import safe_open
 from safetensors.numpy import load_file
 
 from ccnet import InputError, cli, weights
-from ccnet.commands import import_weights, segment, train
+from ccnet.commands import import_weights, segment
 from ccnet.contenders.inputs import drawn
 from ccnet.data.labels import voc_colours
 from ccnet.predictor import Predictor
 from ccnet.runtime import jt
-from ccnet.weights.checkpoints import Checkpoint
 from tests import tiny
 from tests.ops.helpers import assert_close
 from tests.serving import serving
@@ -59,9 +58,10 @@ def test_a_backbone_arrives_whole(tmp_path, kind, stream):
     assert arrived.keys() == ours.keys()
     for name, values in ours.items():
         np.testing.assert_array_equal(arrived[name], values, err_msg=name)
-    deep_stem = naming.KINDS[kind][1].get("deep_stem")
+    stem = {"torchvision": (False, None), "MIT": (True, 64), "ResNetV1c": (True, 32), "VAN": (None, None)}[kind]
     assert metadata(out) == {
-        "part": "backbone", "backbone": backbone, "deep_stem": deep_stem, "source_sha256": sha256(source),
+        "part": "backbone", "backbone": backbone, "deep_stem": stem[0], "stem_channels": stem[1],
+        "source_sha256": sha256(source),
     }  # fmt: skip
 
 
@@ -92,6 +92,7 @@ def test_a_whole_ccnet_is_ready_to_segment(tmp_path, kind, stream):
     assert loaded.class_names == ["road", "sky", "car", "tree", "pole"]
     assert loaded.palette == [list(colour) for colour in voc_colours(5)]
     assert (model.backbone, model.deep_stem, model.recurrence) == (backbone, True, 2)
+    assert (model.stem_channels, model.auxiliary_channels) == ((64, 128) if official else (32, 256))
     assert (model.align_corners, model.contract_dilation) == (official, not official)
     assert model.negative_slope == (0.01 if official else 0)
     assert model.pretrained == sha256(source)
@@ -157,17 +158,13 @@ def test_without_names_classes_have_numbers_and_too_many_names_are_refused(tmp_p
         import_weights.run(source=str(source), backbone=backbone, out=out, classes=tmp_path / "classes.txt")
 
 
-def test_an_auxiliary_head_of_another_width_is_told_and_can_be_skipped(tmp_path, capsys):
+def test_a_tensor_of_another_shape_is_told_and_can_be_skipped(tmp_path, capsys):
     backbone, ours, theirs = naming.published("mmsegmentation")
-    for name, axis in {"convs.0.conv.weight": 0, "conv_seg.weight": 1}.items():
-        key = f"auxiliary_head.{name}"
-        theirs[key] = np.repeat(theirs[key], 2, axis)
-    for part in ("weight", "bias", "running_mean", "running_var"):
-        theirs[f"auxiliary_head.convs.0.bn.{part}"] = np.ones(256, np.float32)
+    theirs["auxiliary_head.conv_seg.weight"] = theirs["auxiliary_head.conv_seg.weight"][:, :100]
     options = {"source": str(save_torch(tmp_path / "w.pth", theirs)), "backbone": backbone}
-    with pytest.raises(InputError, match=r"leaves 6 parameters unfilled .*--skip auxiliary"):
+    with pytest.raises(InputError, match=r"leaves 1 parameters unfilled .*--skip auxiliary"):
         import_weights.run(**options, out=tmp_path / "out.safetensors")
-    assert "shape mismatch     6  auxiliary.conv.conv.weight (256, 256, 3, 3) where (128, 256, 3, 3)" in (
+    assert "shape mismatch     1  auxiliary.classifier.conv.weight (5, 100, 1, 1) where (5, 256, 1, 1)" in (
         capsys.readouterr().out
     )
     assert not (tmp_path / "out.safetensors").exists()
@@ -253,66 +250,27 @@ def test_a_malicious_file_fails_in_one_line_and_does_nothing(tmp_path, capsys):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["w.pkl"]
 
 
-@pytest.fixture
-def imported(tmp_path, jittor_file) -> tuple[Path, str, dict[str, np.ndarray]]:
-    """An imported van_tiny, its source's SHA-256 and its tensors."""
-    source, ours = jittor_file
-    import_weights.run(source=str(source), backbone="van_tiny", out=tmp_path / "van.safetensors")
-    return tmp_path / "van.safetensors", sha256(source), ours
-
-
-def test_a_training_begins_with_the_imported_backbone(imported):
-    path, digest, ours = imported
-    trainer = train.Trainer(tiny.settings(pretrained=digest), 4)
-    trainer.begin(None, path)
-    begun = weights.state_arrays(trainer.model)
-    for name, values in ours.items():
-        np.testing.assert_array_equal(begun[name], values, err_msg=name)
-    assert np.isfinite(trainer.step(np.zeros((2, 3, 32, 32), np.uint8), np.zeros((2, 32, 32), np.uint8)))
-
-
-def test_a_continued_training_keeps_what_it_has_learnt(imported):
-    path, digest, _ = imported
-    trainer = train.Trainer(tiny.settings(pretrained=digest), 4)
-    learnt = trainer.checkpoint()
-    trainer.begin(Checkpoint(5, learnt.tensors, []), path)
-    assert trainer.done == 5
-    now = weights.state_arrays(trainer.model)
-    assert all((now[name] == learnt.tensors[f"model.{name}"]).all() for name in now)
+def test_a_backbone_alone_is_no_network(tmp_path, jittor_file):
+    import_weights.run(source=str(jittor_file[0]), backbone="van_tiny", out=tmp_path / "van.safetensors")
+    with pytest.raises(InputError, match="not the weights of a whole network"):
+        weights.load(tmp_path / "van.safetensors")
 
 
 @pytest.mark.parametrize(
-    ("changes", "given", "said"),
+    ("options", "said"),
     [
-        ({"pretrained": "0" * 64}, True, "its source_sha256 is"),
-        ({"backbone": "van_small"}, True, 'its backbone is "van_tiny", the settings\' "van_small"'),
-        ({}, False, "give their file with --pretrained"),
-        ({"pretrained": None}, True, r"model\.pretrained is null"),
+        ({"source": "mmseg-ade20k-r51"}, "mmseg-ade20k-r51: neither a file .*; did you mean mmseg-ade20k-r50"),
+        ({"source": "van.pth"}, "van.pth: neither a file nor the name of published weights; .*`ccnet weights` lists"),
+        ({"source": "{file}"}, r"van\.pkl: a file or an address needs --for, the backbone: one of resnet18, "),
+        (
+            {"source": "{own}", "backbone": "van_tiny"},
+            r"weights\.safetensors: only \.pth .*; weights of ccnet are ready",
+        ),
+        ({"source": "imagenet-van_tiny", "backbone": "van_base"}, "--for van_base: imagenet-van_tiny is a van_tiny"),
     ],
 )
-def test_a_training_takes_only_what_its_settings_name(imported, changes, given, said):
-    path, digest, _ = imported
-    trainer = train.Trainer(tiny.settings(**{"pretrained": digest, **changes}), 4)
-    with pytest.raises(InputError, match=said):
-        trainer.begin(None, path if given else None)
-
-
-def test_another_stem_is_refused(tmp_path):
-    _, ours, _ = naming.published("MIT")
-    weights.save_backbone(tmp_path / "w.safetensors", ours, "resnet18", True, "ab" * 32)
-    trainer = train.Trainer(tiny.settings(backbone="resnet18", deep_stem=False, pretrained="ab" * 32), 4)
-    with pytest.raises(InputError, match="its deep_stem is true, the settings' false"):
-        trainer.begin(None, tmp_path / "w.safetensors")
-
-
-def test_weights_of_a_network_are_no_backbone(tmp_path):
-    settings, path = tiny.settings(pretrained="ab" * 32), tmp_path / "w.safetensors"
-    trainer = train.Trainer(settings, 4)
-    weights.save(path, trainer.model, settings, tiny.CLASSES, tiny.PALETTE)
-    with pytest.raises(InputError, match="its part is null"):
-        trainer.begin(None, path)
-
-
-def test_a_backbone_alone_is_no_network(imported):
-    with pytest.raises(InputError, match="not the weights of a whole network"):
-        weights.load(imported[0])
+def test_what_is_to_be_imported_must_be_clear(tmp_path, jittor_file, trained, options, said):
+    options = options | {"source": options["source"].format(file=jittor_file[0], own=trained.weights)}
+    with pytest.raises(InputError, match=said) as refused:
+        import_weights.run(**options, out=tmp_path / "out.safetensors")
+    assert "\n" not in str(refused.value)

@@ -20,7 +20,7 @@ def _no_pauses(monkeypatch):
     monkeypatch.setattr(module, "FIRST_PAUSE", 0.0)
 
 
-@pytest.mark.parametrize("digest", [None, SHA1, SHA256])
+@pytest.mark.parametrize("digest", [None, SHA1, SHA256, SHA256[:8]])
 def test_a_file_arrives_whole_and_is_not_fetched_again(tmp_path, digest):
     with serving({"/a.bin": DATA}) as site:
         for _ in range(2):
@@ -115,6 +115,13 @@ def test_a_wrong_checksum_leaves_no_file_and_the_next_run_starts_afresh(tmp_path
         assert not (tmp_path / "a.bin").exists()
         site.files["/a.bin"] = DATA
         assert download([f"{site.url}/a.bin"], tmp_path / "a.bin", digest=SHA256).read_bytes() == DATA
+
+
+def test_the_first_digits_of_a_checksum_must_be_right(tmp_path):
+    wrong = f"{int(SHA256[:8], 16) ^ 1:08x}"
+    with serving({"/a.bin": DATA}) as site, pytest.raises(InputError, match=f"what it serves is not {wrong}"):
+        download([f"{site.url}/a.bin"], tmp_path / "a.bin", digest=wrong)
+    assert not (tmp_path / "a.bin").exists()
 
 
 def test_a_damaged_file_in_place_is_replaced(tmp_path):

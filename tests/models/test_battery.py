@@ -28,6 +28,7 @@ VARIANTS: list[dict] = [
 ]
 RESNET_VARIANTS: list[dict] = [
     {"deep_stem": False},
+    {"stem_channels": 32},  # mmsegmentation's
     {"multi_grid": True},
     {"multi_grid": True, "output_stride": 16, "contract_dilation": False},
     {"align_corners": True, "negative_slope": 0.01, "contract_dilation": False},  # the official CCNet
@@ -134,9 +135,31 @@ def smooth(monkeypatch):
 
 def test_training_agrees_with_torch(pair, smooth):
     """Every parameter's gradient, and the running statistics behind the step."""
+    compare_training(*pair)
+
+
+@pytest.mark.parametrize("smallest", SMALLEST)
+def test_training_with_frozen_norms_agrees_with_torch(smallest, smooth):
+    """PyTorch's norms are in eval mode; the running statistics stay what they were."""
+    import torch
+
+    model = network(smallest)
+    twin = torch_twin(model, smallest)
+    before = {key: value.numpy().tobytes() for key, value in model.state_dict().items() if "running" in key}
+    for part in model.modules():
+        if isinstance(part, BatchNorm):
+            part.frozen = True
+    for norm in twin.modules():
+        if isinstance(norm, torch.nn.BatchNorm2d):
+            norm.train = lambda _, norm=norm: norm
+    compare_training(model, twin)
+    assert {key: value.numpy().tobytes() for key, value in model.state_dict().items() if "running" in key} == before
+
+
+def compare_training(model, twin) -> None:
     x = images(64, 64)
-    gradients, running = training_step(pair[0], x, labels_for(x))
-    expected, expected_running = torch_training_step(pair[1], x, labels_for(x))
+    gradients, running = training_step(model, x, labels_for(x))
+    expected, expected_running = torch_training_step(twin, x, labels_for(x))
     assert set(gradients) == set(expected)
     largest = max(np.abs(gradient).max() for gradient in expected.values())
     for key, gradient in gradients.items():

@@ -37,21 +37,29 @@ KINDS: dict[str, tuple[str, dict, list[tuple[str, str]], dict]] = {
     ),
     "MIT": ("resnet18", {"deep_stem": True}, [("backbone.", "")], {"fc.weight": (1000, 512)}),
     "ResNetV1c": (
-        "resnet18", {"deep_stem": True},
+        "resnet18", {"deep_stem": True, "stem_channels": 32},
         [*[(f"backbone.{ours}", theirs) for ours, theirs in STEM_V1C], ("backbone.", "")], {},
     ),
     "VAN": ("van_tiny", {}, [("backbone.", "")], {"head.weight": (1000, 256), "head.bias": (1000,)}),
     "official": ("resnet18", {"deep_stem": True}, OFFICIAL, {"dsn.0.bias": (128,)}),
-    "mmsegmentation": ("resnet18", {"deep_stem": True}, MMSEGMENTATION, {}),
+    "mmsegmentation": (
+        "resnet18", {"deep_stem": True, "stem_channels": 32, "auxiliary_channels": 256}, MMSEGMENTATION, {},
+    ),
 }  # fmt: skip
 NETWORKS = ("official", "mmsegmentation")
 
 
-def published(kind: str) -> tuple[str, dict[str, np.ndarray], dict[str, np.ndarray]]:
-    """A backbone's name, random values under our names, and the same under theirs with what they have besides."""
-    backbone, options, table, besides = KINDS[kind]
+def published(
+    kind: str, backbone: str | None = None, classes: int = CLASSES
+) -> tuple[str, dict[str, np.ndarray], dict[str, np.ndarray]]:
+    """A backbone's name, random values under our names, and the same under theirs with what they have besides.
+
+    The backbone is the kind's smallest, unless another is named.
+    """
+    smallest, options, table, besides = KINDS[kind]
+    backbone = backbone or smallest
     generator = np.random.default_rng(7)
-    shapes = {name: tuple(value.shape) for name, value in build(backbone, CLASSES, **options).state_dict().items()}
+    shapes = {name: tuple(value.shape) for name, value in build(backbone, classes, **options).state_dict().items()}
     ours = {
         name: generator.uniform(0.5, 1.5, shape).astype(np.float32)
         for name, shape in shapes.items()

@@ -117,49 +117,23 @@ def test_the_official_input_and_norms_are_ours_in_effect(torch):
     np.testing.assert_allclose(actual, expected, rtol=1e-4, atol=1e-4)
 
 
-PARTS = ("running_mean", "running_var", "weight", "bias")
-NARROW, WIDE = [(3, 32), (32, 32), (32, 64)], [(3, 64), (64, 64), (64, 128)]  # channels in and out
-THEIRS = [("stem.0", "stem.1"), ("stem.3", "stem.4"), ("stem.6", "stem.7")]
-OURS = [(f"backbone.conv{number}", f"backbone.bn{number}") for number in (1, 2, 3)]
+@pytest.mark.parametrize(
+    ("kind", "widths"),
+    {
+        "torchvision": {}, "MIT": {"stem_channels": 64}, "ResNetV1c": {"stem_channels": 32}, "VAN": {},
+        "official": {"stem_channels": 64, "auxiliary_channels": 128},
+        "mmsegmentation": {"stem_channels": 32, "auxiliary_channels": 256},
+    }.items(),
+)  # fmt: skip
+def test_a_network_is_as_wide_as_what_was_published(kind, widths):
+    _, _, theirs = naming.published(kind)
+    origin = origins.recognise(theirs, "w.pth")
+    found = origins.settings_of(origin, {name: tensor(values) for name, values in theirs.items()})
+    assert found == origin.settings | widths
 
 
-def stem(names, channels, reader) -> dict[str, tuple[int, ...]]:
-    """The shapes of a deep stem and of the 1×1 convolution behind it."""
-    made: dict[str, tuple[int, ...]] = {f"{reader}.weight": (64, channels[-1][1], 1, 1)}
-    for (conv, norm), (before, after) in zip(names, channels, strict=True):
-        made[f"{conv}.weight"] = (after, before, 3, 3)
-        made |= {f"{norm}.{part}": (after,) for part in PARTS}
-    return made
-
-
-def features(torch, state, names, reader, training):
-    x = torch.from_numpy(np.random.default_rng(1).standard_normal((2, 3, 12, 12), np.float32))
-    for conv, norm in names:
-        mean, var, weight, bias = (state[f"{norm}.{part}"] for part in PARTS)
-        x = torch.nn.functional.conv2d(x, state[f"{conv}.weight"], padding=1)
-        x = torch.nn.functional.batch_norm(x, mean.clone(), var.clone(), weight, bias, training=training).relu()
-    return torch.nn.functional.conv2d(x, state[f"{reader}.weight"])
-
-
-@pytest.mark.parametrize("training", [False, True])
-def test_a_narrow_stem_computes_the_same_in_our_wide_one_and_stays_narrow(torch, training):
-    generator, reader = np.random.default_rng(0), "layer1.0.conv1"
-    shapes_there = stem(THEIRS, NARROW, reader)
-    narrow = {name: generator.uniform(0.5, 1.5, shape).astype(np.float32) for name, shape in shapes_there.items()}
-    wide = stem(OURS, WIDE, f"backbone.{reader}")
-    origin = origins.recognise(narrow, "w.pth")
-    found = origins.match(origin, {name: tensor(values) for name, values in narrow.items()}, wide)
-    ours = origins.convert(origin, found.filled, wide)
-    assert shapes(ours) == wide
-
-    theirs = {name: torch.from_numpy(values) for name, values in narrow.items()}
-    tensors = {name: torch.from_numpy(values).requires_grad_("running" not in name) for name, values in ours.items()}
-    expected = features(torch, theirs, THEIRS, reader, training)
-    actual = features(torch, tensors, OURS, f"backbone.{reader}", training)
-    np.testing.assert_allclose(actual.detach(), expected, rtol=1e-3, atol=1e-3)
-    actual.square().sum().backward()
-    for (conv, norm), (_, after) in zip(OURS, NARROW, strict=True):
-        assert tensors[f"{conv}.weight"].grad[:after].any()
-        assert not tensors[f"{conv}.weight"].grad[after:].any()
-        assert not tensors[f"{norm}.bias"].grad[after:].any()
-    assert not tensors[f"backbone.{reader}.weight"].grad[:, 64:].any()
+def test_an_absurd_width_is_not_built_but_reported():
+    origin = origins.recognise(["decode_head.cca.query_conv.weight"], "w.pth")
+    tensors = {"backbone.stem.0.weight": (48, 3, 3, 3), "auxiliary_head.convs.0.conv.weight": (2**40, 1, 3, 3)}
+    found = origins.settings_of(origin, {name: Tensor(Storage("<f4", 0), 0, shape) for name, shape in tensors.items()})
+    assert found == origin.settings

@@ -50,7 +50,9 @@ def contents(command: str, rest: list[str]) -> str:
     if command == "fetch":
         splits = ["train", "val", *["test"] * Path("with_test").exists()]
         return json.dumps({"pairs": {split: [] for split in splits}})
-    return {"settings": rest[0], "evaluate": '{"mean_iou": 0.5}'}.get(command, command)
+    if command == "settings":  # the real one writes the SHA-256 of the weights
+        return rest[0] + (Path(rest[2]).read_text() if rest[1] == "--pretrained" else "")
+    return {"evaluate": '{"mean_iou": 0.5}'}.get(command, command)
 
 
 def main() -> None:

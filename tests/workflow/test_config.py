@@ -49,6 +49,33 @@ WRONG = {
         "config: dataset.on_bad_pair: 'ignore' is not allowed: must be one of fail, skip"
     ),
     "runs: {van_tiny: {pretrained: {path: w.pth}}}": "config: runs.van_tiny.pretrained.sha256: missing",
+    "training: {pretrained: imagnet}": "config: training.pretrained: 'imagnet' is not allowed: must match ^imagenet$",
+    "runs: {van_tiny: {pretrained: {}}}": "config: runs.van_tiny.pretrained: must be imagenet, {run: …}, {path: …} or ",
+    "runs: {van_tiny: {pretrained: {sha256: SHA}}}": "config: runs.van_tiny.pretrained: must be imagenet, {run: …}, ",
+    "runs: {van_tiny: {pretrained: {path: w.safetensors, sha256: SHA}}}": (
+        "config: runs.van_tiny.pretrained.sha256: is for published files: leave it out for weights of ccnet"
+    ),
+    "runs: {van_tiny: {pretrained: {path: 'https://x.org/w.safetensors'}}}": (
+        "config: runs.van_tiny.pretrained.path: weights of ccnet are not downloaded: name a file"
+    ),
+    "runs: {van_tiny: {pretrained: {path: no/w.safetensors}}}": (
+        "config: runs.van_tiny.pretrained.path: no such file: no/w.safetensors; name weights that were trained, or {run"
+    ),
+    "runs: {resnet34: {pretrained: imagenet}}": (
+        "config: runs.resnet34.pretrained: imagenet has no resnet34 with a deep stem: set deep_stem: false"
+    ),
+    "runs: {van_tiny: {pretrained: {run: resnet81}}}": (
+        "config: runs.van_tiny.pretrained.run: no run is called resnet81; did you mean 'resnet18'?"
+    ),
+    "runs: {van_tiny: {pretrained: {run: resnet18}}}": (
+        "config: runs.van_tiny.pretrained.run: resnet18 has the backbone resnet18, not van_tiny"
+    ),
+    "runs: {resnet18: null, van_tiny: {pretrained: {run: resnet18}}}": (
+        "config: runs.van_tiny.pretrained.run: no run is called resnet18"
+    ),
+    "runs: {van_tiny: {pretrained: {run: van_tiny}}}": (
+        "config: runs.van_tiny.pretrained.run: the run would begin with its own weights: van_tiny <- van_tiny"
+    ),
     "dataset: {name: cityscapes}": (
         "config: dataset.source: null is not allowed: cityscapes is not downloaded, so name yours"
     ),
@@ -68,10 +95,20 @@ WRONG = {
 @pytest.mark.parametrize("overlay", WRONG)
 def test_a_wrong_value_is_refused_in_one_line_that_says_what_is_allowed(overlay: str):
     config = copy.deepcopy(CONFIG)
-    update_config(config, yaml.safe_load(overlay))
+    update_config(config, yaml.safe_load(overlay.replace("SHA", "ab" * 32)))
     (line,) = errors(config)
     assert line.startswith(WRONG[overlay])
     assert "\n" not in line
+
+
+def test_runs_that_begin_with_each_other_are_all_named():
+    config = copy.deepcopy(CONFIG)
+    runs = {name: {"backbone": "van_tiny", "pretrained": {"run": other}} for name, other in ("ab", "ba", "ca")}
+    update_config(config, {"runs": runs})
+    assert errors(config) == [
+        "config: runs.a.pretrained.run: the run would begin with its own weights: a <- b <- a",
+        "config: runs.b.pretrained.run: the run would begin with its own weights: b <- a <- b",
+    ]
 
 
 def test_all_errors_are_told_at_once_and_nothing_else(workplace: Workplace):

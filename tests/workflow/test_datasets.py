@@ -18,7 +18,7 @@ from tests.workflow.conftest import ROOT, Workplace
 
 # What shrinks a preset's experiment, but for its dataset and its evaluation.
 SHRUNK = {
-    "training": {"steps": 2, "batch_size": 2, "crop_size": 32},
+    "training": {"steps": 2, "batch_size": 2, "crop_size": 32, "pretrained": None},
     "runs": dict.fromkeys(["resnet18", "resnet50", "resnet101", "van_base"])
     | {"van_tiny": {"head_channels": 16, "warmup_steps": 0}},
     "workers": 0,

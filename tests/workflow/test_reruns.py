@@ -29,7 +29,7 @@ TABLE = {
     "the shared batch size": ("training: {batch_size: 4}", after_settings("resnet18") | after_settings("van_tiny")),
     "what only VANs know": ("training: {drop_path: 0.1}", after_settings("van_tiny")),
     "what only ResNets know": (
-        "training: {deep_stem: false, multi_grid: true, contract_dilation: false}",
+        "training: {deep_stem: false, stem_channels: 32, multi_grid: true, contract_dilation: false}",
         after_settings("resnet18"),
     ),
     "a new run": ("runs: {r1: {backbone: resnet18, recurrence: 1}}", after_settings("r1")),
@@ -65,6 +65,14 @@ TABLE = {
     "pretrained weights for one run": (
         f"runs: {{van_tiny: {{pretrained: {{path: /weights/van_tiny.pth, sha256: {'ab' * 32}}}}}}}",
         {"import_weights"} | after_settings("van_tiny"),
+    ),
+    "ImageNet weights for all runs": (
+        "training: {pretrained: imagenet, deep_stem: false}",
+        {"import_imagenet"} | after_settings("resnet18") | after_settings("van_tiny"),
+    ),
+    "a run that begins with another's weights": (
+        "runs: {finer: {backbone: van_tiny, pretrained: {run: van_tiny}}}",
+        after_settings("finer"),
     ),
     "no folders": ("segment: {photos: null}", {"write_report"}),
 }
@@ -177,6 +185,54 @@ def test_pretrained_weights_are_imported_and_moving_their_file_reruns_nothing(co
     assert copy.jobs("train", overlays=(elsewhere,)) == set()
     other = copy.overlay(text.format(path="/my weights/van.pth", sha256="cd" * 32))
     assert copy.jobs("train", overlays=(other,)) == {"import_weights", "write_settings van_tiny", "train_run van_tiny"}
+
+
+FINER = "runs: {van_tiny: {seed: SEED}, finer: {backbone: van_tiny, pretrained: {run: van_tiny}}}"
+
+
+def test_a_run_begins_with_the_weights_of_another_and_follows_them(copy: Workplace):
+    before = copy.overlay(FINER.replace("SEED", "0"))
+    assert copy.snakemake("train", overlays=(before,)).returncode == 0
+    other = "results/streets/van_tiny/weights.safetensors"
+    calls = [call for call in copy.calls() if f"--pretrained {other}" in call]
+    assert [call.split()[:2] for call in calls] == [
+        [time, command] for command in ("settings", "train") for time in ("start", "end")
+    ]
+    assert copy.jobs("train", overlays=(before,)) == set()
+    after = copy.overlay(FINER.replace("SEED", "1"))
+    again = {f"{rule} {run}" for rule in ("write_settings", "train_run") for run in ("van_tiny", "finer")}
+    assert copy.jobs("train", overlays=(after,)) == again
+    assert copy.snakemake("train", overlays=(after,)).returncode == 0
+    assert copy.jobs("train", overlays=(after,)) == set()
+    trained = [call.split()[3] for call in copy.calls() if call.startswith("start train")][-2:]
+    assert trained == [f"results/streets/{run}/settings.json" for run in ("van_tiny", "finer")]
+
+
+def test_a_weights_file_of_the_users_that_changed_trains_again(copy: Workplace, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("HOME", str(copy.folder))
+    mine = copy.folder / "mine.safetensors"
+    mine.write_text("one")
+    overlay = copy.overlay("runs: {van_tiny: {pretrained: {path: ~/mine.safetensors}}}")
+    assert copy.snakemake("train", overlays=(overlay,)).returncode == 0
+    assert any(f"--pretrained {mine} " in call for call in copy.calls() if call.startswith("start train"))
+    assert copy.jobs("train", overlays=(overlay,)) == set()
+    mine.write_text("other")
+    assert copy.jobs("train", overlays=(overlay,)) == {"write_settings van_tiny", "train_run van_tiny"}
+
+
+def test_imagenet_names_the_weights_of_each_backbone_and_stem(copy: Workplace):
+    overlay = copy.overlay(
+        "{training: {pretrained: imagenet}, runs: {plain: {backbone: resnet18, deep_stem: false},"
+        " resnet34: {deep_stem: false}}}"
+    )
+    assert copy.snakemake("train", overlays=(overlay,)).returncode == 0
+    names = {"resnet18": "resnet18-deep", "plain": "resnet18", "resnet34": "resnet34", "van_tiny": "van_tiny"}
+    for run, name in names.items():
+        imported = f"results/pretrained/imagenet-{name}.safetensors"
+        assert f"start import-weights imagenet-{name} --out {imported}" in copy.calls()
+        (trained,) = [call for call in copy.calls() if f"start train --settings results/streets/{run}/" in call][-1:]
+        assert f"--pretrained {imported} " in trained
+    assert copy.jobs("train", overlays=(overlay,)) == set()
 
 
 def test_one_protocol_changed_is_measured_again_alone(copy: Workplace):

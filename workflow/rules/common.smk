@@ -10,11 +10,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-# Settings that each family ignores, with fixed values, so that changing them does not retrain the family's runs.
-FAMILIES = {
-    "resnet": {"drop_path": 0.0},
-    "van": {"deep_stem": True, "multi_grid": False, "contract_dilation": True},
-}
+import recipes
+
 DATASET = config["dataset"]["name"]
 LAYOUT = config["dataset"]["layout"] or DATASET
 RUNS = [run for run, own in config["runs"].items() if own is not None]
@@ -60,37 +57,44 @@ wildcard_constraints:
     shard=r"\d+",
     shards=r"\d+",
     backbone=r"\w+",
+    imagenet=r"imagenet-[\w-]+",
     digest="[0-9a-f]{12}",
 
 
 def recipe(run):
-    """A run's flat settings: shared, overridden by its family's, then its own, then fixed values its family ignores."""
-    own = {"backbone": run} | config["runs"][run]
-    shared = {
-        key: value for key, value in config["training"].items() if key not in FAMILIES
-    }
-    family = next(family for family in FAMILIES if own["backbone"].startswith(family))
-    return shared | config["training"].get(family, {}) | own | FAMILIES[family]
+    """A run's flat settings."""
+    return recipes.recipe(config, run)
 
 
 def settings(run):
-    """The contents of a run's settings.json: its recipe, with the SHA-256 of pretrained weights but not their path."""
-    chosen = recipe(run)
-    source = chosen["pretrained"]
-    return chosen | {"pretrained": source and source["sha256"]}
+    """A run's recipe without the weights it begins with, which `ccnet settings` names by their SHA-256."""
+    return recipe(run) | {"pretrained": None}
 
 
 def pretrained(run):
-    """The file of imported weights that a run starts from; [] if it is trained from scratch."""
+    """The file of weights that a run begins with; [] if it is trained from scratch.
+
+    The name of imported weights identifies them; others change when they are trained again.
+    """
     chosen = recipe(run)
     source = chosen["pretrained"]
-    name = source and f"{chosen['backbone']}-{source['sha256'][:12]}"
-    return f"results/pretrained/{name}.safetensors" if name else []
+    if source is None:
+        return []
+    if source == "imagenet":
+        return ancient(f"results/pretrained/{recipes.imagenet(chosen)}.safetensors")
+    if "run" in source:
+        return f"results/{DATASET}/{source['run']}/weights.safetensors"
+    if "sha256" in source:
+        name = f"{chosen['backbone']}-{source['sha256'][:12]}"
+        return ancient(f"results/pretrained/{name}.safetensors")
+    return expanded(source["path"])
 
 
 # Imported weights -> their source, {path: …, sha256: …}.
 PRETRAINED = {
-    pretrained(run): recipe(run)["pretrained"] for run in RUNS if pretrained(run)
+    str(pretrained(run)): recipe(run)["pretrained"]
+    for run in RUNS
+    if "sha256" in (recipe(run)["pretrained"] or {})
 }
 
 

@@ -1,4 +1,6 @@
 rule write_settings:
+    input:
+        pretrained=lambda wildcards: pretrained(wildcards.run),
     output:
         "results/{dataset}/{run}/settings.json",
     log:
@@ -7,8 +9,11 @@ rule write_settings:
         "../envs/ccnet.yaml"
     params:
         recipe=lambda wildcards: json.dumps(settings(wildcards.run), sort_keys=True),
+        pretrained=lambda wildcards, input: option(
+            "--pretrained", input.pretrained or None
+        ),
     shell:
-        "ccnet settings {params.recipe:q} --out {output} 2> {log}"
+        "ccnet settings {params.recipe:q} {params.pretrained} --out {output} 2> {log}"
 
 
 # The file name identifies the weights. Their source is a resource, so that moving it reruns nothing.
@@ -30,6 +35,18 @@ rule import_weights:
     shell:
         "trap : TERM; ccnet import-weights {resources.source:q} --for {wildcards.backbone} --sha256 {params.sha256}"
         " --out {output} 2>&1 | (trap '' INT TERM; exec tee {log})"
+
+
+# The file name is what the published weights are called.
+rule import_imagenet:
+    output:
+        "results/pretrained/{imagenet}.safetensors",
+    log:
+        "results/pretrained/logs/{imagenet}.log",
+    conda:
+        "../envs/ccnet.yaml"
+    shell:
+        "trap : TERM; ccnet import-weights {wildcards.imagenet} --out {output} 2>&1 | (trap '' INT TERM; exec tee {log})"
 
 
 # `checkpoints` is not an output: Snakemake deletes outputs of a failed job, and a killed training resumes from it.
@@ -74,3 +91,4 @@ rule train_run:
 localrules:
     write_settings,
     import_weights,
+    import_imagenet,

@@ -10,6 +10,7 @@ from typing import Any
 
 import jsonschema
 import yaml
+from recipes import recipe
 
 SCHEMA = yaml.safe_load((Path(__file__).parents[1] / "schemas/config.schema.yaml").read_text())
 # Datasets without a download: the user must name their source.
@@ -145,6 +146,61 @@ def _meaning_errors(config: dict) -> Iterator[tuple[str, str]]:
         yield from ((f"evaluation.{name}", what) for what in _clashes(protocol or {}))
     if not any(own is not None for own in config["runs"].values()):
         yield "runs", "all are removed (null): at least one must stay"
+    yield from _pretrained_errors(config)
+
+
+def _pretrained_errors(config: dict) -> Iterator[tuple[str, str]]:
+    """Yield errors about the weights that runs begin with."""
+    backbones, runs = SCHEMA["$defs"]["backbone"]["enum"], config["runs"]
+    recipes = {
+        run: recipe(config, run)
+        for run, own in runs.items()
+        if own is not None and own.get("backbone", run) in backbones
+    }
+    for run, chosen in recipes.items():
+        where, source = f"runs.{run}.pretrained", chosen["pretrained"]
+        if source == "imagenet":
+            if chosen["backbone"] == "resnet34" and chosen["deep_stem"]:
+                yield where, "imagenet has no resnet34 with a deep stem: set deep_stem: false"
+        elif source is not None and set(source) not in ({"run"}, {"path"}, {"path", "sha256"}):
+            yield where, "must be imagenet, {run: …}, {path: …} or {path: …, sha256: …}"
+        elif source is not None:
+            yield from _run_errors(where, run, recipes) if "run" in source else _file_errors(where, source)
+
+
+def _file_errors(where: str, source: dict) -> Iterator[tuple[str, str]]:
+    """Yield errors about a file's weights: one of ccnet's own, which ends in .safetensors, or a published one."""
+    own = source["path"].endswith(".safetensors")
+    if own and "sha256" in source:
+        yield f"{where}.sha256", "is for published files: leave it out for weights of ccnet"
+    elif own and source["path"].startswith(("http://", "https://")):
+        yield f"{where}.path", "weights of ccnet are not downloaded: name a file"
+    elif own and not Path(source["path"]).expanduser().exists():
+        yield f"{where}.path", f"no such file: {source['path']}; name weights that were trained, or {{run: …}}"
+    elif not own and "sha256" not in source:
+        yield f"{where}.sha256", "missing: a published file needs it, only weights of ccnet (.safetensors) do not"
+
+
+def _run_errors(where: str, run: str, recipes: dict[str, dict]) -> Iterator[tuple[str, str]]:
+    """Yield errors about the weights of another run, by way of which a run must not begin with its own."""
+    other = recipes[run]["pretrained"]["run"]
+    if other not in recipes:
+        near = difflib.get_close_matches(other, recipes, n=1)
+        yield f"{where}.run", f"no run is called {other}" + (f"; did you mean '{near[0]}'?" if near else "")
+    elif recipes[other]["backbone"] != recipes[run]["backbone"]:
+        yield f"{where}.run", f"{other} has the backbone {recipes[other]['backbone']}, not {recipes[run]['backbone']}"
+    elif run in (chain := _chain(run, recipes)):
+        yield f"{where}.run", f"the run would begin with its own weights: {' <- '.join([run, *chain])}"
+
+
+def _chain(run: str, recipes: dict[str, dict]) -> list[str]:
+    """The runs, from the nearest, that a run begins with; ends where one comes again."""
+    found: list[str] = []
+    source = recipes[run]["pretrained"]
+    while isinstance(source, dict) and source.get("run") in recipes and source["run"] not in found:
+        found.append(source["run"])
+        source = recipes[source["run"]]["pretrained"]
+    return found
 
 
 def errors(config: dict) -> list[str]:
