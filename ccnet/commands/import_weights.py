@@ -56,7 +56,8 @@ def run(
         if origin.normalisation:
             model.mean, model.std = origin.normalisation
         weights.load_state(model, _filled(path, origin, found, model, "", skip or []), str(path))
-        weights.save(out, model, settings, list(names), [list(colour) for colour in palette])
+        dataset = entry.dataset if entry else ""
+        weights.save(out, model, settings, list(names), [list(colour) for colour in palette], dataset)
     print(f"{out}: {origin.part} of {backbone}, from SHA-256 {digest}")
 
 
