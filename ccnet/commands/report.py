@@ -68,7 +68,7 @@ def scores(runs: list[Run], protocols: Sequence[str]) -> list[dict[str, Any]]:
 def described(protocol: dict[str, Any]) -> str:
     """A protocol in words, with the split if it is not val."""
     words, split = str(protocol.get("in_words", "")), str(protocol.get("split", "val"))
-    return words if split == "val" else f"{split} split: {words}"
+    return words if split == "val" else f"The {split} split. {words}"
 
 
 def curves(runs: list[Run]) -> dict[str, Any]:

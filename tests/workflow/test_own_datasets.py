@@ -114,4 +114,4 @@ def test_two_sets_stand_side_by_side(two_sets: Workplace):
     assert (tested["protocol"]["split"], tested["protocol"]["images"]) == ("test", 2)
     page = html.unescape((facades / "report.html").read_text())
     assert "<h1>facades</h1>" in page
-    assert "test split: whole images" in page
+    assert "The test split. Images at their own size, whole" in page
