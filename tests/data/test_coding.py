@@ -1,0 +1,107 @@
+import io
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+from PIL import Image
+from scipy.io import savemat
+
+from ccnet import InputError
+from ccnet.data.coding import Coding
+
+NAMES = ["wall", "door", "floor"]
+COLOURS = {(200, 0, 0): 0, (0, 200, 0): 1, (0, 0, 200): 2, (0, 0, 0): 255}
+IDS = arrays(np.uint8, (5, 7), elements=st.sampled_from([0, 1, 2, 255]))
+
+
+def encoded(image, kind="PNG", **options):
+    buffer = io.BytesIO()
+    image.save(buffer, kind, **options)
+    return buffer.getvalue()
+
+
+def coloured(ids):
+    table = np.zeros((256, 3), np.uint8)
+    for colour, train_id in COLOURS.items():
+        table[train_id] = colour
+    return Image.fromarray(table[ids])
+
+
+@given(IDS, st.sampled_from(["PNG", "TIFF", "BMP", "GIF"]), st.sampled_from(["RGB", "RGBA", "P"]))
+def test_colours_are_decoded_from_any_lossless_format(ids, kind, mode):
+    if kind == "GIF" or (kind, mode) == ("BMP", "RGBA"):
+        mode = "P" if kind == "GIF" else "RGB"
+    image = coloured(ids).quantize(4, dither=Image.Dither.NONE) if mode == "P" else coloured(ids).convert(mode)
+    found, as_stored = Coding(NAMES, None, COLOURS).decode(encoded(image, kind), "a.png")
+    assert np.array_equal(found, ids)
+    assert not as_stored
+
+
+@given(IDS)
+def test_sparse_values_of_16_bits_are_mapped(ids):
+    values = {17: 0, 300: 1, 301: 1, 65535: 2, 0: 255}
+    raw = np.select([ids == 0, ids == 1, ids == 2], [17, 301, 65535], 0).astype(np.uint16)
+    for kind in ("PNG", "TIFF"):
+        assert np.array_equal(Coding(NAMES, values).decode(encoded(Image.fromarray(raw), kind), "a").ids, ids)
+    buffer = io.BytesIO()
+    savemat(buffer, {"LabelMap": raw})
+    assert np.array_equal(Coding(NAMES, values).decode(buffer.getvalue(), "a.mat").ids, ids)
+
+
+@pytest.mark.parametrize(("mode", "bits"), [("L", 8), ("P", 8), ("P", 2), ("LA", 8), ("1", 1)])
+def test_train_ids_are_decoded_as_they_are(mode, bits):
+    ids = np.array([[0, 1, 1], [1, 0, 0]], np.uint8)
+    image = Image.fromarray(ids * 255).convert("1") if mode == "1" else Image.fromarray(ids)
+    if mode == "P":
+        image.putpalette([9, 9, 9, 7, 7, 7])
+    data = encoded(image.convert("LA") if mode == "LA" else image, **({"bits": bits} if mode == "P" else {}))
+    found, as_stored = Coding(NAMES).decode(data, "a.png")
+    assert found.tolist() == ids.tolist()
+    assert as_stored == (mode != "LA")
+
+
+def test_a_palette_holds_indices_if_values_are_listed():
+    image = Image.fromarray(np.array([[5, 6]], np.uint8))
+    image.putpalette([value for _ in range(256) for value in (200, 0, 0)])
+    assert Coding(NAMES, {5: 2, 6: 1}, COLOURS).decode(encoded(image), "a.png").ids.tolist() == [[2, 1]]
+    assert Coding(NAMES, None, COLOURS).decode(encoded(image), "a.png").ids.tolist() == [[0, 0]]
+
+
+def test_a_colour_that_is_not_listed_is_named_with_the_nearest():
+    ids = np.zeros((4, 4), np.uint8)
+    pixels = np.array(coloured(ids))
+    pixels[0, :3] = (190, 8, 0)
+    pixels[1, 0] = (0, 150, 0)
+    with pytest.raises(InputError) as caught:
+        Coding(NAMES, None, COLOURS).decode(encoded(Image.fromarray(pixels)), "a.png")
+    assert str(caught.value) == (
+        "a.png: 4 pixels have colours that are not listed, such as 190 8 0 (3 pixels) and 1 more; nearest is 200 0 0"
+        " (wall): list them in classes.csv, or export the label maps anew without JPEG or smooth (antialiased) edges"
+    )
+
+
+REFUSED = {
+    "colours": (Image.new("RGB", (3, 3)), "PNG", "one value a pixel; this one is RGB: list its colours in classes.csv"),
+    "JPEG": (
+        Image.new("L", (3, 3)),
+        "JPEG",
+        "a label map cannot be a JPEG, which changes its values: export it as PNG",
+    ),
+    "floats": (Image.new("F", (3, 3)), "TIFF", "whole numbers, a palette or RGB colours; this one is F"),
+    "negative": (Image.fromarray(np.full((3, 3), -2, np.int32)), "TIFF", "label values -2 are not among"),
+    "huge": (Image.fromarray(np.full((3, 3), 70000, np.int32)), "TIFF", "label values 70000 are not among"),
+    "foreign": (Image.new("L", (3, 3), 9), "PNG", "label values 9 are not among the dataset's (0–2, 255)"),
+    "WebP": (Image.new("RGB", (3, 3)), "WEBP", "not an image of a known format, or damaged"),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_what_is_no_label_map_is_refused_in_one_line(case):
+    image, kind, reason = REFUSED[case]
+    with pytest.raises(InputError) as caught:
+        Coding(NAMES).decode(encoded(image, kind), "x.png")
+    assert str(caught.value).startswith("x.png: ")
+    assert reason in str(caught.value)
+    assert "\n" not in str(caught.value)
