@@ -23,6 +23,7 @@ rule fetch:
 rule prepare:
     input:
         expand("results/{dataset}/labels.json", dataset=DATASET),
+        expand("results/{dataset}/inspect.html", dataset=DATASET),
 
 
 rule train:
@@ -57,6 +58,7 @@ rule report:
     default_target: True
     input:
         expand("results/{dataset}/report.html", dataset=DATASET),
+        expand("results/{dataset}/inspect.html", dataset=DATASET),
         rules.train.input,
         rules.evaluate.input,
         rules.segment.input,

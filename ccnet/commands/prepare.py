@@ -1,7 +1,6 @@
 """`ccnet prepare`: validate image and label pairs and write them to one shard."""
 
 import io
-import os
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -10,9 +9,9 @@ import numpy as np
 from PIL import Image
 
 from ccnet import InputError
-from ccnet.data import images, labels
+from ccnet.data import gate, labels
 from ccnet.data.coding import Coding
-from ccnet.data.index import Index, Listed
+from ccnet.data.index import Index, Listed, common_folder
 from ccnet.data.shards import Record, Skipped, write_shard
 from ccnet.progress import progress
 
@@ -72,14 +71,14 @@ def _checked(
 ) -> Iterator[Record | Skipped]:
     """Yield a record of each valid pair. Bad pairs are yielded as `Skipped`, or raise one InputError at the end."""
     findings = []
-    root = os.path.commonpath([folder / path for _, *paths in pairs for path in paths] or [folder])
+    root = common_folder(pairs, folder)
     for name, image, label in progress(pairs, desc=desc, unit="img"):
         try:
             yield check(name, folder / image, folder / label)
         except InputError as error:
             findings.append(str(error))
             if on_bad_pair == "skip":
-                yield Skipped(name, str(error).replace(f"{root}{os.sep}", ""))  # independent of the dataset's location
+                yield Skipped(name, str(error).replace(root, ""))  # independent of the dataset's location
     if findings and on_bad_pair == "fail":
         more = [f"… and {len(findings) - LISTED} more"] if len(findings) > LISTED else []
         listing = "\n  ".join(findings[:LISTED] + more)
@@ -91,40 +90,15 @@ def _checked(
         print(f"skipped: {finding}", file=sys.stderr)
 
 
-def _record(name: str, image_path: Path, label_path: Path, coding: Coding, max_size: int | None) -> Record:
-    """Validate one pair. Raises InputError naming the file at fault."""
-    image_bytes, label_bytes = _read(image_path, "image"), _read(label_path, "label map")
-    image = images.open_image(image_bytes, str(image_path))
-    label, as_stored = coding.decode(label_bytes, str(label_path))
-    with images.refusing_damage(str(image_path)):
-        rgb = images.to_rgb(image)  # as in training: some images load but cannot be converted
-    _check_sizes(image, label, image_path, label_path)  # after decoding: a damaged TIFF's header may state another size
-    if (label == labels.IGNORE).all():
-        raise InputError(f"{label_path}: every pixel is ignored: nothing to learn or to measure")
+def _record(name: str, image: Path, label: Path, coding: Coding, max_size: int | None) -> Record:
+    """The record of one pair. Raises InputError naming the file at fault."""
+    pair = gate.open_pair(image, label, coding)
+    pair.check()
+    rgb, ids, image_bytes = pair.rgb, pair.label, pair.image_bytes
     if max_size is not None and max(rgb.size) > max_size:
-        rgb, label, image_bytes = _shrunk(rgb, label, max_size, "PNG" if image.format == "PNG" else "JPEG")
-        as_stored = False
-    if not as_stored:
-        label_bytes = labels.encode(label)
-    return Record(name, image_bytes, label_bytes, *rgb.size, labels.histogram(label, len(coding.class_names)))
-
-
-def _read(path: Path, kind: str) -> bytes:
-    try:
-        return path.read_bytes()
-    except FileNotFoundError:
-        raise InputError(f"{path}: there is no such {kind}") from None
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror})") from error
-
-
-def _check_sizes(image: Image.Image, label: np.ndarray, image_path: Path, label_path: Path) -> None:
-    height, width = label.shape
-    if image.size == (width, height):
-        return
-    turned = image.size == (height, width) and images.orientation(image) > 4
-    remedy = "; its EXIF orientation turns it: save it upright" if turned else ""
-    raise InputError(f"{image_path}: is {image.width}×{image.height}, its label {label_path} {width}×{height}{remedy}")
+        rgb, ids, image_bytes = _shrunk(rgb, ids, max_size, "PNG" if pair.kind == "PNG" else "JPEG")
+    label_bytes = pair.label_bytes if pair.as_stored and ids is pair.label else labels.encode(ids)
+    return Record(name, image_bytes, label_bytes, *rgb.size, labels.histogram(ids, len(coding.class_names)))
 
 
 def _shrunk(image: Image.Image, label: np.ndarray, max_size: int, kind: str) -> tuple[Image.Image, np.ndarray, bytes]:

@@ -1,20 +1,16 @@
 """`ccnet report`: write a self-contained HTML page that compares the runs of a dataset, with pictures."""
 
-import json
 import math
 from collections import Counter
 from collections.abc import Sequence
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-import jinja2
 import numpy as np
 
-from ccnet import InputError, __version__
+from ccnet import InputError
 from ccnet.data.shards import ShardReader
-from ccnet.files import atomic
-from ccnet.page import figures
+from ccnet.page import figures, templates
 from ccnet.results import Labels, Metrics, Run, Segmented, flat, load, overlays, pixels, read
 
 Palette = list[tuple[int, int, int]]
@@ -32,10 +28,10 @@ def run(*, labels: Path, shards: list[Path], runs: list[Path], out: Path, protoc
     """
     described = read(labels, Labels, "verify")
     loaded = [load(folder, described.class_names, protocols) for folder in runs]
-    page = template().render(
+    templates.write(
+        "report.html.j2",
+        out,
         dataset=labels.resolve().parent.name,
-        version=__version__,
-        now=datetime.now().astimezone(),
         labels=described,
         runs=loaded,
         best={key: best([getattr(run.metrics, key) for run in loaded], of) for key, of in MEASURES.items()},
@@ -47,9 +43,6 @@ def run(*, labels: Path, shards: list[Path], runs: list[Path], out: Path, protoc
         scores=scores(loaded, protocols),
         segmented=segmented(loaded),
     )
-    with atomic(out) as temporary:
-        # file names need not be UTF-8: escape what cannot be encoded
-        temporary.write_text(page, encoding="utf-8", errors="backslashreplace")
     print(f"report of {len(loaded)} {'run' if len(loaded) == 1 else 'runs'}: {out}")
 
 
@@ -80,25 +73,6 @@ def curves(runs: list[Run]) -> dict[str, Any]:
 
     loss, rate = figures.loss_svg(of("loss")), figures.learning_rate_svg(of("learning_rate"))
     return {"colours": colours, "loss": loss, "learning_rate": rate}
-
-
-def template() -> jinja2.Template:
-    """The page's Jinja template, with autoescaping."""
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("ccnet", "page"),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {
-        "percent": percent,
-        "thousands": thousands,
-        "share": share,
-        "sizes": sizes,
-        "plain": plain,
-    }
-    return environment.get_template("report.html.j2")
 
 
 def compared(tables: list[dict[str, Any]]) -> dict[str, dict[str, list[Any]]]:
@@ -201,34 +175,3 @@ def segmented(runs: list[Run]) -> list[dict[str, Any]]:
 def photo(path: Path) -> str:
     """The image file `path` as a data URI."""
     return figures.photo_uri(pixels(path))
-
-
-def percent(value: float | None, digits: int = 1) -> str:
-    """A share in 0..1 as a percentage without the sign; a dash for None and non-finite values."""
-    return "–" if value is None or not math.isfinite(value) else f"{100 * value:.{digits}f}"
-
-
-def share(part: float, pixels: list[int]) -> float:
-    """`part` divided by the sum of `pixels`; 0 if `part` and the sum are 0."""
-    return part / (sum(pixels) or 1)
-
-
-def sizes(counts: dict[str, int]) -> str:
-    """Image sizes with the number of images of each: the three most frequent, and the number of other sizes."""
-    known = sorted(counts.items(), key=lambda item: -item[1])
-    named = [f"{size.replace('x', ' × ')} ({thousands(count)})" for size, count in known[:3]]
-    return ", ".join(named) + (f" and {thousands(len(known) - 3)} other sizes" if len(known) > 3 else "")
-
-
-def thousands(value: int | None) -> str:
-    """A count with thin spaces between thousands; a dash for None."""
-    return "–" if value is None else f"{value:,}".replace(",", "\u2009")
-
-
-def plain(value: Any) -> str:
-    """A setting's value as readable text."""
-    if isinstance(value, list):
-        return ", ".join(map(plain, value)) or "none"
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    return "–" if value is None else str(value) if isinstance(value, str) else json.dumps(value)

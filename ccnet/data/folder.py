@@ -13,6 +13,7 @@ from ccnet.data.pairs import DEPTH, Pair, breadth_first, by_key, refuse_repeated
 
 IMAGES = "images"
 LABELS = ("labels", "masks", "annotations")  # folders of label files; the first that is there is used
+BESIDE = (".json",)  # of label files that lie beside their images: LabelMe's
 SHOWN = 12  # folders in an error message
 RIVAL = 10  # an ending is clear if it makes over so many times as many pairs as any other
 
@@ -69,7 +70,9 @@ def find(source: Path, choices: Choices, scratch: Path) -> Found:
             found = _annotated(root, files, scratch)
             break
     else:
-        raise InputError(f"{source}: found no {IMAGES} with {', '.join(LABELS)}; it has {_overview(source)}")
+        if not _holds(source, BESIDE, source):
+            raise _nothing_fits(source)
+        found = _paired(source, [_Set(None, source, source, BESIDE)], choices)
     divided = splits.divide(found.pairs, found.root, choices.val_share)
     found.pairs, found.splitting = divided.pairs, divided.how
     found.remarks += divided.remarks
@@ -85,13 +88,10 @@ def _sets(root: Path) -> list[_Set]:
             divided = list(_divided(root / IMAGES, labels, coding.SUFFIXES))
             if divided or _holds(labels, coding.SUFFIXES, beside=root / IMAGES):
                 return divided or [_Set(None, root / IMAGES, labels, coding.SUFFIXES)]
-    for images in (root / IMAGES, root):  # LabelMe writes its JSON beside the image
-        divided = [
-            each for each in _divided(images, images, (".json",)) if _holds(each.labels, (".json",), each.images)
-        ]
-        if divided or _holds(images, (".json",), images):
-            return divided or [_Set(None, images, images, (".json",))]
-    return []
+    for images in (root / IMAGES, root):
+        if divided := [each for each in _divided(images, images, BESIDE) if _holds(each.labels, BESIDE, images)]:
+            return divided
+    return [_Set(None, root / IMAGES, root / IMAGES, BESIDE)] if _holds(root / IMAGES, BESIDE, root / IMAGES) else []
 
 
 def _divided(images: Path, labels: Path, suffixes: tuple[str, ...]) -> Iterator[_Set]:
@@ -214,6 +214,10 @@ def _split_of(path: Path) -> str | None:
             if re.search(rf"(?<![a-z])({'|'.join(names)})(?![a-z])", part.lower()):
                 return split
     return None
+
+
+def _nothing_fits(source: Path) -> InputError:
+    return InputError(f"{source}: found no {IMAGES} with {', '.join(LABELS)}; it has {_overview(source)}")
 
 
 def _overview(folder: Path) -> str:

@@ -1,6 +1,7 @@
 """index.json: what `ccnet fetch` found of a dataset: its classes, its coding, and the pairs of each split."""
 
 import os
+from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple, Self
 
@@ -62,6 +63,11 @@ class Index(BaseModel):
         if split not in self.pairs:
             raise InputError(f"{path}: has no split {split!r}, only {', '.join(self.pairs)}")
         return self.pairs[split]
+
+
+def common_folder(pairs: Iterable[Listed], folder: Path) -> str:
+    """The folder that all files of `pairs` share, with its separator; `folder` is the index's."""
+    return os.path.join(os.path.commonpath([folder / path for _, *paths in pairs for path in paths] or [folder]), "")
 
 
 def portable(path: Path, out: Path) -> str:

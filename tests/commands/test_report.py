@@ -1,13 +1,9 @@
 """The page is parsed, and where Chromium is at hand rendered: numbers, names, and nothing from outside."""
 
-import html
 import io
 import json
 import os
 import re
-import shutil
-import subprocess
-from html.parser import HTMLParser
 from pathlib import Path
 
 import numpy as np
@@ -17,43 +13,10 @@ from PIL import Image
 from ccnet import InputError
 from ccnet.commands import report
 from ccnet.data.shards import Record, write_shard
+from tests.page.browser import Page, needs_chromium, on_a_phone
 
 CLASSES = ["road", "<script>alert(1)</script>", "sky & more", "ünseen"]
 PALETTE = [[128, 64, 128], [70, 70, 70], [0, 130, 180], [255, 255, 0]]
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-
-
-class Page(HTMLParser):
-    """The rows of a page's tables, its references, and its scripts."""
-
-    def __init__(self, path: Path) -> None:
-        super().__init__()
-        self.rows: list[list[str]] = []
-        self.references: list[str] = []
-        self.tags: list[str] = []
-        self.text = path.read_text(encoding="utf-8")
-        self.cell = False
-        self.feed(self.text)
-
-    def handle_starttag(self, tag: str, attrs: list) -> None:
-        self.tags.append(tag)
-        self.references += [value for name, value in attrs if name in ("src", "href", "xlink:href", "data")]
-        self.cell = self.cell or tag in ("td", "th")
-        if tag == "tr":
-            self.rows.append([])
-        elif tag in ("td", "th"):
-            self.rows[-1].append("")
-
-    def handle_endtag(self, tag: str) -> None:
-        self.cell = self.cell and tag not in ("td", "th")
-
-    def handle_data(self, data: str) -> None:
-        if self.cell:
-            self.rows[-1][-1] += data
-
-    def row(self, name: str, nth: int = 0) -> list[str]:
-        """The cells after `name` in the nth row that starts with it."""
-        return [row[1:] for row in self.rows if row and row[0].strip() == name][nth]
 
 
 def png(array: np.ndarray) -> bytes:
@@ -332,27 +295,14 @@ def test_a_prediction_of_another_size_is_refused(dataset):
         build(dataset, run)
 
 
-@pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed")
+@needs_chromium
 def test_a_phone_shows_it_without_sideways_scrolling_or_errors(dataset, tmp_path):
     """All figures of each run are within its 390 pixels; wider tables scroll in themselves."""
     names = ("one", "another run with quite a long name", "x" * 60)
     runs = [add_run(dataset, name, parameters=11_400_000) for name in names]
     for run in runs:
         add_example(run, "val/0")
-    frame = tmp_path / "frame.html"
-    inside = html.escape(build(dataset, *runs).text)
-    frame.write_text(
-        f'<!doctype html><iframe style="width: 390px; height: 844px; border: 0" srcdoc="{inside}"></iframe><script>'
-        "addEventListener('load', () => { const page = document.querySelector('iframe').contentDocument;"
-        "page.querySelectorAll('details').forEach(part => part.open = true);"
-        "document.body.dataset.cut = [...page.querySelectorAll('.runs td')]"
-        ".filter(cell => cell.getBoundingClientRect().right > 390).map(cell => cell.textContent);"
-        "document.body.dataset.width = page.documentElement.scrollWidth; })</script>"
-    )
-    flags = [f"--disable-{part}" for part in ("gpu", "quic", "background-networking", "component-update", "sync")]
-    flags += ["--headless", "--no-sandbox", "--no-first-run", "--hide-scrollbars", "--enable-logging=stderr"]
-    command = [str(CHROMIUM), *flags, f"--user-data-dir={tmp_path / 'profile'}", "--dump-dom", frame.as_uri()]
-    shown = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
-    assert re.findall(r'data-width="(\d+)"', shown.stdout) == ["390"]
-    assert re.findall(r'data-cut="(.*?)"', shown.stdout) == [""]
-    assert "CONSOLE" not in shown.stderr
+    cells = "[...page.querySelectorAll('.runs td')].filter(cell => cell.getBoundingClientRect().right > 390)"
+    shown = on_a_phone(build(dataset, *runs), tmp_path, f"{cells}.map(cell => cell.textContent)")
+    assert (shown.width, shown.result) == ("390", "")
+    assert "CONSOLE" not in shown.log

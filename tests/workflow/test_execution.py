@@ -16,6 +16,7 @@ def test_every_command_is_called_as_agreed(finished: Workplace):
     calls = {line.removeprefix("start ") for line in finished.calls() if line.startswith("start")}
     streets = "results/streets"
     assert f"fetch --dataset streets --out {streets}/source" in calls
+    assert f"inspect {streets}/source/index.json --out {streets}/inspect.html" in calls
     assert (
         f"prepare {streets}/source/index.json --split train --shard 1 --of 2 --on-bad-pair fail"
         f" --out {streets}/shards/train-1-of-2.h5"

@@ -22,6 +22,8 @@ EVALUATED = {"write_report", *(f"evaluate_run {run}" for run in RUNS)}
 RETRAINED = {"write_report"}.union(*({f"train_run {run}", *after_weights(run)} for run in RUNS))
 PREPARED = {"prepare_shard train 0", "prepare_shard train 1", "prepare_shard val 0", "verify_shards"}
 
+LISTED = {"fetch_dataset", "inspect_dataset"}  # the pairs, and the page about them
+
 TABLE = {
     "nothing": ("{}", set()),
     "one run's learning rate": ("runs: {van_tiny: {learning_rate: 0.005}}", after_settings("van_tiny")),
@@ -50,7 +52,7 @@ TABLE = {
     "another source": (
         "dataset: {source: elsewhere}",
         # no photos come with it
-        {"fetch_dataset"} | PREPARED | {job for job in RETRAINED if not job.endswith("photos")},
+        LISTED | PREPARED | {job for job in RETRAINED if not job.endswith("photos")},
     ),
     "a folder more": (
         "segment: {mine: results/streets/source/elsewhere}",
@@ -91,12 +93,12 @@ def test_three_lines_plan_a_dataset_of_the_users(workplace: Workplace, folder: s
     photos.write_text(f"segment: {{photos: {folder.format(here=workplace.folder)}}}")
     jobs = workplace.jobs(overlays=(three_lines, photos))
     both = after_settings("resnet18") | after_settings("van_tiny")
-    assert jobs == {"fetch_dataset"} | PREPARED | {job for job in both if not job.endswith("photos")}
+    assert jobs == LISTED | PREPARED | {job for job in both if not job.endswith("photos")}
 
 
 def test_everything_runs_in_an_empty_folder(workplace: Workplace):
     both = after_settings("resnet18") | after_settings("van_tiny")
-    assert workplace.jobs() == {"fetch_dataset"} | PREPARED | both
+    assert workplace.jobs() == LISTED | PREPARED | both
 
 
 def test_a_folder_of_the_users_is_segmented_again_when_photos_come(copy: Workplace):
@@ -149,11 +151,11 @@ def listed_source(copy: Workplace, link: bool = False) -> tuple[Path, Path]:
 def test_a_label_that_went_or_came_has_the_pairs_listed_again(copy: Workplace, link: bool, new: str):
     source, overlay = listed_source(copy, link)
     (source / "labels/train/b.png").unlink()
-    assert copy.jobs("prepare", overlays=(overlay,)) == {"fetch_dataset"} | PREPARED
+    assert copy.jobs("prepare", overlays=(overlay,)) == LISTED | PREPARED
     (source / "labels/train/b.png").touch()
     assert copy.jobs("prepare", overlays=(overlay,)) == set()
     (source / "labels/train" / new).touch()
-    assert copy.jobs("prepare", overlays=(overlay,)) == {"fetch_dataset"} | PREPARED
+    assert copy.jobs("prepare", overlays=(overlay,)) == LISTED | PREPARED
 
 
 def test_other_files_beside_a_dataset_rerun_nothing(copy: Workplace):
@@ -265,7 +267,7 @@ def test_lost_weights_are_made_again(copy: Workplace):
     ("target", "expected"),
     {
         "fetch": {"fetch_dataset"},
-        "prepare": {"fetch_dataset"} | PREPARED,
+        "prepare": LISTED | PREPARED,
         "train": {"fetch_dataset"}
         | PREPARED
         | {f"{rule} {run}" for rule in ("write_settings", "train_run") for run in RUNS},

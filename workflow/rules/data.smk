@@ -20,6 +20,24 @@ checkpoint fetch_dataset:
         " --out results/{wildcards.dataset}/source 2>&1 | (trap '' INT TERM; exec tee {log})"
 
 
+rule inspect_dataset:
+    input:
+        "results/{dataset}/source/index.json",
+    output:
+        report(
+            "results/{dataset}/inspect.html",
+            caption="../report/inspect.rst",
+            category="Summary",
+            labels={"dataset": "{dataset}", "what": "inspection"},
+        ),
+    log:
+        "results/{dataset}/logs/inspect.log",
+    conda:
+        "../envs/ccnet.yaml"
+    shell:
+        "ccnet inspect {input} --out {output} 2> {log}"
+
+
 rule prepare_shard:
     input:
         "results/{dataset}/source/index.json",

@@ -22,7 +22,7 @@ rule write_report:
             "results/{dataset}/report.html",
             caption="../report/report.rst",
             category="Summary",
-            labels={"dataset": "{dataset}"},
+            labels={"dataset": "{dataset}", "what": "runs compared"},
         ),
     log:
         "results/{dataset}/logs/report.log",

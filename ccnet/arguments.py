@@ -1,0 +1,243 @@
+"""The arguments, help and example of each subcommand."""
+
+import argparse
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+
+class Command(argparse.ArgumentParser):
+    """A subcommand's parser; the table of hyperparameters is built only when its help is shown."""
+
+    shows_hyperparameters = False
+
+    def format_help(self) -> str:
+        if not self.shows_hyperparameters:
+            return super().format_help()
+        from ccnet.settings import table
+
+        return super().format_help() + table()
+
+
+def _fetch(command: Command) -> None:
+    command.add_argument("--dataset", required=True, metavar="NAME", help="in the catalog, or any name with --layout")
+    command.add_argument("--layout", help="entry of the catalog that it is like, or 'folder' for your own")
+    command.add_argument("--source", help="a folder, archive or address to use in place of the catalog's")
+    group = command.add_argument_group("a folder of your own")
+    group.add_argument("--classes", help="classes.txt (a name a line) or classes.csv (default: the one in it)")
+    group.add_argument("--val-share", type=float, metavar="SHARE", help="of its images that become val, if it has none")
+    group.add_argument("--image-ending", metavar="END", help="of the images' names where they differ (default: found)")
+    group.add_argument("--label-ending", metavar="END", help="of the label maps' names, as _mask (default: found)")
+    command.add_argument("--out", type=Path, required=True, help="folder to write index.json and what it lists to")
+
+
+def _inspect(command: Command) -> None:
+    command.add_argument("index", type=Path, metavar="INDEX.json", help="what fetch wrote")
+    command.add_argument("--out", type=Path, required=True, help="inspect.html to write")
+
+
+def _prepare(command: Command) -> None:
+    command.add_argument("index", type=Path, metavar="INDEX.json", help="what fetch wrote")
+    command.add_argument("--split", required=True, choices=["train", "val", "test"])
+    command.add_argument("--shard", type=int, default=0, help="number of this shard, from 0 (default: 0)")
+    command.add_argument("--of", type=int, default=1, help="number of shards the split is dealt out to (default: 1)")
+    command.add_argument("--max-size", type=int, help="longer side in pixels above which images are scaled down")
+    command.add_argument("--limit", type=int, help="use only the first LIMIT pairs of the split")
+    command.add_argument(
+        "--on-bad-pair", choices=["fail", "skip"], default="fail",
+        help="pairs that are incomplete, damaged or do not match: fail lists them all and writes nothing,"
+        " skip leaves them out and notes in the shard which and why (default: fail)")  # fmt: skip
+    command.add_argument("--out", type=Path, required=True, help="shard to write (.h5)")
+
+
+def _verify(command: Command) -> None:
+    command.add_argument("shards", type=Path, nargs="+", metavar="SHARD.h5")
+    command.add_argument("--out", type=Path, required=True, help="labels.json: histogram, sizes, absent classes")
+
+
+def _settings(command: Command) -> None:
+    command.add_argument("flat", type=json.loads, metavar="JSON", help="hyperparameters by name, as in config.yaml")
+    command.add_argument("--out", type=Path, required=True, help="settings.json to write")
+    command.add_argument("--pretrained", type=Path, metavar="W.safetensors", help="weights that the run begins with")
+    command.shows_hyperparameters = True
+
+
+def _import_weights(command: Command) -> None:
+    command.add_argument("source", metavar="SOURCE", help="PyTorch's .pth, Jittor's .pkl, or a name of `ccnet weights`")
+    command.add_argument(
+        "--for", dest="backbone", metavar="BACKBONE", help="such as resnet50; needed unless it is a name"
+    )
+    command.add_argument("--out", type=Path, required=True, help="weights to write (.safetensors)")
+    command.add_argument("--sha256", metavar="HEX", help="SHA-256 of the file; required for an address")
+    command.add_argument(
+        "--classes", type=Path, help="text file with a class name a line, for the weights of a whole CCNet"
+    )
+    command.add_argument(
+        "--skip", nargs="+", metavar="PREFIX", help="parameters that may stay unfilled, such as auxiliary"
+    )
+
+
+def _describe(command: Command) -> None:
+    command.add_argument("name", metavar="BACKBONE", help="such as resnet50, van_base")
+    command.add_argument("--size", type=int, default=512, help="side of a square image, pixels (default: 512)")
+    command.add_argument("--classes", type=int, default=19, help="(default: 19)")
+    command.add_argument(
+        "--recurrence", type=int, choices=range(6), default=2, help="loops of the attention; 0: none (default: 2)"
+    )
+    command.add_argument("--head", choices=["rcca", "non_local"], default="rcca", help="(default: rcca)")
+    command.add_argument(
+        "--output-stride", type=int, choices=[8, 16, 32], help="of the last stage (default: ResNet 8, VAN 32)"
+    )
+    fused = "levels 2 to 4 fused at stride 8 (default: for a VAN)"
+    command.add_argument("--fusion", action=argparse.BooleanOptionalAction, help=fused)
+    command.add_argument("--head-channels", type=int, help="(default: the family's own)")
+    command.add_argument("--plain-stem", action="store_true", help="a ResNet's stem of one 7×7, not three 3×3")
+
+
+def _train(command: Command) -> None:
+    command.add_argument("--settings", type=Path, required=True, help="settings.json of the run")
+    command.add_argument("--shards", type=Path, nargs="+", required=True, metavar="SHARD.h5", help="training shards")
+    command.add_argument("--checkpoints", type=Path, required=True, help="their folder; continued from, if it has any")
+    command.add_argument("--out", type=Path, required=True, help="weights to write (.safetensors)")
+    command.add_argument("--history", type=Path, required=True, help="history.csv to write: loss and rate by step")
+    command.add_argument(
+        "--pretrained", type=Path, metavar="W.safetensors", help="to begin with; the settings name their SHA-256"
+    )
+    command.add_argument("--workers", type=int, default=1, help="processes that load images; 0: none (default: 1)")
+    command.add_argument("--checkpoint-every", type=float, default=60, metavar="SECONDS", help="(default: 60)")
+    command.add_argument(
+        "--set", action="append", dest="changes", metavar="GROUP.NAME=VALUE", help="change a hyperparameter"
+    )
+    _add_device(command)
+    command.shows_hyperparameters = True
+
+
+def _evaluate(command: Command) -> None:
+    _add_weights(command)
+    command.add_argument("--shards", type=Path, nargs="+", required=True, metavar="SHARD.h5", help="validation shards")
+    command.add_argument("--out", type=Path, required=True, help="metrics.json to write")
+    command.add_argument("--examples", type=Path, help="folder for a few predictions, as palette PNG")
+    _add_protocol(command)
+    _add_device(command)
+
+
+def _segment(command: Command) -> None:
+    command.add_argument("folder", type=Path, help="images; folders below it are searched too")
+    _add_weights(command)
+    command.add_argument("--out", type=Path, required=True, help="folder for masks, overlays and index.csv")
+    _add_device(command)
+
+
+def _report(command: Command) -> None:
+    command.add_argument("--labels", type=Path, required=True, help="labels.json of the dataset")
+    command.add_argument("--shards", type=Path, nargs="+", required=True, metavar="SHARD.h5", help="validation shards")
+    command.add_argument(
+        "--runs", type=Path, nargs="+", required=True, metavar="RUN", help="folders of the runs to compare"
+    )
+    command.add_argument("--protocols", nargs="+", default=[], metavar="NAME", help="also RUN/metrics_NAME.json")
+    command.add_argument("--out", type=Path, required=True, help="report.html to write")
+
+
+def _bench(command: Command) -> None:
+    command.add_argument("--only", default="", metavar="PATTERN", help="cases with this in their names ('?' lists all)")
+    command.add_argument(
+        "--threads", type=int, nargs="+", metavar="N", help="of each side in turn (default: 1 2; on a GPU 2)"
+    )
+    command.add_argument("--repeats", type=int, default=7, help="runs of each side of a case (default: 7)")
+    command.add_argument("--out", type=Path, default=Path("results/bench.json"), help="(default: results/bench.json)")
+    _add_device(command)
+
+
+def _doctor(command: Command) -> None:
+    command.add_argument("--fix", action="store_true", help="prepare the CUDA toolkit that is here for Jittor")
+    command.add_argument("--json", dest="as_json", action="store_true", help="print JSON, for a bug report")
+
+
+def _warmup(command: Command) -> None:
+    command.add_argument("runs", type=Path, nargs="+", metavar="RUN", help="folders of runs, with their settings.json")
+    _add_device(command)
+
+
+def _add_protocol(command: Command) -> None:
+    """Add flags named like the fields of `ccnet.protocol.Protocol`; flags not given keep its defaults."""
+    default = "default: whole images at their own size, one scale"
+    group = command.add_argument_group("protocol", default, argument_default=argparse.SUPPRESS)
+    group.add_argument("--keep-ratio", type=int, nargs=2, metavar=("LONG", "SHORT"), help="scale images to fit")
+    group.add_argument("--fixed", type=int, nargs=2, metavar=("HEIGHT", "WIDTH"), help="squash images to one size")
+    group.add_argument("--window", type=int, metavar="PIXELS", help="side of sliding windows")
+    group.add_argument("--stride", type=int, metavar="PIXELS", help="between windows (default: 2/3 of the window)")
+    group.add_argument("--scales", type=float, nargs="+", metavar="FACTOR", help="on the resized image; averaged")
+    group.add_argument("--flip", action="store_true", help="average with the mirrored image")
+    group.add_argument("--score-at", choices=["original", "resized"], help="labels as they are, or resized alike")
+
+
+def _add_weights(command: Command) -> None:
+    command.add_argument(
+        "--weights", type=Path, dest="weights_file", required=True, metavar="W.safetensors",
+        help="a file, or a run's folder: its weights, else its newest checkpoint")  # fmt: skip
+
+
+def _add_device(command: Command) -> None:
+    command.add_argument("--device", choices=["auto", "cpu", "cuda"], default="auto", help="(default: auto)")
+
+
+COMMANDS: dict[str, tuple[str, Callable[[Command], None], str]] = {
+    "fetch": (
+        "get a dataset, or list the pairs in a folder",
+        _fetch, "--dataset streets --out results/streets/source",
+    ),
+    "inspect": (
+        "show a dataset and what is suspicious in it in one self-contained HTML page",
+        _inspect, "results/streets/source/index.json --out results/streets/inspect.html",
+    ),
+    "prepare": (
+        "pack image and label pairs into an HDF5 shard, checking each",
+        _prepare, "results/streets/source/index.json --split val --out results/streets/shards/val-0-of-1.h5",
+    ),
+    "verify": (
+        "check the shards' checksums and count what is in them",
+        _verify, "results/streets/shards/*.h5 --out results/streets/labels.json",
+    ),
+    "settings": (
+        "write a run's settings.json from its hyperparameters",
+        _settings, """'{"backbone": "van_tiny", …}' --out results/streets/van_tiny/settings.json""",
+    ),
+    "weights": ("list the published weights that have a name", lambda _: None, "| grep ade20k"),
+    "import-weights": (
+        "turn published PyTorch or Jittor weights into ours",
+        _import_weights, "mmseg-ade20k-r101 --out mmseg-ade20k-r101.safetensors",
+    ),
+    "describe": (
+        "print a network's parameters, FLOPs and strides, part by part",
+        _describe, "van_base --size 512 --classes 150",
+    ),
+    "train": (
+        "train a run, or continue it from its newest checkpoint",
+        _train, "--settings RUN/settings.json --shards train-*.h5 --checkpoints RUN/checkpoints"
+                " --out RUN/weights.safetensors --history RUN/history.csv",
+    ),
+    "evaluate": (
+        "measure weights on the validation shards",
+        _evaluate, "--weights RUN/weights.safetensors --shards val-*.h5 --out RUN/metrics.json",
+    ),
+    "segment": (
+        "segment a folder of images",
+        _segment, "photos/ --weights RUN/weights.safetensors --out segmented/",
+    ),
+    "report": (
+        "compare runs in one self-contained HTML page",
+        _report, "--labels labels.json --shards val-*.h5 --runs RUN1 RUN2 --out report.html",
+    ),
+    "doctor": (
+        "say what this machine lacks for ccnet, and how to get it",
+        _doctor, "--fix",
+    ),
+    "warmup": (
+        "compile all that runs need, so that no GPU waits for a compiler",
+        _warmup, "results/streets/van_tiny",
+    ),
+    "bench": (
+        "time this project beside PyTorch on this machine's CPU or GPU, each with cases of its own",
+        _bench, "--device cuda --only 'criss-cross 97'",
+    ),
+}  # fmt: skip

@@ -1,0 +1,98 @@
+import json
+
+import numpy as np
+import pytest
+
+from ccnet import InputError
+from ccnet.data import coco, polygons
+from tests.data.test_polygons import outline
+
+
+def contents(*file_names, categories=("wall", "door")):
+    return {
+        "images": [{"id": place, "file_name": name, "height": 8, "width": 8} for place, name in enumerate(file_names)],
+        "categories": [{"id": 10 - place, "name": name} for place, name in enumerate(categories)],
+        "annotations": [
+            {"image_id": place, "category_id": 9, "segmentation": [outline(0, 0, place + 1, 1)]}
+            for place in range(len(file_names))
+        ],
+    }
+
+
+def write(root, contents, *images, name="annotations.json"):
+    for image in images:
+        (root / image).parent.mkdir(parents=True, exist_ok=True)
+        (root / image).touch()
+    path = root / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(contents))
+    return path
+
+
+@pytest.mark.parametrize(
+    ("stated", "place"),
+    [
+        ("a.jpg", "images/a.jpg"),
+        ("a.jpg", "a.jpg"),
+        ("images\\\\a.jpg", "images/a.jpg"),
+        ("../../media/upload/1/a.jpg", "images/a.jpg"),
+        ("one/a.jpg", "images/one/a.jpg"),
+        ("/home/me/one/a.jpg", "images/one/a.jpg"),
+    ],
+)
+def test_each_image_has_a_file_of_its_own(tmp_path, stated, place):
+    stated = stated.replace("\\\\", "\\")
+    path = write(tmp_path, contents(stated), place, "images/two/other.jpg")
+    pairs, names = coco.extract(path, tmp_path, tmp_path / "out")
+    assert names == ["door", "wall"]  # in the order of their ids
+    (pair,) = pairs
+    assert pair.image == tmp_path / place
+    assert "/" not in pair.name
+    label = polygons.decode(pair.label.read_bytes(), str(pair.label), names)
+    assert np.argwhere(label == 0).tolist() == [[0, 0]]
+
+
+def test_an_image_that_is_there_twice_is_told_by_its_path(tmp_path):
+    path = write(tmp_path, contents("one/a.jpg", "two/a.jpg"), "images/one/a.jpg", "images/two/a.jpg")
+    pairs = coco.extract(path, tmp_path, tmp_path / "out").pairs
+    assert [(pair.name, pair.image) for pair in pairs] == [
+        ("one_a", tmp_path / "images/one/a.jpg"),
+        ("two_a", tmp_path / "images/two/a.jpg"),
+    ]
+    path.write_text(json.dumps(contents("a.jpg")))
+    with pytest.raises(InputError, match=r"annotations\.json: a\.jpg may be .*one/a\.jpg or .*two/a\.jpg: state more"):
+        coco.extract(path, tmp_path, tmp_path / "out")
+
+
+def test_a_missing_image_is_left_to_the_gate(tmp_path):
+    path = write(tmp_path, contents("a.jpg"))
+    assert coco.extract(path, tmp_path, tmp_path / "out").pairs[0].image == tmp_path / "a.jpg"
+
+
+def test_only_its_own_files_are_taken_for_annotations(tmp_path):
+    write(tmp_path, contents("a.jpg"))
+    write(tmp_path, contents("a.jpg"), name="annotations/instances_val2017.json")
+    write(tmp_path, {"images": []}, name="captions.json")
+    write(tmp_path, [], name="annotations/list.json")
+    (tmp_path / "broken.json").write_text("{")
+    for number in range(coco.MOST + 1):  # LabelMe's: not opened
+        write(tmp_path, contents("a.jpg"), name=f"labels/{number}.json")
+    assert coco.files(tmp_path) == [tmp_path / "annotations.json", tmp_path / "annotations/instances_val2017.json"]
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"annotations": [{"image_id": 0}]}, "an annotation without 'category_id'"),
+        ({"images": [{"id": 0}]}, "an annotation without 'file_name'"),
+        ({"categories": [{"id": 9, "name": "a"}, {"id": 3, "name": "a"}]}, "several categories are called a"),
+        ({"annotations": 3}, "annotations.json: "),
+    ],
+)
+def test_what_is_wrong_is_said_in_one_line(tmp_path, change, reason):
+    path = write(tmp_path, contents("a.jpg") | change)
+    with pytest.raises(InputError) as caught:
+        coco.extract(path, tmp_path, tmp_path / "out")
+    assert str(caught.value).startswith(str(path))
+    assert reason in str(caught.value)
+    assert "\n" not in str(caught.value)
