@@ -79,6 +79,20 @@ WRONG = {
     "dataset: {name: cityscapes}": (
         "config: dataset.source: null is not allowed: cityscapes is not downloaded, so name yours"
     ),
+    "dataset: {name: facades}": (
+        "config: dataset.name: 'facades' is none of streets, camvid, ade20k, cityscapes, voc2012, pascal_context,"
+        " coco_stuff, lip, folder; for files of your own, add `layout: folder`"
+    ),
+    "dataset: {name: camvit}": (
+        "config: dataset.name: 'camvit' is none of streets, camvid, ade20k, cityscapes, voc2012, pascal_context,"
+        " coco_stuff, lip, folder; did you mean 'camvid'? For files of your own, add `layout: folder`"
+    ),
+    "dataset: {name: mine, layout: folder}": "config: dataset.source: null is not allowed: folder is not downloaded",
+    "dataset: {name: a/b, layout: streets}": "config: dataset.name: 'a/b' is not allowed: must match ",
+    "dataset: {name: pretrained, layout: streets}": "config: dataset.name: 'pretrained' is not allowed: the pipeline",
+    "dataset: {val_share: 0.2}": "config: dataset.val_share: only for layout folder; streets has its own: must be null",
+    "dataset: {name: folder, source: x, val_share: 1}": "config: dataset.val_share: 1 is not allowed: must be less",
+    "evaluation: {test: {}}": "config: evaluation: 'test' is not allowed: the pipeline keeps its own files under this",
     "evaluation: {standard: null}": "config: evaluation.standard: null is not allowed: metrics.json is measured by it",
     "evaluation: {standard: {widow: 512}}": "config: evaluation.standard.widow: unknown key; did you mean 'window'?",
     "evaluation: {mine: {scales: [0]}}": "config: evaluation.mine.scales.0: 0 is not allowed: must be greater than 0",

@@ -61,6 +61,17 @@ def test_the_options_of_a_preparation_reach_it(workplace: Workplace):
     assert "--max-size 64 --on-bad-pair skip --out" in val
 
 
+def test_the_options_of_a_folder_reach_fetch(workplace: Workplace):
+    overlay = workplace.overlay("""
+        dataset: {name: mine, layout: folder, source: x, val_share: 0.2, image_ending: _a b, label_ending: -seg}
+        segment: {photos: null}
+    """)
+    assert workplace.snakemake("fetch", overlays=(overlay,)).returncode == 0
+    options = "--val-share 0.2 --image-ending _a b --label-ending=-seg"
+    (call,) = [call for call in workplace.calls() if call.startswith("start")]
+    assert call == f"start fetch --dataset mine --layout folder --source x {options} --out results/mine/source"
+
+
 def test_a_tilde_is_the_home_folder(workplace: Workplace, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("HOME", str(workplace.folder))
     pretrained = f"{{path: ~/w.pth, sha256: {'ab' * 32}}}"

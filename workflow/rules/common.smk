@@ -120,8 +120,9 @@ def test_metrics(wildcards):
 
 
 def option(flag, value):
-    """A command-line flag with its quoted value; '' for null."""
-    return "" if value is None else f"{flag} {shlex.quote(str(value))}"
+    """A command-line flag with its quoted value, joined if it looks like a flag itself; '' for null."""
+    joint = "=" if str(value).startswith("-") else " "
+    return "" if value is None else f"{flag}{joint}{shlex.quote(str(value))}"
 
 
 def expanded(source):
