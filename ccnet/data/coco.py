@@ -57,6 +57,8 @@ def extract(path: Path, root: Path, folder: Path) -> Annotated:
             own = by_image[image["id"]]
             used = {annotation["category_id"] for annotation in own}
             file_name = PurePosixPath(str(image["file_name"]).replace("\\", "/"))
+            if file_name.name in ("", ".."):
+                raise ValueError(f"file_name {str(file_name)!r} names no image")
             name = str(file_name.with_suffix("")).strip("/").replace("../", "").replace("/", "_")
             part = {"images": [image], "annotations": own, "categories": [categories[key] for key in sorted(used)]}
             label = folder / f"{name}.json"
@@ -89,4 +91,4 @@ class _Images:
                 return choice[0]
         if named:
             raise InputError(f"{self.annotations}: {stated} may be {named[0]} or {named[1]}: state more of its path")
-        return self.root / stated
+        return self.root / stated.name  # never outside of the folder, whatever the path is

@@ -39,9 +39,9 @@ class Coding:
     def decode(self, data: bytes, name: str) -> Decoded:
         """Decode the label file `name` with content `data`.
 
-        Grey images hold values; RGB and RGBA images hold colours (alpha is ignored). A palette holds colours if the
-        colours are listed and the values are not, else its indices are values. JSON holds polygons, MATLAB's files
-        values. Raises InputError naming the file and what is not listed.
+        RGB and RGBA images hold colours (alpha is ignored). If colours are listed and values are not, palettes hold
+        colours too, and grey images do if all colours are grey. Other indices and grey images hold values. JSON holds
+        polygons, MATLAB's files values. Raises InputError naming the file and what is not listed.
         """
         if name.lower().endswith(".json"):
             return Decoded(polygons.decode(data, name, self.class_names), False)
@@ -50,11 +50,19 @@ class Coding:
         image = images.open_image(data, name, FORMATS)
         if image.format == "JPEG":
             raise InputError(f"{name}: a label map cannot be a JPEG, which changes its values: export it as PNG")
-        if image.mode in ("RGB", "RGBA") or (image.mode.startswith("P") and self.colours and self.values is None):
+        if image.mode in ("RGB", "RGBA") or image.mode in self._modes_by_colour:
             return Decoded(self._of_colours(image, name), False)
         raw = _raw_values(image, name)
         ids = self._of_values(raw, name)
         return Decoded(ids, image.format == "PNG" and image.mode in ("1", "L", "P") and np.array_equal(ids, raw))
+
+    @cached_property
+    def _modes_by_colour(self) -> tuple[str, ...]:
+        """Pillow's modes of palettes and grey images that hold colours."""
+        if not self.colours or self.values is not None:
+            return ()
+        grey = all(red == green == blue for red, green, blue in self.colours)
+        return ("P", "PA", "1", "L", "LA") if grey else ("P", "PA")
 
     @cached_property
     def _value_table(self) -> np.ndarray:

@@ -86,12 +86,22 @@ def _sets(root: Path) -> list[_Set]:
     for labels in (root / name for name in LABELS):
         if (root / IMAGES).is_dir() and labels.is_dir():
             divided = list(_divided(root / IMAGES, labels, coding.SUFFIXES))
+            _refuse_half(root / IMAGES, labels, divided)
             if divided or _holds(labels, coding.SUFFIXES, beside=root / IMAGES):
                 return divided or [_Set(None, root / IMAGES, labels, coding.SUFFIXES)]
     for images in (root / IMAGES, root):
         if divided := [each for each in _divided(images, images, BESIDE) if _holds(each.labels, BESIDE, images)]:
             return divided
     return [_Set(None, root / IMAGES, root / IMAGES, BESIDE)] if _holds(root / IMAGES, BESIDE, root / IMAGES) else []
+
+
+def _refuse_half(images: Path, labels: Path, divided: list[_Set]) -> None:
+    """Raise InputError if train or val has a folder of images but none of labels, where another split has both."""
+    found = {each.split for each in divided}
+    for split in ("train", "val"):
+        lone = [images / name for name in splits.NAMES[split] if (images / name).is_dir()]
+        if found and split not in found and lone:
+            raise InputError(f"{labels / lone[0].name}: no such folder, though there is {lone[0]}: add the label maps")
 
 
 def _divided(images: Path, labels: Path, suffixes: tuple[str, ...]) -> Iterator[_Set]:

@@ -32,6 +32,8 @@ def divide(pairs: dict[str, list[Pair]], root: Path, val_share: float | None) ->
         lists = _lists(root)
         divided = _by_lists(pairs[""], root, lists, share=val_share is not None)
         divided.pairs.update(own)
+    if val_share is not None and not 0 < val_share < 1:
+        raise InputError(f"dataset.val_share {val_share:g}: must be above 0 and below 1")
     if "train" not in divided.pairs:
         raise InputError(f"{root}: has no train split, only {', '.join(divided.pairs)}")
     if "val" in divided.pairs and val_share is not None:
@@ -40,7 +42,7 @@ def divide(pairs: dict[str, list[Pair]], root: Path, val_share: float | None) ->
         divided = _by_share(divided, root, val_share)
     for split, listed in divided.pairs.items():
         if not listed:
-            raise InputError(f"{root}: no pair is left for the {split} split ({divided.how})")
+            raise InputError(f"{root}: no pair is left for the {split} split: change how it is made ({divided.how})")
     return divided._replace(pairs={split: divided.pairs[split] for split in NAMES if split in divided.pairs})
 
 
@@ -100,7 +102,7 @@ def _aliases(pairs: list[Pair], root: Path) -> dict[str, Pair]:
         names = [pair.image.name] if uses[pair.image.name] == 1 else []
         if pair.image.is_relative_to(root):
             inside = pair.image.relative_to(root)
-            names += [str(inside), str(Path(*inside.parts[1:]))]  # from the folder, and from its images/
+            names += [str(inside), str(Path(*inside.parts[1:] or inside.parts))]  # from the folder, and its images/
         for name in names:
             lookup[name] = lookup[str(PurePosixPath(name).with_suffix(""))] = pair
     return lookup

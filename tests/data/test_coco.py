@@ -69,6 +69,13 @@ def test_a_missing_image_is_left_to_the_gate(tmp_path):
     assert coco.extract(path, tmp_path, tmp_path / "out").pairs[0].image == tmp_path / "a.jpg"
 
 
+@pytest.mark.parametrize("stated", ["/etc/passwd.jpg", "../../../elsewhere/b.jpg"])
+def test_an_image_outside_of_the_folder_is_not_taken(tmp_path, stated):
+    (pair,) = coco.extract(write(tmp_path, contents(stated)), tmp_path, tmp_path / "out").pairs
+    assert pair.image.parent == tmp_path
+    assert pair.label.parent == tmp_path / "out"
+
+
 def test_only_its_own_files_are_taken_for_annotations(tmp_path):
     write(tmp_path, contents("a.jpg"))
     write(tmp_path, contents("a.jpg"), name="annotations/instances_val2017.json")
@@ -86,6 +93,8 @@ def test_only_its_own_files_are_taken_for_annotations(tmp_path):
         ({"annotations": [{"image_id": 0}]}, "an annotation without 'category_id'"),
         ({"images": [{"id": 0}]}, "an annotation without 'file_name'"),
         ({"categories": [{"id": 9, "name": "a"}, {"id": 3, "name": "a"}]}, "several categories are called a"),
+        ({"images": [{"id": 0, "file_name": ".."}]}, "file_name '..' names no image"),
+        ({"images": [{"id": 0, "file_name": ""}]}, "names no image"),
         ({"annotations": 3}, "annotations.json: "),
     ],
 )

@@ -69,6 +69,18 @@ def test_a_palette_holds_indices_if_values_are_listed():
     assert Coding(NAMES, None, COLOURS).decode(encoded(image), "a.png").ids.tolist() == [[0, 0]]
 
 
+@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB"])
+def test_masks_of_black_and_white_are_decoded_by_colour(mode):
+    coding = Coding(["ground", "thing"], None, {(0, 0, 0): 0, (255, 255, 255): 1})
+    mask = Image.fromarray(np.array([[0, 255]], np.uint8)).convert(mode)
+    assert coding.decode(encoded(mask), "a.png").ids.tolist() == [[0, 1]]
+
+
+def test_grey_images_hold_values_if_some_colour_is_not_grey():
+    image = Image.fromarray(np.array([[0, 2, 255]], np.uint8))
+    assert Coding(NAMES, None, COLOURS).decode(encoded(image), "a.png").ids.tolist() == [[0, 2, 255]]
+
+
 def test_a_colour_that_is_not_listed_is_named_with_the_nearest():
     ids = np.zeros((4, 4), np.uint8)
     pixels = np.array(coloured(ids))

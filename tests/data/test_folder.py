@@ -163,6 +163,20 @@ def test_names_that_never_agree_are_shown(tmp_path, choices):
         find(tmp_path, val_share=0.5, **choices)
 
 
+def test_a_split_without_a_folder_of_label_maps_is_named(tmp_path):
+    lay(tmp_path, "images/train/a.jpg", "images/val/b.jpg", "labels/val/b.png")
+    with pytest.raises(
+        InputError, match=r"labels/train: no such folder, though there is .*images/train: add the label"
+    ):
+        find(tmp_path)
+
+
+def test_labelme_beside_images_in_the_folder_itself(tmp_path):
+    lay(tmp_path, *[f"{number}.{suffix}" for number in range(20) for suffix in ("jpg", "json")])
+    found = find(tmp_path, val_share=0.5)
+    assert sum(map(len, found.pairs.values())) == 20
+
+
 def test_a_folder_without_images_is_named(tmp_path):
     lay(tmp_path, "images/train/a.jpg", "labels/train/a.png", "labels/val/b.png")
     (tmp_path / "images/val").mkdir()

@@ -93,8 +93,9 @@ WRONG = {
         None,
         "val.txt: names b, which train.txt names too: an image has one split",
     ),
-    "an empty list": ({"": "ab"}, {"train": "", "val": "a\nb"}, None, "no pair is left for the train split (train"),
-    "a share that gives none": ({"": "a"}, {}, 0.0001, "no pair is left for the val split (val_share 0.0001"),
+    "an empty list": ({"": "ab"}, {"train": "", "val": "a\nb"}, None, "no pair is left for the train split: change"),
+    "a share that gives none": ({"": "a"}, {}, 0.0001, "no pair is left for the val split: change how"),
+    "a share of all": ({"": "ab"}, {}, 1.5, "dataset.val_share 1.5: must be above 0 and below 1"),
     "val alone": ({"val": "a"}, {}, None, "has no train split, only val"),
 }  # fmt: skip
 
@@ -106,7 +107,6 @@ def test_what_is_wrong_is_said_in_one_line(tmp_path, case):
         (tmp_path / f"{split}.txt").write_text(listed)
     with pytest.raises(InputError) as caught:
         splits.divide({split: pairs(listed, tmp_path) for split, listed in found.items()}, tmp_path, share)
-    assert str(caught.value).startswith(str(tmp_path))
     assert reason in str(caught.value)
     assert "\n" not in str(caught.value)
 
