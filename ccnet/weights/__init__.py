@@ -76,8 +76,8 @@ class Description:
     def checked(cls, metadata: dict[str, Any], where: str) -> Self:
         """Validate the description in a header. Raises InputError that names what is missing or wrong."""
         try:
-            names = {field.name for field in fields(cls)} - {"dataset"}  # type: ignore[arg-type]
-            own = {name: metadata[name] for name in sorted(names)} | {"dataset": metadata.get("dataset", "")}
+            own = {field.name: metadata[field.name] for field in fields(cls) if field.name != "dataset"}  # type: ignore[arg-type]
+            own["dataset"] = metadata.get("dataset", "")  # files of earlier versions have none
             found = TypeAdapter(cls).validate_json(json.dumps(own))
         except KeyError as error:
             raise InputError(f"{where}: no {error} in its header: not the weights of a whole network") from error
