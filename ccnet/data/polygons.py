@@ -17,7 +17,8 @@ from ccnet.data.classes import IGNORED
 from ccnet.data.labels import IGNORE
 
 BACKGROUND = "background"  # the class of pixels in no shape, if there is a class of this name; else they are ignored
-FARTHEST = 16  # image sides: coordinates beyond are not of this image, and cost memory
+FARTHEST = 16  # image sides: coordinates beyond are not of this image
+LONGEST = 2**21  # pixels of an annotation's outlines: pycocotools needs 100 bytes for each
 CIRCLE = 64  # corners of the polygon that replaces a circle
 
 
@@ -67,14 +68,16 @@ def refusing_faults(name: str) -> Iterator[None]:
         yield
     except KeyError as error:
         raise InputError(f"{name}: an annotation without {error}: neither COCO's nor LabelMe's JSON") from error
-    except (TypeError, ValueError, AttributeError, IndexError, OverflowError) as error:
+    except (TypeError, AttributeError, IndexError) as error:
+        raise InputError(f"{name}: neither COCO's nor LabelMe's JSON ({error})") from error
+    except (ValueError, OverflowError) as error:
         raise InputError(f"{name}: {' '.join(str(error).split())}") from error
 
 
 def _size(height: Any, width: Any) -> tuple[int, int]:
     limit = Image.MAX_IMAGE_PIXELS or math.inf
     if not (type(height) is type(width) is int and height > 0 and width > 0 and height * width <= limit):
-        raise ValueError(f"an image of {width}×{height} pixels: give its height and width, at most {limit} pixels")
+        raise ValueError(f"an image of {width!r}×{height!r} pixels: give its height and width, at most {limit} pixels")
     return height, width
 
 
@@ -96,14 +99,34 @@ def _coco(contents: dict[str, Any]) -> tuple[int, int, Iterator[_Shape]]:
 
 
 def _run_lengths(stored: dict[str, Any], height: int, width: int) -> dict[str, Any]:
-    counts = stored["counts"]
+    counts = _decompressed(stored["counts"]) if isinstance(stored["counts"], str) else stored["counts"]
     if list(stored["size"]) != [height, width]:
         raise ValueError(f"a mask of size {stored['size']} in an image of height {height} and width {width}")
-    if isinstance(counts, str) and counts:
-        return {"size": [height, width], "counts": counts.encode()}
     if not all(type(count) is int and count >= 0 for count in counts) or sum(counts) != height * width:
         raise ValueError("a mask whose run lengths do not add up to its image's pixels")
     return coco.frPyObjects({"size": [height, width], "counts": counts}, height, width)
+
+
+def _decompressed(text: str) -> list[int]:
+    """COCO's compressed run lengths: 5 bits of a number in each sign; all but the first three are differences.
+
+    pycocotools would read and write outside its memory for malformed ones.
+    """
+    counts: list[int] = []
+    number = shift = 0
+    for code in text.encode():
+        bits = code - 48
+        if not 0 <= bits < 64 or shift > 30:
+            raise ValueError("a mask whose run lengths are not COCO's")
+        number |= (bits & 31) << shift
+        shift += 5
+        if not bits & 32:
+            number -= (bits & 16) << shift - 4  # the sign
+            counts.append(number + (counts[-2] if len(counts) > 2 else 0))
+            number = shift = 0
+    if shift:
+        raise ValueError("a mask whose run lengths are cut off")
+    return counts
 
 
 def _filled(polygons: list[Any], height: int, width: int) -> dict[str, Any]:
@@ -114,7 +137,14 @@ def _filled(polygons: list[Any], height: int, width: int) -> dict[str, Any]:
             raise ValueError(f"a polygon of {len(polygon)} coordinates: 6 or more are needed, x and y in turns")
         if not all(isinstance(each, int | float) and abs(each) <= farthest for each in polygon):
             raise ValueError(f"a polygon far outside its image of {width}×{height} pixels")
+    if sum(map(_length, polygons)) > LONGEST:
+        raise ValueError(f"polygons whose outlines are over {LONGEST} pixels long: divide or simplify them")
     return coco.merge(coco.frPyObjects([list(map(float, polygon)) for polygon in polygons], height, width))
+
+
+def _length(polygon: list[float]) -> float:
+    corners = np.array(polygon, float).reshape(-1, 2)
+    return float(np.abs(corners - np.roll(corners, 1, axis=0)).max(axis=1).sum())
 
 
 def _labelme(contents: dict[str, Any]) -> tuple[int, int, Iterator[_Shape]]:
@@ -128,6 +158,8 @@ def _labelme(contents: dict[str, Any]) -> tuple[int, int, Iterator[_Shape]]:
                 continue
             if kind not in OUTLINES:
                 raise ValueError(f"shape {number} is a {kind}, which has no area: delete it, or draw it as a polygon")
+            if kind != "polygon" and len(shape["points"]) != 2:
+                raise ValueError(f"shape {number} is a {kind} of {len(shape['points'])} points; 2 are needed")
             yield _Shape(str(shape["label"]), _filled([OUTLINES[kind](shape["points"])], height, width))
 
     return height, width, shapes()
@@ -147,7 +179,8 @@ def _circle(points: list[Any]) -> list[float]:
     (x, y), (edge_x, edge_y) = points
     radius = math.hypot(edge_x - x, edge_y - y)
     angles = np.linspace(0, 2 * np.pi, CIRCLE, endpoint=False)
-    return np.stack([x + radius * np.cos(angles), y + radius * np.sin(angles)], axis=1).ravel().tolist()
+    with np.errstate(over="ignore", invalid="ignore"):  # the result is checked
+        return np.stack([x + radius * np.cos(angles), y + radius * np.sin(angles)], axis=1).ravel().tolist()
 
 
 OUTLINES = {"polygon": _polygon, "rectangle": _rectangle, "circle": _circle}
@@ -155,10 +188,15 @@ OUTLINES = {"polygon": _polygon, "rectangle": _rectangle, "circle": _circle}
 
 def _stored_mask(shape: dict[str, Any], height: int, width: int) -> dict[str, Any]:
     """LabelMe's mask: a PNG in base64, to be placed at its first point."""
-    stored = images.open_image(base64.b64decode(shape["mask"], validate=True), "mask", ("PNG",))
+    try:
+        stored = images.open_image(base64.b64decode(shape["mask"], validate=True), "a mask", ("PNG",))
+        with images.refusing_damage("a mask"):
+            drawn = np.asarray(stored.convert("L")) > 0
+    except InputError as error:
+        raise ValueError(str(error)) from error
     left, top = (int(each) for each in shape["points"][0])
     if min(left, top) < 0 or left + stored.width > width or top + stored.height > height:
         raise ValueError(f"a mask of {stored.width}×{stored.height} pixels that exceeds its image")
     area = np.zeros((height, width), np.uint8)
-    area[top : top + stored.height, left : left + stored.width] = np.asarray(stored.convert("L")) > 0
+    area[top : top + stored.height, left : left + stored.width] = drawn
     return coco.encode(np.asfortranarray(area))

@@ -1,11 +1,13 @@
 import base64
 import io
 import json
+from contextlib import suppress
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
 from PIL import Image
 from pycocotools import mask
 
@@ -86,6 +88,22 @@ def test_later_shapes_cover_earlier_ones_and_crowds_are_ignored():
         assert [label[20, 5], label[5, 15], label[0, 22], label[0, 0], label[0, 25]] == [0, 1, 255, 255, 0]
 
 
+@given(arrays(np.uint8, st.tuples(st.integers(1, 40), st.integers(1, 40)), elements=st.integers(0, 1)))
+def test_packed_run_lengths_are_read_as_they_were_written(area):
+    height, width = area.shape
+    counts = mask.encode(np.asfortranarray(area))["counts"].decode()
+    annotation = {"category_id": 0, "segmentation": {"size": [height, width], "counts": counts}}
+    assert np.array_equal(decode(coco(annotation, height=height, width=width)) == 1, area == 1)
+
+
+@given(st.text("".join(map(chr, range(40, 120))), max_size=40))
+def test_no_run_lengths_leave_the_image(counts):
+    """pycocotools itself would read and write outside its memory."""
+    with suppress(InputError):
+        label = decode(masked(counts))
+        assert set(np.unique(label)) <= {1, 255}
+
+
 def test_what_no_shape_covers_is_background_if_there_is_such_a_class():
     drawn = labelme(shape("door", [[2, 2], [9, 9]], shape_type="rectangle"))
     assert np.array_equal(decode(drawn, ["background", "door"]), rectangle(1, 2, 2, 9, 9, ground=0))
@@ -98,6 +116,10 @@ def test_a_circle_and_a_stored_mask_have_their_area():
     stored = stored_mask([[255, 0], [0, 255]])
     label = decode(labelme(shape("door", [[3, 5], [4, 6]], shape_type="mask", mask=stored)))
     assert np.argwhere(label == 1).tolist() == [[5, 3], [6, 4]]
+
+
+def masked(counts):
+    return coco({"category_id": 0, "segmentation": {"size": [HEIGHT, WIDTH], "counts": counts}})
 
 
 WRONG = {
@@ -115,13 +137,38 @@ WRONG = {
     "infinite": (coco({"category_id": 0, "segmentation": [[float("inf")] * 6]}), "far outside"),
     "text": (coco({"category_id": 0, "segmentation": [["a"] * 6]}), "far outside"),
     "another size": (coco({"category_id": 0, "segmentation": {"size": [3, 3], "counts": [9]}}), "mask of size [3, 3]"),
-    "too few counts": (coco({"category_id": 0, "segmentation": {"size": [24, 36], "counts": [9]}}), "do not add up"),
+    "too few counts": (masked([9]), "do not add up"),
     "negative counts": (
-        coco({"category_id": 0, "segmentation": {"size": [24, 36], "counts": [-9, 873]}}),
+        masked([-9, 873]),
         "do not add up",
     ),
-    "broken counts": (coco({"category_id": 0, "segmentation": {"size": [24, 36], "counts": "ZZZZ"}}), "Invalid RLE"),
-    "no counts": (coco({"category_id": 0, "segmentation": {"size": [24, 36], "counts": ""}}), "do not add up"),
+    "broken counts": (masked("ZZZZ"), "run lengths are cut off"),
+    "no counts": (masked(""), "do not add up"),
+    "counts that are no COCO's": (masked("é"), "COCO's"),
+    "endless counts": (
+        masked("o" * 99),
+        "run lengths are not COCO's",
+    ),
+    "few packed counts": (
+        masked("44444"),
+        "do not add up",
+    ),
+    "a flat list": (coco({"category_id": 0, "segmentation": [1, 2]}), "neither COCO's nor LabelMe's JSON ("),
+    "an endless outline": (
+        coco({"category_id": 0, "segmentation": [[0, 0] + [500, 0, 0, 0] * 3000]}),
+        "outlines are over 2097152 pixels long: divide or simplify them",
+    ),
+    "a circle of one point": (labelme(shape("door", [[1, 1]], shape_type="circle")), "shape 1 is a circle of 1 points"),
+    "a circle without end": (
+        labelme(shape("door", [[1e308, 0], [0, 1e308]], shape_type="circle")),
+        "far outside its image",
+    ),
+    "text as size": (labelme(imageHeight="24"), "an image of 36×'24' pixels: give its height and width"),
+    "a torn mask": (
+        labelme(shape("door", [[0, 0]], shape_type="mask", mask=stored_mask(np.eye(24))[:60])),
+        "a.json: a mask: ",
+    ),
+    "an empty mask": (labelme(shape("door", [[0, 0]], shape_type="mask", mask="")), "a mask: the file is empty"),
     "no category": (coco({"category_id": 5, "segmentation": [outline(0, 0, 9, 9)]}), "an annotation without 5"),
     "a mask outside": (
         labelme(shape("door", [[30, 30], [31, 31]], shape_type="mask", mask=stored_mask([[255]]))),
