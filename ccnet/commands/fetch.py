@@ -82,9 +82,9 @@ def _own_classes(found: Found, stated: str | None) -> Classes:
     """The classes of a user's folder: those of a class file, else COCO's categories and the background."""
     path = Path(stated).expanduser() if stated else class_files.found(found.root)
     if stated is None and not path.is_file() and found.categories is not None:
-        names = dict.fromkeys([BACKGROUND, *found.categories])
+        names = [name for name in dict.fromkeys([BACKGROUND, *found.categories]) if name != class_files.IGNORED]
         found.remarks.append(f"{found.root}: no class file: the classes are {BACKGROUND} and COCO's categories")
-        return class_files.named(names)
+        return class_files.named(names, found.root)
     return class_files.read(path)
 
 

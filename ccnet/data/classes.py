@@ -2,6 +2,8 @@
 
 import csv
 import io
+import unicodedata
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -46,10 +48,7 @@ def read(path: Path) -> Classes:
         text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"{path}: cannot read the class names, one a line in UTF-8 ({error})") from error
-    classes = _from_table(text, path) if path.suffix.lower() == ".csv" else _from_lines(text, path)
-    if not 1 <= len(classes.names) <= IGNORE:
-        raise InputError(f"{path}: holds {len(classes.names)} class names; 1 to {IGNORE} are needed, one a line")
-    return classes
+    return _from_table(text, path) if path.suffix.lower() == ".csv" else _from_lines(text, path)
 
 
 def found(root: Path) -> Path:
@@ -58,34 +57,49 @@ def found(root: Path) -> Path:
     return table if table.is_file() else root / "classes.txt"
 
 
-def named(names: Iterable[str]) -> Classes:
-    """Classes without colours or values of their own: VOC's colours, and values from 0."""
+def named(names: Iterable[str], path: Path) -> Classes:
+    """Classes without colours or values of their own: VOC's colours, and values from 0.
+
+    Raises InputError naming `path`, where they are from, if they are too many or too few, or no names.
+    """
     listed = tuple(names)
+    _check_names(listed, path)
     return Classes(listed, voc_colours(len(listed)))
+
+
+def _check_names(names: tuple[str, ...], path: Path) -> None:
+    if not 1 <= len(names) <= IGNORE:
+        raise InputError(f"{path}: holds {len(names)} class names; 1 to {IGNORE} are needed, one a line")
+    for name in names:
+        if any(unicodedata.category(sign) in ("Cc", "Cs") for sign in name):  # HDF5 or UTF-8 cannot hold them all
+            raise InputError(f"{path}: {name!r} is no class name: it has a control character: save the file as UTF-8")
 
 
 def _from_lines(text: str, path: Path) -> Classes:
     names = [line.strip() for line in text.splitlines() if line.strip()]
-    repeated = sorted({name for name in names if names.count(name) > 1})
+    repeated = sorted(name for name, count in Counter(names).items() if count > 1)
     if repeated:
         raise InputError(f"{path}: names a class twice: {', '.join(repeated)}")
-    return named(names[: IGNORE + 1])
+    return named(names, path)
 
 
 def _from_table(text: str, path: Path) -> Classes:
     header = text.partition("\n")[0]
     delimiter = ";" if ";" in header and "," not in header else ","  # spreadsheets of some languages write semicolons
     rows = csv.DictReader(io.StringIO(text, newline=""), delimiter=delimiter, skipinitialspace=True)
-    columns = _checked_columns([name.strip().lower() for name in rows.fieldnames or []], path)
-    rows.fieldnames = columns
-    entries = list(_entries(rows, path))
+    try:
+        rows.fieldnames = _checked_columns([name.strip().lower() for name in rows.fieldnames or []], path)
+        entries = list(_entries(rows, path))
+    except csv.Error as error:
+        raise InputError(f"{path}: not readable as a table ({error})") from error
     names = tuple(dict.fromkeys(entry.name for entry in entries if entry.name != IGNORED))
+    _check_names(names, path)
     ids = {name: place for place, name in enumerate(names)} | {IGNORED: IGNORE}
-    values = _unique(((entry.value, entry) for entry in entries), ids, "value", path) if "value" in columns else None
-    if values is not None:
+    values = _unique(((entry.value, entry) for entry in entries), ids, "value", path)
+    if values:
         values.setdefault(IGNORE, IGNORE)
-    colours = _unique(((entry.colour, entry) for entry in entries), ids, "colour", path) if "red" in columns else None
-    return Classes(names, _palette(entries, names), values, colours)
+    colours = _unique(((entry.colour, entry) for entry in entries), ids, "colour", path)
+    return Classes(names, _palette(entries, names), values or None, colours or None)
 
 
 def _checked_columns(columns: list[str], path: Path) -> list[str]:
@@ -115,8 +129,8 @@ def _entries(rows: csv.DictReader, path: Path) -> Iterator[_Entry]:
 
 
 def _number(cell: str, largest: int, kind: str, where: str) -> int:
-    if not (cell.isascii() and cell.isdigit() and int(cell) <= largest):
-        raise InputError(f"{where}: the {kind} {cell!r} is not a whole number from 0 to {largest}")
+    if not (cell.isascii() and cell.isdigit() and len(cell) < 10 and int(cell) <= largest):
+        raise InputError(f"{where}: the {kind} {cell[:20]!r} is not a whole number from 0 to {largest}")
     return int(cell)
 
 

@@ -64,6 +64,11 @@ BAD = {
     "name,value\n,1\n": "line 2: a class without a name",
     "name,value\nignore,1\n": "holds 0 class names; 1 to 255 are needed",
     "": "no column 'name'",
+    f"name,value\na,{'9' * 5000}\n": "is not a whole number from 0 to 65535",
+    f"name,value\n{'a' * 200_000},1\n": "not readable as a table (field larger than field limit",
+    "name\n" + "\n".join(f"class {number}" for number in range(300)): "holds 300 class names; 1 to 255 are needed",
+    'name,value\n"two\nlines",1\n': r"'two\nlines' is no class name: it has a control character",
+    "name,red,green,blue,\na,1,2,3,\n": "unknown column ''",
 }
 
 
@@ -78,11 +83,22 @@ def test_what_is_wrong_in_a_table_is_said_in_one_line(tmp_path, text):
 
 @pytest.mark.parametrize(
     ("text", "reason"),
-    [("", "holds 0 class names"), ("a\nb\na\n", "a class twice: a"), ("\n".join(map(str, range(256))), "holds 256")],
+    [
+        ("", "holds 0 class names"),
+        ("a\nb\na\n", "a class twice: a"),
+        ("\n".join(map(str, range(300))), "holds 300"),
+        ("r\0o\0a\0d\0", r"'r\\x00o.* is no class name: it has a control character: save the file as UTF-8"),
+    ],
 )
 def test_bad_lists_of_names_are_refused_by_name(tmp_path, text, reason):
     with pytest.raises(InputError, match=rf"classes\.txt: .*{reason}"):
         read(tmp_path, text, "classes.txt")
+
+
+def test_columns_without_entries_list_nothing(tmp_path):
+    found = read(tmp_path, "name,red,green,blue,value\na,,,,\nb,,,,\n")
+    assert (found.values, found.colours) == (None, None)
+    assert found == classes.named("ab", tmp_path)
 
 
 def test_a_missing_class_file_is_named(tmp_path):
