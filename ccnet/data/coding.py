@@ -101,8 +101,10 @@ class Coding:
                 " classes.csv (name,red,green,blue)"
             )
         with images.refusing_damage(name):
-            rgb = np.asarray(image.convert("RGB")).astype(np.int32)
-        codes = rgb[..., 0] << 16 | rgb[..., 1] << 8 | rgb[..., 2]
+            rgb = np.asarray(image.convert("RGB"))
+        codes = np.zeros(rgb.shape[:2], np.int32)
+        for channel in range(3):
+            codes = codes << 8 | rgb[..., channel]
         ids = np.take(self._colour_table, codes)
         unknown = codes[ids == UNKNOWN]
         if unknown.size:
