@@ -9,7 +9,7 @@ from pathlib import Path, PurePosixPath
 from ccnet import InputError
 from ccnet.data import coco, coding, splits
 from ccnet.data.images import SUFFIXES
-from ccnet.data.pairs import DEPTH, Pair, breadth_first, by_key, refuse_repeated_names
+from ccnet.data.pairs import DEPTH, Pair, breadth_first, by_key, files_in, refuse_repeated_names
 
 IMAGES = "images"
 LABELS = ("labels", "masks", "annotations")  # folders of label files; the first that is there is used
@@ -87,8 +87,10 @@ def _sets(root: Path) -> list[_Set]:
         if (root / IMAGES).is_dir() and labels.is_dir():
             divided = list(_divided(root / IMAGES, labels, coding.SUFFIXES))
             _refuse_half(root / IMAGES, labels, divided)
-            if divided or _holds(labels, coding.SUFFIXES, beside=root / IMAGES):
-                return divided or [_Set(None, root / IMAGES, labels, coding.SUFFIXES)]
+            if any(files_in(each.labels, coding.SUFFIXES) for each in divided):
+                return divided
+            if not divided and _holds(labels, coding.SUFFIXES, root / IMAGES):
+                return [_Set(None, root / IMAGES, labels, coding.SUFFIXES)]
     for images in (root / IMAGES, root):
         if divided := [each for each in _divided(images, images, BESIDE) if _holds(each.labels, BESIDE, images)]:
             return divided
@@ -106,9 +108,10 @@ def _refuse_half(images: Path, labels: Path, divided: list[_Set]) -> None:
 
 def _divided(images: Path, labels: Path, suffixes: tuple[str, ...]) -> Iterator[_Set]:
     for split, names in splits.NAMES.items():
-        for name in names:
-            if (images / name).is_dir() and (images == labels or (labels / name).is_dir()):
-                yield _Set(split, images / name, labels / name, suffixes)
+        there = [name for name in names if (images / name).is_dir() and (images == labels or (labels / name).is_dir())]
+        if len(there) > 1:
+            raise InputError(f"{images}: has folders {' and '.join(there)} for the {split} split: keep one")
+        yield from (_Set(split, images / name, labels / name, suffixes) for name in there)
 
 
 def _holds(labels: Path, suffixes: tuple[str, ...], beside: Path) -> bool:
@@ -116,10 +119,10 @@ def _holds(labels: Path, suffixes: tuple[str, ...], beside: Path) -> bool:
     if not labels.is_dir():
         return False
     others = tuple(suffix for suffix in suffixes if suffix != ".json")
-    files = [path for path in labels.rglob("*") if path.suffix.lower() in suffixes]
+    files = files_in(labels, suffixes)
     if any(path.suffix.lower() in others for path in files):
         return True
-    names = {path.stem for path in beside.rglob("*") if path.suffix.lower() in SUFFIXES}
+    names = {path.stem for path in files_in(beside, SUFFIXES)}
     return any(path.stem in names for path in files)
 
 

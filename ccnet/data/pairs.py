@@ -109,8 +109,8 @@ def by_key(
     if not folder.is_dir():
         raise InputError(f"{folder}: no such folder; the dataset's images and label maps are expected there")
     found: dict[str, Path] = {}
-    for path in sorted(folder.rglob("*")):
-        if path.suffix.lower() not in suffixes or not path.stem.endswith(ending) or path.name.startswith("."):
+    for path in files_in(folder, suffixes):
+        if not path.stem.endswith(ending):
             continue
         if other_ending and path.stem.endswith(other_ending):
             continue
@@ -119,6 +119,20 @@ def by_key(
             raise InputError(f"{path}: {found[key].name} beside it has the same name but for the suffix: keep one")
         found[key] = path
     return found
+
+
+def files_in(folder: Path, suffixes: tuple[str, ...]) -> list[Path]:
+    """The files in and below `folder` with one of `suffixes` in any case, sorted; not what is hidden."""
+    return [
+        path
+        for path in sorted(folder.rglob("*"))
+        if path.suffix.lower() in suffixes and not is_hidden(path.relative_to(folder)) and not path.is_dir()
+    ]
+
+
+def is_hidden(path: Path) -> bool:
+    """Whether a relative path has a part that is hidden, or that macOS adds to archives."""
+    return any(part.startswith(".") or part == "__MACOSX" for part in path.parts)
 
 
 def _listed(layout: Layout, root: Path, split: str) -> list[str] | None:
@@ -131,8 +145,9 @@ def _listed(layout: Layout, root: Path, split: str) -> list[str] | None:
 
 
 def breadth_first(folder: Path, depth: int) -> Iterator[Path]:
-    """Yield a folder and the folders below it, down to `depth` levels, the higher ones first."""
+    """Yield a folder and the folders below it that are not hidden, down to `depth` levels, the higher ones first."""
     level = [folder]
     for _ in range(depth + 1):
         yield from level
-        level = sorted(child for parent in level for child in parent.iterdir() if child.is_dir())
+        children = (child for parent in level for child in parent.iterdir() if child.is_dir())
+        level = sorted(child for child in children if not is_hidden(child.relative_to(folder)))

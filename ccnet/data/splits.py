@@ -2,7 +2,7 @@
 
 import hashlib
 from collections import Counter
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import NamedTuple
 
 from ccnet import InputError
@@ -26,6 +26,8 @@ def divide(pairs: dict[str, list[Pair]], root: Path, val_share: float | None) ->
     Without a val split, `val_share` of the train split becomes val. Raises InputError if there is none either, if the
     source has a val split besides, if lists are wrong, and for a split without pairs.
     """
+    if not any(pairs.values()):
+        raise InputError(f"{root}: has no images with labels")
     own = {split: listed for split, listed in pairs.items() if split}
     divided = Divided(own, None, [])
     if "" in pairs:
@@ -42,7 +44,8 @@ def divide(pairs: dict[str, list[Pair]], root: Path, val_share: float | None) ->
         divided = _by_share(divided, root, val_share)
     for split, listed in divided.pairs.items():
         if not listed:
-            raise InputError(f"{root}: no pair is left for the {split} split: change how it is made ({divided.how})")
+            how = divided.how or "as its source has it"
+            raise InputError(f"{root}: no pair is left for the {split} split: change how it is made ({how})")
     return divided._replace(pairs={split: divided.pairs[split] for split in NAMES if split in divided.pairs})
 
 
@@ -93,34 +96,36 @@ def _by_lists(pairs: list[Pair], root: Path, lists: dict[str, Path], share: bool
     return Divided(chosen, how or None, remarks)
 
 
-def _aliases(pairs: list[Pair], root: Path) -> dict[str, Pair]:
-    """Pairs by all the ways in which a list may name them; by a file name alone only if it is unique."""
-    lookup: dict[str, Pair] = {}
-    uses = Counter(pair.image.name for pair in pairs)
-    for pair in pairs:
-        lookup[pair.name] = pair
-        names = [pair.image.name] if uses[pair.image.name] == 1 else []
-        if pair.image.is_relative_to(root):
-            inside = pair.image.relative_to(root)
-            names += [str(inside), str(Path(*inside.parts[1:] or inside.parts))]  # from the folder, and its images/
-        for name in names:
-            lookup[name] = lookup[str(PurePosixPath(name).with_suffix(""))] = pair
-    return lookup
+def _aliases(pairs: list[Pair], root: Path) -> dict[str, Pair | None]:
+    """Pairs by all the ways in which a list may name them: by the path from `root` or an end of it, None if shared."""
+    parts = [(pair, pair.image.relative_to(root).parts) for pair in pairs if pair.image.is_relative_to(root)]
+    lookup: dict[str, Pair | None] = {}
+    for left_out in reversed(range(max((len(each) for _, each in parts), default=0))):  # a longer end has precedence
+        ends = [(Path(*each[left_out:]), pair) for pair, each in parts if len(each) > left_out]
+        named = [(str(path), pair) for end, pair in ends for path in {end, end.with_suffix("")}]
+        uses = Counter(name for name, _ in named)
+        lookup.update((name, pair if uses[name] == 1 else None) for name, pair in named)
+    return lookup | {pair.name: pair for pair in pairs}
 
 
-def _listed(path: Path, lookup: dict[str, Pair]) -> list[Pair]:
-    """The pairs that a list names, in order of names. Raises InputError for a name that is not there."""
+def _listed(path: Path, lookup: dict[str, Pair | None]) -> list[Pair]:
+    """The pairs that a list names, in order of names. Raises InputError for a name that is of no image or several."""
     try:
         lines = path.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"{path}: not a list of names, one a line in UTF-8 ({error})") from error
-    names = [(number, line.strip().removeprefix("./")) for number, line in enumerate(lines, 1) if line.strip()]
+    stated = [line.strip().replace("\\", "/").removeprefix("./") for line in lines]
+    names = [(number, name) for number, name in enumerate(stated, 1) if name]
     unknown = [(number, name) for number, name in names if name not in lookup]
     if unknown:
         number, name = unknown[0]
         more = f" (and {len(unknown) - 1} more)" if len(unknown) > 1 else ""
         raise InputError(f"{path}, line {number}: there is no image {name!r}{more}: mend the list, or add the image")
-    return sorted({lookup[name].name: lookup[name] for _, name in names}.values(), key=lambda pair: pair.name)
+    found = [(number, name, lookup[name]) for number, name in names]
+    for number, name, pair in found:
+        if pair is None:
+            raise InputError(f"{path}, line {number}: several images are called {name!r}: state more of the path")
+    return sorted({pair.name: pair for _, _, pair in found if pair}.values(), key=lambda pair: pair.name)
 
 
 def _refuse_overlap(chosen: dict[str, list[Pair]], lists: dict[str, Path]) -> None:

@@ -69,6 +69,11 @@ def test_a_missing_image_is_left_to_the_gate(tmp_path):
     assert coco.extract(path, tmp_path, tmp_path / "out").pairs[0].image == tmp_path / "a.jpg"
 
 
+def test_hidden_copies_of_images_are_passed_over(tmp_path):
+    path = write(tmp_path, contents("a.jpg"), "images/a.jpg", "images/.thumbnails/a.jpg", "__MACOSX/images/a.jpg")
+    assert coco.extract(path, tmp_path, tmp_path / "out").pairs[0].image == tmp_path / "images/a.jpg"
+
+
 @pytest.mark.parametrize("stated", ["/etc/passwd.jpg", "../../../elsewhere/b.jpg"])
 def test_an_image_outside_of_the_folder_is_not_taken(tmp_path, stated):
     (pair,) = coco.extract(write(tmp_path, contents(stated)), tmp_path, tmp_path / "out").pairs
@@ -82,9 +87,13 @@ def test_only_its_own_files_are_taken_for_annotations(tmp_path):
     write(tmp_path, {"images": []}, name="captions.json")
     write(tmp_path, [], name="annotations/list.json")
     (tmp_path / "broken.json").write_text("{")
+    write(tmp_path, contents("a.jpg"), name="annotations/._instances.json")
+    write(tmp_path, contents("a.jpg"), name="more/UPPER.JSON")
     for number in range(coco.MOST + 1):  # LabelMe's: not opened
         write(tmp_path, contents("a.jpg"), name=f"labels/{number}.json")
-    assert coco.files(tmp_path) == [tmp_path / "annotations.json", tmp_path / "annotations/instances_val2017.json"]
+    assert coco.files(tmp_path) == [
+        tmp_path / name for name in ("annotations.json", "annotations/instances_val2017.json", "more/UPPER.JSON")
+    ]
 
 
 @pytest.mark.parametrize(
@@ -96,6 +105,19 @@ def test_only_its_own_files_are_taken_for_annotations(tmp_path):
         ({"images": [{"id": 0, "file_name": ".."}]}, "file_name '..' names no image"),
         ({"images": [{"id": 0, "file_name": ""}]}, "names no image"),
         ({"annotations": 3}, "annotations.json: "),
+        (
+            {"annotations": [{"image_id": 0, "category_id": 4}]},
+            "an annotation is of category 4, which its categories do not list",
+        ),
+        (
+            {"annotations": [{"image_id": "0", "category_id": 9}]},
+            "its annotations are of no image: their image_id are such as '0'",
+        ),
+        ({"images": [{"id": 0, "file_name": name} for name in "ab"]}, "several images have the id 0"),
+        ({"images": [{"id": 0, "file_name": "a" * 300}]}, "'aaaaaaaaaaaaaaaaaaaa' … is over 250 bytes long"),
+        ({"images": [{"id": 0, "file_name": "\ud800.jpg"}]}, "surrogates not allowed"),
+        ({"images": [{"id": [0], "file_name": "a.jpg"}]}, "neither COCO's nor LabelMe's JSON (unhashable"),
+        ({"categories": [{"id": 9, "name": "a"}, {"id": "x", "name": "b"}]}, "neither COCO's nor LabelMe's JSON ('<'"),
     ],
 )
 def test_what_is_wrong_is_said_in_one_line(tmp_path, change, reason):

@@ -177,6 +177,32 @@ def test_labelme_beside_images_in_the_folder_itself(tmp_path):
     assert sum(map(len, found.pairs.values())) == 20
 
 
+@pytest.mark.parametrize("places", ["{kind}/train/{name}", "{kind}/{name}"])
+def test_folders_without_label_maps_give_way_to_those_with(tmp_path, places):
+    for name in "ab":
+        for kind, suffix in (("images", "jpg"), ("labels", "txt"), ("masks", "png")):  # YOLO's boxes beside the masks
+            lay(tmp_path, f"{places.format(kind=kind, name=name)}.{suffix}")
+    found = find(tmp_path, val_share=0.6)
+    assert {pair.label.parent.relative_to(tmp_path).parts[0] for pairs in found.pairs.values() for pair in pairs} == {
+        "masks"
+    }
+
+
+def test_hidden_files_make_no_set(tmp_path):
+    lay(tmp_path, "__MACOSX/set/images/train/._a.jpg", "__MACOSX/set/labels/train/._a.png")
+    for split in ("train", "val"):
+        lay(tmp_path, f"set/images/{split}/a.jpg", f"set/labels/{split}/a.png", f"set/images/{split}/.b/a.jpg")
+    assert find(tmp_path).root == tmp_path / "set"
+    assert shown(find(tmp_path))["val"] == [("a", "images/val/a.jpg", "labels/val/a.png")]
+
+
+def test_two_folders_of_one_split_are_refused(tmp_path):
+    for split in ("train", "val", "valid"):
+        lay(tmp_path, f"images/{split}/a.jpg", f"labels/{split}/a.png")
+    with pytest.raises(InputError, match=r"images: has folders val and valid for the val split: keep one$"):
+        find(tmp_path)
+
+
 def test_a_folder_without_images_is_named(tmp_path):
     lay(tmp_path, "images/train/a.jpg", "labels/train/a.png", "labels/val/b.png")
     (tmp_path / "images/val").mkdir()

@@ -135,8 +135,18 @@ def test_other_files_are_passed_over(tmp_path):
         "labels/train/.DS_Store",
     ):
         touch(tmp_path / name)
-    touch(tmp_path / "images/train/._a.jpg")
+    for name in ("images/train/._a.jpg", "images/train/.ipynb_checkpoints/a.jpg", "labels/train/__MACOSX/a.png"):
+        touch(tmp_path / name)
+    (tmp_path / "images/train/frames.jpg").mkdir()
     assert [pair.name for pair in find_pairs(DATASETS["folder"].layout, tmp_path, "train")] == ["a"]
+
+
+def test_what_macos_adds_to_an_archive_is_no_dataset(laid_out):
+    layout, folder, expected = laid_out
+    for image, label, _ in expected["train"]:
+        for path in (folder / "__MACOSX/wrapped" / image, folder / "__MACOSX/wrapped" / label):
+            touch(path.with_name(f"._{path.name}"))
+    assert find_root(layout, folder) == folder / "wrapped"
 
 
 def test_two_images_for_one_label_are_refused(tmp_path):

@@ -44,7 +44,16 @@ def test_a_share_is_about_what_it_says(tmp_path):
 
 @pytest.mark.parametrize(
     "line",
-    ["{name}", "{name}.jpg", "images/{name}.jpg", "./images/{name}", "  {name}.jpg  ", "{name}\r", "\ufeff{name}"],
+    [
+        "{name}",
+        "{name}.jpg",
+        "images/{name}.jpg",
+        "./images/{name}",
+        "  {name}.jpg  ",
+        "{name}\r",
+        "images\\{name}.jpg",
+        "\ufeff{name}",
+    ],
 )
 @pytest.mark.parametrize("name", ["a b", "a.b", "sub/c", "图"])
 def test_lists_may_name_images_in_many_ways(tmp_path, line, name):
@@ -53,6 +62,25 @@ def test_lists_may_name_images_in_many_ways(tmp_path, line, name):
     assert names(divided) == {"train": [name.replace("/", "_")], "val": ["x", "y"]}
     assert divided.how == "train.txt; val: the images in no list"
     assert divided.remarks == [f"{tmp_path}: val is the 2 images that no list names"]
+
+
+def test_a_list_means_the_image_whose_path_is_nearest(tmp_path):
+    (tmp_path / "val.txt").write_text("a.jpg\nsite/b\n")
+    divided = splits.divide({"": pairs(["a", "site/a", "site/b", "other/b"], tmp_path)}, tmp_path, None)
+    assert names(divided)["val"] == ["a", "site_b"]
+
+
+def test_a_name_that_several_images_have_is_not_guessed(tmp_path):
+    found = [
+        Pair(f"{place}_a", tmp_path / place / f"a.{suffix}", tmp_path / place / "a.json")
+        for place, suffix in (("x", "jpg"), ("y", "png"), ("z", "jpg"))
+    ]
+    for line, message in (("a", "several images are called 'a'"), ("a.jpg", "several images are called 'a.jpg'")):
+        (tmp_path / "val.txt").write_text(f"x/a.jpg\n{line}")
+        with pytest.raises(InputError, match=rf"val\.txt, line 2: {message}: state more of the path$"):
+            splits.divide({"": found}, tmp_path, None)
+    (tmp_path / "val.txt").write_text("a.png")
+    assert names(splits.divide({"": found}, tmp_path, None)) == {"train": ["x_a", "z_a"], "val": ["y_a"]}
 
 
 @pytest.mark.parametrize("validation", ["val", "valid", "validation"])
@@ -96,6 +124,8 @@ WRONG = {
     "an empty list": ({"": "ab"}, {"train": "", "val": "a\nb"}, None, "no pair is left for the train split: change"),
     "a share that gives none": ({"": "a"}, {}, 0.0001, "no pair is left for the val split: change how"),
     "a share of all": ({"": "ab"}, {}, 1.5, "dataset.val_share 1.5: must be above 0 and below 1"),
+    "no pairs at all": ({"": ""}, {}, 0.2, "has no images with labels"),
+    "an empty folder": ({"train": "a", "val": ""}, {}, None, "left for the val split: change how it is made (as its"),
     "val alone": ({"val": "a"}, {}, None, "has no train split, only val"),
 }  # fmt: skip
 
