@@ -14,6 +14,7 @@ import pytest
 from safetensors.numpy import save
 
 from ccnet import InputError
+from ccnet.data import classes, coco, index, labels, polygons
 from ccnet.data.shards import ShardReader
 from ccnet.weights import checkpoints, files, published
 from tests import tiny
@@ -82,6 +83,59 @@ def read_checkpoint(path: Path) -> None:
     checkpoints.Checkpoints(path.parent, "a").load()
 
 
+def read_polygons(path: Path) -> None:
+    label = polygons.decode(path.read_bytes(), str(path), ["wall", "door"])
+    assert set(np.unique(label)) <= {0, 1, 255}
+
+
+def read_coco(path: Path) -> None:
+    for pair in coco.extract(path, path.parent, path.with_name("divided")).pairs:
+        assert pair.label.parent == path.with_name("divided")
+        with suppress(InputError):  # which names a file that is not the changed one
+            polygons.decode(pair.label.read_bytes(), str(pair.label), ["wall", "door"])
+
+
+def read_table(path: Path) -> None:
+    found = classes.read(path.rename(path.with_name("classes.csv")))
+    assert len(found.names) == len(found.palette)
+
+
+def read_index(path: Path) -> None:
+    contents = index.Index.read(path)
+    with suppress(InputError):
+        contents.coding().decode(labels.encode(np.eye(9, dtype=np.uint8)), "a.png")
+
+
+def annotations(count: int) -> dict:
+    segmentations = [[[0, 0, 9, 0, 9.5, 7]], {"size": [7, 9], "counts": "0o1"}, {"size": [7, 9], "counts": [9, 54]}]
+    return {
+        "images": [{"id": place, "file_name": f"a/{place}.jpg", "height": 7, "width": 9} for place in range(count)],
+        "categories": [{"id": 1, "name": "wall"}, {"id": 2, "name": "door"}],
+        "annotations": [
+            {"image_id": place, "category_id": 1 + place % 2, "iscrowd": 0, "segmentation": segmentation}
+            for place in range(count)
+            for segmentation in segmentations
+        ],
+    }
+
+
+LABELME = {
+    "imageHeight": 7,
+    "imageWidth": 9,
+    "shapes": [
+        {"label": "wall", "shape_type": "circle", "points": [[3, 3], [4, 5.5]]},
+        {"label": "door", "shape_type": "rectangle", "points": [[3, 3], [4, 5.5]]},
+        {"label": "door", "points": [[3, 3], [4, 5.5], [0, 1]]},
+    ],
+}
+TABLE = "name,red,green,blue,value\nwall,200,40,40,17\ndoor,40,200,40,300\nignore,0,0,0,0\n"
+INDEX = index.Index(
+    class_names=["a", "b"],
+    palette=[(0, 0, 0), (1, 1, 1)],
+    label_table={0: 0, 1: 1},
+    colour_table={"0 0 0": 0, "1 2 3": 1},
+    pairs={"train": [index.Listed("a", "a.jpg", "a.png")]},
+)
 HEADER = {"step": "24", "history": json.dumps([{"step": 10, "loss": 1.5}]), "class_names": '["a", "b"]'}
 KINDS = {
     "zip": (lambda: by_torch(True), mutated, read_published),
@@ -90,6 +144,11 @@ KINDS = {
     "pickle": (lambda: pickle.dumps(TENSORS, 2), mutated, read_published),
     "safetensors": (lambda: save(TENSORS, HEADER), headed, files.read),
     "checkpoint": (lambda: save(TENSORS, HEADER), headed, read_checkpoint),
+    "coco": (lambda: json.dumps(annotations(2)).encode(), mutated, read_coco),
+    "coco of one image": (lambda: json.dumps(annotations(1)).encode(), mutated, read_polygons),
+    "labelme": (lambda: json.dumps(LABELME).encode(), mutated, read_polygons),
+    "classes": (TABLE.encode, mutated, read_table),
+    "index": (INDEX.model_dump_json().encode, mutated, read_index),
     "shard": (None, mutated, read_shard),
 }
 

@@ -3,13 +3,19 @@
 import os
 from collections.abc import Iterable
 from pathlib import Path
-from typing import NamedTuple, Self
+from typing import Annotated, NamedTuple, Self
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, Field, ValidationError
 
 from ccnet import InputError
+from ccnet.data.classes import LARGEST_VALUE
 from ccnet.data.coding import Coding
 from ccnet.files import write_json
+
+Byte = Annotated[int, Field(ge=0, le=255)]
+Value = Annotated[int, Field(ge=0, le=LARGEST_VALUE)]
+_LEVEL = "(25[0-5]|2[0-4][0-9]|1?[0-9]?[0-9])"
+Spaced = Annotated[str, Field(pattern=f"^{_LEVEL} {_LEVEL} {_LEVEL}$")]
 
 
 class Listed(NamedTuple):
@@ -31,9 +37,9 @@ class Index(BaseModel):
     dataset: str = ""
     layout: str = ""
     class_names: list[str]
-    palette: list[tuple[int, int, int]]
-    label_table: dict[int, int] | None = None
-    colour_table: dict[str, int] | None = None
+    palette: list[tuple[Byte, Byte, Byte]]
+    label_table: dict[Value, Byte] | None = None
+    colour_table: dict[Spaced, Byte] | None = None
     splitting: str | None = None
     pairs: dict[str, list[Listed]]
 

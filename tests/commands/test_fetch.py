@@ -238,3 +238,38 @@ def test_a_class_file_is_only_for_folders(tmp_path):
     write(PUBLISHED["camvid"], folder)
     with pytest.raises(InputError, match=r"'camvid' has its own classes"):
         run("camvid", folder, tmp_path / "out", classes="names.txt")
+
+
+def annotated(folder, categories):
+    """One image with annotations of COCO's, of these categories, and no class file."""
+    (folder / "images").mkdir(parents=True)
+    for name in "ab":
+        (folder / f"images/{name}.jpg").write_bytes(noise())
+    contents = {
+        "images": [{"id": name, "file_name": f"{name}.jpg", "width": 60, "height": 40} for name in "ab"],
+        "annotations": [],
+        "categories": [{"id": place, "name": name} for place, name in enumerate(categories)],
+    }
+    (folder / "annotations.json").write_text(json.dumps(contents))
+    (folder / "val.txt").write_text("b")
+    return folder
+
+
+def test_without_a_class_file_cocos_categories_are_the_classes(tmp_path, capsys):
+    index = run("folder", annotated(tmp_path / "mine", ["door", "ignore", "background", "wall"]), tmp_path / "out")
+    assert index["class_names"] == ["background", "door", "wall"]
+    assert "mine: no class file: the classes are background and COCO's categories\n" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("categories", "reason"),
+    [
+        (map(str, range(1203)), "mine: holds 1204 class names; 1 to 255 are needed, one a line"),
+        (["\ud800"], r"mine: '\\ud800' is no class name: it has a control character"),
+        (["a\nb"], r"mine: 'a\\nb' is no class name: it has a control character"),
+    ],
+)
+def test_categories_that_cannot_be_classes_are_refused(tmp_path, categories, reason):
+    with pytest.raises(InputError, match=reason) as caught:
+        run("folder", annotated(tmp_path / "mine", categories), tmp_path / "out")
+    assert "\n" not in str(caught.value)

@@ -1,3 +1,5 @@
+import json
+
 import pytest
 
 from ccnet import InputError
@@ -14,6 +16,24 @@ def test_it_is_read_as_it_was_written(tmp_path):
     assert Index.read(tmp_path / "index.json") == INDEX
     coding = INDEX.coding()
     assert (coding.values, coding.colours) == ({300: 1}, {(1, 2, 3): 0, (0, 0, 0): 255})
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"palette": [(256, 0, 0)]},
+        {"label_table": {65536: 0}},
+        {"label_table": {-1: 0}},
+        {"label_table": {0: 256}},
+        {"colour_table": {"1 2 256": 0}},
+        {"colour_table": {"1 2": 0}},
+        {"colour_table": {"1 2 3": -1}},
+    ],
+)
+def test_numbers_out_of_range_are_refused_by_name(tmp_path, wrong):
+    (tmp_path / "index.json").write_text(json.dumps(INDEX.model_dump() | wrong))
+    with pytest.raises(InputError, match=rf"index\.json: {next(iter(wrong))}[^\n]*: fetch the dataset again$"):
+        Index.read(tmp_path / "index.json")
 
 
 @pytest.mark.parametrize("text", ["", "[]", '{"pairs": {}}', '{"class_names": 3, "palette": [], "pairs": {}}'])
