@@ -14,6 +14,8 @@ from ccnet.data.labels import IGNORE
 
 FORMATS = ("PNG", "TIFF", "BMP", "GIF", "JPEG")  # the last is recognised to be refused
 SUFFIXES = (".png", ".tif", ".tiff", ".bmp", ".gif", ".jpg", ".jpeg", ".json")
+LOSSY = ("jpeg", "tiff_jpeg", "webp")  # Pillow's names of compressions in a TIFF
+PART = 2**20  # pixels looked up at once: NumPy turns them into indices of 8 bytes
 LISTED = 10  # unlisted values in an error message
 UNKNOWN = -1
 
@@ -48,7 +50,7 @@ class Coding:
         if name.endswith(".mat"):
             return Decoded(self._of_values(matlab.decode(data, name), name), False)
         image = images.open_image(data, name, FORMATS)
-        if image.format == "JPEG":
+        if image.format == "JPEG" or image.info.get("compression") in LOSSY:
             raise InputError(f"{name}: a label map cannot be a JPEG, which changes its values: export it as PNG")
         if image.mode in ("RGB", "RGBA") or image.mode in self._modes_by_colour:
             return Decoded(self._of_colours(image, name), False)
@@ -85,7 +87,7 @@ class Coding:
     def _of_values(self, raw: np.ndarray, name: str) -> np.ndarray:
         table = self._value_table
         inside = (raw >= 0) & (raw <= LARGEST_VALUE)
-        ids = np.take(table, np.where(inside, raw, 0))
+        ids = _looked_up(table, np.where(inside, raw, 0))
         unknown = (ids == UNKNOWN) | ~inside
         if unknown.any():
             refused = np.unique(raw[unknown]).tolist()
@@ -101,11 +103,12 @@ class Coding:
                 " classes.csv (name,red,green,blue)"
             )
         with images.refusing_damage(name):
-            rgb = np.asarray(image.convert("RGB"))
+            rgb = np.asarray(images.to_rgb(image))
         codes = np.zeros(rgb.shape[:2], np.int32)
         for channel in range(3):
-            codes = codes << 8 | rgb[..., channel]
-        ids = np.take(self._colour_table, codes)
+            codes <<= 8
+            codes |= rgb[..., channel]
+        ids = _looked_up(self._colour_table, codes)
         unknown = codes[ids == UNKNOWN]
         if unknown.size:
             raise InputError(f"{name}: {self._unlisted(unknown)}")
@@ -125,6 +128,13 @@ class Coding:
             f"{others}; nearest is {_spaced(near)} ({'ignore' if meaning == IGNORE else self.class_names[meaning]}):"
             " list them in classes.csv, or export the label maps anew without JPEG or smooth (antialiased) edges"
         )
+
+
+def _looked_up(table: np.ndarray, values: np.ndarray) -> np.ndarray:
+    flat, found = values.ravel(), np.empty(values.size, table.dtype)
+    for start in range(0, values.size, PART):
+        found[start : start + PART] = table[flat[start : start + PART]]
+    return found.reshape(values.shape)
 
 
 def _raw_values(image: ImageFile.ImageFile, name: str) -> np.ndarray:

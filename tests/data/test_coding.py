@@ -1,4 +1,5 @@
 import io
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -92,6 +93,38 @@ def test_a_colour_that_is_not_listed_is_named_with_the_nearest():
         "a.png: 4 pixels have colours that are not listed, such as 190 8 0 (3 pixels) and 1 more; nearest is 200 0 0"
         " (wall): list them in classes.csv, or export the label maps anew without JPEG or smooth (antialiased) edges"
     )
+
+
+@pytest.mark.parametrize(("mode", "most"), [("L", 9), ("RGB", 13)])
+def test_memory_is_a_small_multiple_of_the_pixels(mode, most):
+    """NumPy alone would make 8 bytes of every pixel to look it up; only NumPy's memory is seen here, not Pillow's."""
+    data = encoded(Image.new(mode, (2500, 2500)))
+    coding = Coding(NAMES, None, None if mode == "L" else COLOURS)
+    coding.decode(encoded(Image.new(mode, (1, 1))), "a.png")  # makes the tables
+    tracemalloc.start()
+    coding.decode(data, "a.png")
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak / 2500**2 < most
+
+
+def test_a_tiff_of_jpeg_is_refused_and_others_are_not():
+    image = Image.fromarray(np.array([[0, 1, 2]], np.uint8))
+    for compression in ("tiff_lzw", "tiff_adobe_deflate", "packbits", None):
+        data = encoded(image, "TIFF", compression=compression)
+        assert Coding(NAMES).decode(data, "a.tif").ids.tolist() == [[0, 1, 2]]
+    with pytest.raises(InputError, match=r"a\.tif: a label map cannot be a JPEG, which changes its values"):
+        Coding(NAMES).decode(encoded(image, "TIFF", compression="jpeg"), "a.tif")
+
+
+@pytest.mark.parametrize("transparency", [0, bytes([0, 255, 9])])
+@pytest.mark.filterwarnings("error")
+def test_transparency_is_no_part_of_a_colour(transparency):
+    ids = np.array([[0, 1, 2]], np.uint8)
+    image = coloured(ids).quantize(4, dither=Image.Dither.NONE)
+    assert Coding(NAMES, None, COLOURS).decode(encoded(image, transparency=transparency), "a").ids.tolist() == [
+        [0, 1, 2]
+    ]
 
 
 REFUSED = {
