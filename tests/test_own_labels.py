@@ -102,21 +102,32 @@ def write(
     return root
 
 
-def write_coco(root: Path) -> Path:
-    """As CVAT exports it: the images in a folder, one file of annotations, no splits."""
-    names = [name for split in SPLITS.values() for name in split]
-    contents: dict[str, list] = {"images": [], "annotations": []}
-    contents["categories"] = [{"id": 7 + place, "name": name} for place, name in enumerate(NAMES)]
-    for number, name in enumerate(names, 1):
-        image(root / f"images/{name}.png", name)
-        contents["images"].append({"id": number, "file_name": f"{name}.png", "height": HEIGHT, "width": WIDTH})
-        for value, box in boxes(name):
-            drawn = {"image_id": number, "category_id": 7 + value, "segmentation": [outline(*box)], "iscrowd": 0}
-            contents["annotations"].append(drawn)
-    (root / "annotations").mkdir()
-    (root / "annotations/instances_default.json").write_text(json.dumps(contents))
+def write_coco(root: Path, file: str, images: str, stated: str, splits: dict[str, list[str]]) -> Path:
+    """COCO's annotations: a `file` for each split, images where `images` says, and how it states their names."""
+    for split, names in splits.items():
+        contents: dict[str, list] = {"images": [], "annotations": []}
+        contents["categories"] = [{"id": place, "name": name} for place, name in enumerate(["objects", *NAMES])]
+        for number, name in enumerate(names):
+            image(root / images.format(split=split, name=name), name)
+            file_name = stated.format(name=name)
+            contents["images"].append({"id": number, "file_name": file_name, "height": HEIGHT, "width": WIDTH})
+            for value, box in boxes(name):
+                drawn = {"image_id": number, "category_id": 1 + value, "segmentation": [outline(*box)], "iscrowd": 0}
+                contents["annotations"].append(drawn)
+        (root / file.format(split=split)).parent.mkdir(parents=True, exist_ok=True)
+        (root / file.format(split=split)).write_text(json.dumps(contents))
     (root / "classes.txt").write_text("\n".join(NAMES))
     return root
+
+
+ALL = {"all": [name for names in SPLITS.values() for name in names]}
+ROBOFLOW = {"train": SPLITS["train"], "valid": SPLITS["val"]}
+COCO: dict[str, tuple[str, str, str, dict[str, list[str]]]] = {
+    "CVAT": ("annotations/instances_default.json", "images/default/{name}.png", "{name}.png", ALL),
+    "Label Studio": ("result.json", "images/{name}.png", "../../media/{name}.png", ALL),
+    "Roboflow": ("{split}/_annotations.coco.json", "{split}/{name}.png", "{name}.png", ROBOFLOW),
+    "COCO": ("annotations/instances_{split}2017.json", "{split}2017/{name}.png", "{name}.png", SPLITS),
+}
 
 
 def labels_of(source: Path, out: Path, **choices) -> dict[str, np.ndarray]:
@@ -165,16 +176,19 @@ def test_no_splits(tmp_path: Path):
     assert described["splitting"] == "val_share 0.5 of the images by the SHA-256 of their names"
 
 
-@pytest.mark.parametrize("class_file", [True, False])
-def test_coco(tmp_path: Path, class_file: bool):
-    source = write_coco(tmp_path / "mine")
-    if class_file:
-        agree(labels_of(source, tmp_path / "out", val_share=0.5))
-        return
+@pytest.mark.parametrize("exporter", COCO)
+def test_coco(tmp_path: Path, exporter: str):
+    source = write_coco(tmp_path / "mine", *COCO[exporter])
+    found = labels_of(source, tmp_path / "out", **({"val_share": 0.5} if COCO[exporter][-1] is ALL else {}))
+    agree({name.removeprefix("media_"): label for name, label in found.items()})
+
+
+def test_coco_without_a_class_file(tmp_path: Path):
+    source = write_coco(tmp_path / "mine", *COCO["CVAT"])
     (source / "classes.txt").unlink()
     fetch.run(dataset="mine", layout="folder", source=str(source), out=tmp_path / "out", val_share=0.5)
     index = json.loads((tmp_path / "out/index.json").read_text())
-    assert index["class_names"] == ["background", *NAMES]
+    assert index["class_names"] == ["background", "objects", *NAMES]
 
 
 def test_labelme_beside_the_images(tmp_path: Path):

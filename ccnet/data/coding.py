@@ -102,12 +102,13 @@ class Coding:
                 f"{name}: a label map has one value a pixel; this one is {image.mode}: list its colours in"
                 " classes.csv (name,red,green,blue)"
             )
+        mode = "RGBA" if "transparency" in image.info else "RGB"  # Pillow warns if it drops a palette's transparency
         with images.refusing_damage(name):
-            rgb = np.asarray(images.to_rgb(image))
-        codes = np.zeros(rgb.shape[:2], np.int32)
+            pixels = np.asarray(image if image.mode == mode else image.convert(mode))
+        codes = np.zeros(pixels.shape[:2], np.int32)
         for channel in range(3):
             codes <<= 8
-            codes |= rgb[..., channel]
+            codes |= pixels[..., channel]
         ids = _looked_up(self._colour_table, codes)
         unknown = codes[ids == UNKNOWN]
         if unknown.size:

@@ -64,7 +64,6 @@ def open_image(data: bytes, name: str, formats: tuple[str, ...] = FORMATS) -> Im
 def to_rgb(image: Image.Image) -> Image.Image:
     """Decode grey, palette, RGBA, CMYK and 16-bit images to 8-bit RGB; drops alpha and the low byte of 16 bits."""
     image.load()
-    image.info.pop("transparency", None)  # a palette's, of which Pillow would warn that it is dropped
     if image.mode.startswith("I"):
         high_byte = np.clip(np.asarray(image).astype(np.int64) >> 8, 0, 255)
         image = Image.fromarray(high_byte.astype(np.uint8))
