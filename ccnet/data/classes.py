@@ -2,7 +2,7 @@
 
 import csv
 import io
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -44,12 +44,25 @@ def read(path: Path) -> Classes:
     """
     try:
         text = path.read_text(encoding="utf-8-sig")
+    except FileNotFoundError:
+        raise InputError(
+            f"{path}: cannot read the class names: write them there, one a line, or a classes.csv, or name a file"
+            " (dataset.classes)"
+        ) from None
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"{path}: cannot read the class names, one a line in UTF-8 ({error})") from error
     classes = _from_table(text, path) if path.suffix.lower() == ".csv" else _from_lines(text, path)
-    if not 1 <= len(classes.names) <= IGNORE:
-        raise InputError(f"{path}: holds {len(classes.names)} class names; 1 to {IGNORE} are needed, one a line")
+    check(classes.names, path)
     return classes
+
+
+def check(names: Sequence[str], where: Path) -> None:
+    """Raise InputError for too few or too many class names, or one that cannot be printed."""
+    if not 1 <= len(names) <= IGNORE:
+        raise InputError(f"{where}: holds {len(names)} class names; 1 to {IGNORE} are needed, one a line")
+    strange = [name for name in names if not name.isprintable()]
+    if strange:
+        raise InputError(f"{where}: {strange[0]!r} is no name of a class: it has signs that cannot be printed")
 
 
 def found(root: Path) -> Path:
@@ -60,7 +73,7 @@ def found(root: Path) -> Path:
 
 def named(names: Iterable[str]) -> Classes:
     """Classes without colours or values of their own: VOC's colours, and values from 0."""
-    listed = tuple(names)
+    listed = tuple(names)[: IGNORE + 1]
     return Classes(listed, voc_colours(len(listed)))
 
 
@@ -69,7 +82,7 @@ def _from_lines(text: str, path: Path) -> Classes:
     repeated = sorted({name for name in names if names.count(name) > 1})
     if repeated:
         raise InputError(f"{path}: names a class twice: {', '.join(repeated)}")
-    return named(names[: IGNORE + 1])
+    return named(names)
 
 
 def _from_table(text: str, path: Path) -> Classes:
@@ -78,14 +91,18 @@ def _from_table(text: str, path: Path) -> Classes:
     rows = csv.DictReader(io.StringIO(text, newline=""), delimiter=delimiter, skipinitialspace=True)
     columns = _checked_columns([name.strip().lower() for name in rows.fieldnames or []], path)
     rows.fieldnames = columns
-    entries = list(_entries(rows, path))
+    try:
+        entries = list(_entries(rows, path))
+    except csv.Error as error:
+        raise InputError(f"{path}: not readable as CSV ({error})") from error
     names = tuple(dict.fromkeys(entry.name for entry in entries if entry.name != IGNORED))
     ids = {name: place for place, name in enumerate(names)} | {IGNORED: IGNORE}
-    values = _unique(((entry.value, entry) for entry in entries), ids, "value", path) if "value" in columns else None
-    if values is not None:
+    values = _unique(((entry.value, entry) for entry in entries), ids, "value", path)
+    if "value" in columns:
         values.setdefault(IGNORE, IGNORE)
+    rows_are_classes = "value" not in columns and [entry.name for entry in entries] == list(names)
     colours = _unique(((entry.colour, entry) for entry in entries), ids, "colour", path) if "red" in columns else None
-    return Classes(names, _palette(entries, names), values, colours)
+    return Classes(names, _palette(entries, names), None if rows_are_classes else values, colours)
 
 
 def _checked_columns(columns: list[str], path: Path) -> list[str]:
@@ -108,6 +125,8 @@ def _entries(rows: csv.DictReader, path: Path) -> Iterator[_Entry]:
             continue
         if not cells["name"]:
             raise InputError(f"{where}: a class without a name")
+        if cells["name"].lower() == IGNORED:
+            cells["name"] = IGNORED
         channels = [cells.get(name, "") for name in COLUMNS[1:4]]
         colour = tuple(_number(cell, 255, "colour", where) for cell in channels) if any(channels) else None
         value = _number(cells["value"], LARGEST_VALUE, "value", where) if cells.get("value") else None

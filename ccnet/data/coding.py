@@ -29,7 +29,8 @@ class Decoded(NamedTuple):
 class Coding:
     """A dataset's `class_names`, and the train ids (or 255) of its raw `values` and of its `colours`.
 
-    `values` None: the raw values are the train ids, and 255 is ignored. `colours` None: no label map may be coloured.
+    `values` None: the raw values are the train ids, and 255 is ignored; {}: none is listed. `colours` None: no label
+    map may be coloured.
     """
 
     class_names: list[str]
@@ -53,13 +54,15 @@ class Coding:
         if image.mode in ("RGB", "RGBA") or image.mode in self._modes_by_colour:
             return Decoded(self._of_colours(image, name), False)
         raw = _raw_values(image, name)
+        if image.mode == "P":
+            self._refuse_contradiction(image, raw, name)
         ids = self._of_values(raw, name)
         return Decoded(ids, image.format == "PNG" and image.mode in ("1", "L", "P") and np.array_equal(ids, raw))
 
     @cached_property
     def _modes_by_colour(self) -> tuple[str, ...]:
         """Pillow's modes of palettes and grey images that hold colours."""
-        if not self.colours or self.values is not None:
+        if not self.colours or self.values:
             return ()
         grey = all(red == green == blue for red, green, blue in self.colours)
         return ("P", "PA", "1", "L", "LA") if grey else ("P", "PA")
@@ -82,6 +85,26 @@ class Coding:
             table[red << 16 | green << 8 | blue] = train_id
         return table
 
+    def _refuse_contradiction(self, image: ImageFile.ImageFile, indices: np.ndarray, name: str) -> None:
+        """Raise InputError if a palette's colours say other classes than its indices.
+
+        That is so if all are listed colours of other classes, or grey levels that are the values of other classes.
+        """
+        used = np.unique(indices)
+        palette = np.array(image.getpalette("RGB"), np.uint8).reshape(-1, 3)
+        if used.max() >= len(palette):
+            return
+        colours, by_index = palette[used].astype(np.int32), self._value_table[used]
+        by_colour = (
+            self._colour_table[colours[:, 0] << 16 | colours[:, 1] << 8 | colours[:, 2]] if self.colours else None
+        )
+        if by_colour is not None and (by_colour != UNKNOWN).all() and (by_colour != by_index).any():
+            raise InputError(f"{name}: its palette's colours and its indices say other classes: save it as RGB")
+        levels = colours[:, 0]
+        grey = (colours == levels[:, None]).all() and not np.isin(levels, (0, IGNORE)).all()
+        if grey and (levels != used).any() and (self._value_table[levels] != UNKNOWN).all():
+            raise InputError(f"{name}: grey values in a palette, whose indices are others: save it as a grey PNG")
+
     def _of_values(self, raw: np.ndarray, name: str) -> np.ndarray:
         table = self._value_table
         inside = (raw >= 0) & (raw <= LARGEST_VALUE)
@@ -90,7 +113,7 @@ class Coding:
         if unknown.any():
             refused = np.unique(raw[unknown]).tolist()
             listed = ", ".join(map(str, refused[:LISTED])) + (" …" if len(refused) > LISTED else "")
-            allowed = ", ".join(_ranges(np.flatnonzero(table != UNKNOWN)))
+            allowed = ", ".join(_ranges(np.flatnonzero(table != UNKNOWN))) or "none: list them in the column value"
             raise InputError(f"{name}: label values {listed} are not among the dataset's ({allowed})")
         return ids.astype(np.uint8)
 
@@ -102,7 +125,7 @@ class Coding:
             )
         with images.refusing_damage(name):
             rgb = np.asarray(image.convert("RGB")).astype(np.int32)
-        codes = rgb[..., 0] << 16 | rgb[..., 1] << 8 | rgb[..., 2]
+        codes = _codes(rgb)
         ids = np.take(self._colour_table, codes)
         unknown = codes[ids == UNKNOWN]
         if unknown.size:
@@ -136,7 +159,14 @@ def _raw_values(image: ImageFile.ImageFile, name: str) -> np.ndarray:
         return np.asarray(image.getchannel(0) if len(image.getbands()) > 1 else image)
 
 
+def _codes(rgb: np.ndarray) -> np.ndarray:
+    """Colours int32 `(…, 3)` as 65536 R + 256 G + B, `(…)`."""
+    return rgb[..., 0] << 16 | rgb[..., 1] << 8 | rgb[..., 2]
+
+
 def _ranges(values: np.ndarray) -> list[str]:
+    if not values.size:
+        return []
     runs = np.split(values, np.flatnonzero(np.diff(values) > 1) + 1)
     return [f"{run[0]}–{run[-1]}" if run.size > 1 else str(run[0]) for run in runs]
 

@@ -1,5 +1,6 @@
 """Finding a dataset's root below a folder, and pairing its images with its label maps."""
 
+import unicodedata
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -109,12 +110,13 @@ def by_key(
     if not folder.is_dir():
         raise InputError(f"{folder}: no such folder; the dataset's images and label maps are expected there")
     found: dict[str, Path] = {}
-    for path in sorted(folder.rglob("*")):
-        if path.suffix.lower() not in suffixes or not path.stem.endswith(ending) or path.name.startswith("."):
+    for path in sorted(visible(folder)):
+        if path.suffix.lower() not in suffixes or not path.stem.endswith(ending):
             continue
         if other_ending and path.stem.endswith(other_ending):
             continue
         key = path.relative_to(folder).with_name(path.stem.removesuffix(ending)).as_posix()
+        key = unicodedata.normalize("NFC", key)  # macOS writes names in another form than Linux
         if key in found:
             raise InputError(f"{path}: {found[key].name} beside it has the same name but for the suffix: keep one")
         found[key] = path
@@ -135,4 +137,13 @@ def breadth_first(folder: Path, depth: int) -> Iterator[Path]:
     level = [folder]
     for _ in range(depth + 1):
         yield from level
-        level = sorted(child for parent in level for child in parent.iterdir() if child.is_dir())
+        level = sorted(
+            child for parent in level for child in parent.iterdir() if child.is_dir() and child.name[0] != "."
+        )
+
+
+def visible(folder: Path) -> Iterator[Path]:
+    """Yield what is below a folder, but for hidden files and what is in hidden folders."""
+    for path in folder.rglob("*"):
+        if not any(part.startswith(".") for part in path.relative_to(folder).parts):
+            yield path

@@ -17,7 +17,7 @@ from ccnet.data.classes import IGNORED
 from ccnet.data.labels import IGNORE
 
 BACKGROUND = "background"  # the class of pixels in no shape, if there is a class of this name; else they are ignored
-FARTHEST = 16  # image sides: coordinates beyond are not of this image, and cost memory
+FARTHEST = 2  # image sides: coordinates beyond are not of this image, and long edges cost memory
 CIRCLE = 64  # corners of the polygon that replaces a circle
 
 
@@ -81,7 +81,7 @@ def _size(height: Any, width: Any) -> tuple[int, int]:
 def _coco(contents: dict[str, Any]) -> tuple[int, int, Iterator[_Shape]]:
     (image,) = contents["images"]
     height, width = _size(image["height"], image["width"])
-    names = {category["id"]: str(category["name"]) for category in contents["categories"]}
+    names = {category["id"]: str(category["name"]).strip() for category in contents["categories"]}
 
     def shapes() -> Iterator[_Shape]:
         for annotation in contents["annotations"]:
@@ -99,8 +99,13 @@ def _run_lengths(stored: dict[str, Any], height: int, width: int) -> dict[str, A
     counts = stored["counts"]
     if list(stored["size"]) != [height, width]:
         raise ValueError(f"a mask of size {stored['size']} in an image of height {height} and width {width}")
-    if isinstance(counts, str) and counts:
-        return {"size": [height, width], "counts": counts.encode()}
+    if isinstance(counts, str):
+        packed = {"size": [height, width], "counts": counts.encode()}
+        if (
+            not counts or coco.encode(coco.decode(packed))["counts"] != packed["counts"]
+        ):  # too short: no pixels at the end
+            raise ValueError("a mask whose run lengths do not add up to its image's pixels")
+        return packed
     if not all(type(count) is int and count >= 0 for count in counts) or sum(counts) != height * width:
         raise ValueError("a mask whose run lengths do not add up to its image's pixels")
     return coco.frPyObjects({"size": [height, width], "counts": counts}, height, width)
@@ -112,9 +117,15 @@ def _filled(polygons: list[Any], height: int, width: int) -> dict[str, Any]:
     for polygon in polygons:
         if len(polygon) < 6 or len(polygon) % 2:
             raise ValueError(f"a polygon of {len(polygon)} coordinates: 6 or more are needed, x and y in turns")
-        if not all(isinstance(each, int | float) and abs(each) <= farthest for each in polygon):
+        inside = all(isinstance(each, int | float) and abs(each) <= farthest for each in polygon)
+        if not inside or _perimeter(polygon) > height * width + farthest:
             raise ValueError(f"a polygon far outside its image of {width}×{height} pixels")
     return coco.merge(coco.frPyObjects([list(map(float, polygon)) for polygon in polygons], height, width))
+
+
+def _perimeter(polygon: list[float]) -> float:
+    points = np.array(polygon, float).reshape(-1, 2)
+    return float(np.abs(points - np.roll(points, 1, axis=0)).sum())
 
 
 def _labelme(contents: dict[str, Any]) -> tuple[int, int, Iterator[_Shape]]:
@@ -123,12 +134,13 @@ def _labelme(contents: dict[str, Any]) -> tuple[int, int, Iterator[_Shape]]:
     def shapes() -> Iterator[_Shape]:
         for number, shape in enumerate(contents["shapes"], 1):
             kind = shape.get("shape_type") or "polygon"
+            category = str(shape["label"]).strip()
             if kind == "mask":
-                yield _Shape(str(shape["label"]), _stored_mask(shape, height, width))
+                yield _Shape(category, _stored_mask(shape, height, width))
                 continue
             if kind not in OUTLINES:
                 raise ValueError(f"shape {number} is a {kind}, which has no area: delete it, or draw it as a polygon")
-            yield _Shape(str(shape["label"]), _filled([OUTLINES[kind](shape["points"])], height, width))
+            yield _Shape(category, _filled([OUTLINES[kind](shape["points"])], height, width))
 
     return height, width, shapes()
 

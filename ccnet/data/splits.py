@@ -1,6 +1,8 @@
 """Dividing a user's pairs into train, val and test: by lists of names, or by a share."""
 
 import hashlib
+import re
+import unicodedata
 from collections import Counter
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
@@ -10,6 +12,15 @@ from ccnet.data.pairs import Pair
 
 # The names of each split, in folders and files; the first is preferred.
 NAMES = {"train": ("train",), "val": ("val", "valid", "validation"), "test": ("test",)}
+
+
+def split_of(path: Path) -> str | None:
+    """The split that a path names, as in instances_train2017.json or valid/_annotations.coco.json."""
+    for part in reversed(path.parts):
+        for split, names in NAMES.items():
+            if re.search(rf"(?<![a-z])({'|'.join(names)})(?![a-z])", part.lower()):
+                return split
+    return None
 
 
 class Divided(NamedTuple):
@@ -31,6 +42,8 @@ def divide(pairs: dict[str, list[Pair]], root: Path, val_share: float | None) ->
     if "" in pairs:
         lists = _lists(root)
         divided = _by_lists(pairs[""], root, lists, share=val_share is not None)
+        if both := sorted(own.keys() & divided.pairs.keys() & lists.keys()):
+            raise InputError(f"{lists[both[0]]}: lists a split that has files of its own: remove the list")
         divided.pairs.update(own)
     if val_share is not None and not 0 < val_share < 1:
         raise InputError(f"dataset.val_share {val_share:g}: must be above 0 and below 1")
@@ -42,7 +55,8 @@ def divide(pairs: dict[str, list[Pair]], root: Path, val_share: float | None) ->
         divided = _by_share(divided, root, val_share)
     for split, listed in divided.pairs.items():
         if not listed:
-            raise InputError(f"{root}: no pair is left for the {split} split: change how it is made ({divided.how})")
+            remedy = "choose another val_share, or list names in train.txt and val.txt"
+            raise InputError(f"{root}: no pair is left for the {split} split ({divided.how}): {remedy}")
     return divided._replace(pairs={split: divided.pairs[split] for split in NAMES if split in divided.pairs})
 
 
@@ -96,14 +110,15 @@ def _by_lists(pairs: list[Pair], root: Path, lists: dict[str, Path], share: bool
 def _aliases(pairs: list[Pair], root: Path) -> dict[str, Pair]:
     """Pairs by all the ways in which a list may name them; by a file name alone only if it is unique."""
     lookup: dict[str, Pair] = {}
-    uses = Counter(pair.image.name for pair in pairs)
+    uses = Counter(pair.image.stem for pair in pairs)
     for pair in pairs:
         lookup[pair.name] = pair
-        names = [pair.image.name] if uses[pair.image.name] == 1 else []
+        names = [pair.image.name] if uses[pair.image.stem] == 1 else []
         if pair.image.is_relative_to(root):
             inside = pair.image.relative_to(root)
             names += [str(inside), str(Path(*inside.parts[1:] or inside.parts))]  # from the folder, and its images/
         for name in names:
+            name = unicodedata.normalize("NFC", name)
             lookup[name] = lookup[str(PurePosixPath(name).with_suffix(""))] = pair
     return lookup
 
@@ -114,7 +129,8 @@ def _listed(path: Path, lookup: dict[str, Pair]) -> list[Pair]:
         lines = path.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"{path}: not a list of names, one a line in UTF-8 ({error})") from error
-    names = [(number, line.strip().removeprefix("./")) for number, line in enumerate(lines, 1) if line.strip()]
+    stripped = [unicodedata.normalize("NFC", line.strip().removeprefix("./")) for line in lines]
+    names = [(number, name) for number, name in enumerate(stripped, 1) if name]
     unknown = [(number, name) for number, name in names if name not in lookup]
     if unknown:
         number, name = unknown[0]
