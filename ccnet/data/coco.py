@@ -1,6 +1,7 @@
 """COCO's annotation files: recognising them, and dividing them into a file for each image."""
 
 import json
+import os
 from collections import defaultdict
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
@@ -14,6 +15,7 @@ from ccnet.files import atomic
 from ccnet.progress import progress
 
 KEYS = {"images", "annotations", "categories"}
+LONGEST = 255  # bytes of a file's name
 MOST = 8  # JSON files of a folder that are opened: more are annotations of single images
 
 
@@ -32,10 +34,9 @@ def files(root: Path) -> list[Path]:
         candidates += found if len(found) <= MOST else []
     found = [path for path in candidates if _is_coco(path)]
     # beside COCO's instances_train2017.json lie others of the same split, such as person_keypoints_train2017.json
-    instances = {split_of(path.relative_to(root)) for path in found if path.name.startswith("instances")} - {None}
-    return [
-        path for path in found if path.name.startswith("instances") or split_of(path.relative_to(root)) not in instances
-    ]
+    by_split = {path: split_of(path.relative_to(root)) for path in found}
+    instances = {split for path, split in by_split.items() if split and path.name.startswith("instances")}
+    return [path for path in found if path.name.startswith("instances") or by_split[path] not in instances]
 
 
 def _is_coco(path: Path) -> bool:
@@ -85,8 +86,8 @@ def _by_id(entries: list[dict[str, Any]], kind: str) -> dict[Any, dict[str, Any]
 
 def _name(stated: PurePosixPath) -> str:
     """A pair's name, from the path that is stated of its image."""
-    if stated.name in ("", ".."):
-        raise ValueError(f"file_name {str(stated)!r} names no image")
+    if stated.name in ("", "..") or len(os.fsencode(stated.name)) > LONGEST:
+        raise ValueError(f"file_name {str(stated)[:100]!r} names no image")
     return "_".join(part for part in stated.with_suffix("").parts if part not in ("/", ".."))
 
 

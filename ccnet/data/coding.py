@@ -16,6 +16,7 @@ FORMATS = ("PNG", "TIFF", "BMP", "GIF", "JPEG")  # the last is recognised to be 
 SUFFIXES = (".png", ".tif", ".tiff", ".bmp", ".gif", ".jpg", ".jpeg", ".json")
 LISTED = 10  # unlisted values in an error message
 UNKNOWN = -1
+PHOTOMETRIC = 262  # TIFF tag; 0: white is zero, and Pillow inverts the values
 
 
 class Decoded(NamedTuple):
@@ -152,6 +153,8 @@ def _raw_values(image: ImageFile.ImageFile, name: str) -> np.ndarray:
     """The values of a grey or palette image, `(H, W)` of integers of 8 to 32 bits."""
     if image.mode not in ("1", "L", "P", "LA", "PA") and not image.mode.startswith("I"):
         raise InputError(f"{name}: a label map has whole numbers, a palette or RGB colours; this one is {image.mode}")
+    if getattr(image, "tag_v2", {}).get(PHOTOMETRIC) == 0:
+        raise InputError(f"{name}: a TIFF whose values are inverted (white is 0): save it as PNG")
     step = labels.grey_step(image)  # before decoding, which forgets it
     with images.refusing_damage(name):
         if image.mode in ("1", "L", "P"):

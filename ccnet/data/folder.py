@@ -87,9 +87,8 @@ def _sets(root: Path) -> list[_Set]:
         if (root / IMAGES).is_dir() and labels.is_dir():
             divided = list(_divided(root / IMAGES, labels, coding.SUFFIXES))
             _refuse_half(root / IMAGES, labels, divided)
-            if any(
-                path.suffix.lower() in coding.SUFFIXES for each in divided for path in visible(each.labels)
-            ) or _holds(labels, coding.SUFFIXES, beside=root / IMAGES):
+            inside = {path.suffix.lower() for each in divided for path in visible(each.labels)}
+            if inside & set(coding.SUFFIXES) or _holds(labels, coding.SUFFIXES, beside=root / IMAGES):
                 return divided or [_Set(None, root / IMAGES, labels, coding.SUFFIXES)]
     for images in (root / IMAGES, root):
         if divided := [each for each in _divided(images, images, BESIDE) if _holds(each.labels, BESIDE, images)]:

@@ -48,7 +48,7 @@ def divide(pairs: dict[str, list[Pair]], root: Path, val_share: float | None) ->
     if val_share is not None and not 0 < val_share < 1:
         raise InputError(f"dataset.val_share {val_share:g}: must be above 0 and below 1")
     if "train" not in divided.pairs:
-        raise InputError(f"{root}: has no train split, only {', '.join(divided.pairs)}")
+        raise InputError(f"{root}: has no train split, only {', '.join(divided.pairs) or 'empty ones'}")
     if "val" in divided.pairs and val_share is not None:
         raise InputError(f"{root}: has a val split of its own: dataset.val_share must be null")
     if "val" not in divided.pairs:
