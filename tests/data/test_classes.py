@@ -47,6 +47,12 @@ def test_a_class_without_a_colour_has_one_that_is_not_listed(tmp_path):
     assert found.values is None
 
 
+def test_without_values_rows_count_only_if_each_is_a_class_of_its_own(tmp_path):
+    assert read(tmp_path, "name\na\nb\n").values is None
+    assert read(tmp_path, "name\na\nb\na\n").values == {}
+    assert read(tmp_path, "name,red,green,blue\nIgnore,0,0,0\na,1,1,1\n").values == {}
+
+
 BAD = {
     "name,red,green,blue\na,1,2,3\nb,1,2,3\n": "line 3: 'b' has the colour 1 2 3 of 'a' (line 2)",
     "name,value\na,1\nb,1\n": "line 3: 'b' has the value 1 of 'a' (line 2)",
@@ -63,6 +69,8 @@ BAD = {
     "name,red,green,blue\na,1\n": "line 2: not as many cells as the first line has columns",
     "name,value\n,1\n": "line 2: a class without a name",
     "name,value\nignore,1\n": "holds 0 class names; 1 to 255 are needed",
+    "name\na\tb\n": "'a\\tb' is no name of a class",
+    "name\n" + "x" * 200000: "not readable as CSV",
     "": "no column 'name'",
 }
 

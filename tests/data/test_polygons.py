@@ -121,6 +121,8 @@ WRONG = {
         "do not add up",
     ),
     "broken counts": (coco({"category_id": 0, "segmentation": {"size": [24, 36], "counts": "ZZZZ"}}), "Invalid RLE"),
+    "short counts": (coco({"category_id": 0, "segmentation": {"size": [24, 36], "counts": "0"}}), "do not add up"),
+    "long edges": (coco({"category_id": 0, "segmentation": [[-60, -60, 60, 60] * 40]}), "far outside its image"),
     "no counts": (coco({"category_id": 0, "segmentation": {"size": [24, 36], "counts": ""}}), "do not add up"),
     "no category": (coco({"category_id": 5, "segmentation": [outline(0, 0, 9, 9)]}), "an annotation without 5"),
     "a mask outside": (
