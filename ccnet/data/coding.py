@@ -91,16 +91,16 @@ class Coding:
 
         That is so if all are listed colours of other classes, or grey levels that are the values of other classes.
         """
+        with images.refusing_damage(name):
+            palette = np.array(image.getpalette("RGB") or [], np.uint8).reshape(-1, 3)
         used = np.unique(indices)
-        palette = np.array(image.getpalette("RGB"), np.uint8).reshape(-1, 3)
         if used.max() >= len(palette):
             return
-        colours, by_index = palette[used].astype(np.int32), self._value_table[used]
-        by_colour = (
-            self._colour_table[colours[:, 0] << 16 | colours[:, 1] << 8 | colours[:, 2]] if self.colours else None
-        )
-        if by_colour is not None and (by_colour != UNKNOWN).all() and (by_colour != by_index).any():
-            raise InputError(f"{name}: its palette's colours and its indices say other classes: save it as RGB")
+        colours = palette[used].astype(np.int32)
+        if self.colours:
+            by_colour = self._colour_table[_codes(colours)]
+            if (by_colour != UNKNOWN).all() and (by_colour != self._value_table[used]).any():
+                raise InputError(f"{name}: its palette's colours and its indices say other classes: save it as RGB")
         levels = colours[:, 0]
         grey = (colours == levels[:, None]).all() and not np.isin(levels, (0, IGNORE)).all()
         if grey and (levels != used).any() and (self._value_table[levels] != UNKNOWN).all():
