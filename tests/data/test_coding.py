@@ -91,13 +91,18 @@ def test_grey_tiffs_of_few_bits_are_not_stretched(bits):
     ).ids.tolist() == [[0, 1, 3, 2]]
 
 
-def grey_tiff(bits, values):
-    """A TIFF of one row of grey values, 0 = black; Pillow cannot write such a one."""
+def test_inverted_tiffs_are_refused():
+    with pytest.raises(InputError, match=r"a\.tif: a TIFF whose values are inverted \(white is 0\): save it as PNG"):
+        Coding(NAMES).decode(grey_tiff(8, [0, 1, 2, 1], photometric=0), "a.tif")
+
+
+def grey_tiff(bits, values, photometric=1):
+    """A TIFF of one row of grey values; `photometric` 1: 0 is black. Pillow cannot write such a one."""
     packed = 0
     for value in values:
         packed = packed << bits | value
     data = packed.to_bytes(len(values) * bits // 8)
-    entries = [(256, 3, len(values)), (257, 3, 1), (258, 3, bits), (259, 3, 1), (262, 3, 1), (273, 4, 110),
+    entries = [(256, 3, len(values)), (257, 3, 1), (258, 3, bits), (259, 3, 1), (262, 3, photometric), (273, 4, 110),
                (278, 3, 1), (279, 4, len(data))]  # fmt: skip
     directory = b"".join(struct.pack("<HHII", tag, kind, 1, value) for tag, kind, value in entries)
     return struct.pack("<2sHI", b"II", 42, 8) + struct.pack("<H", len(entries)) + directory + bytes(4) + data
