@@ -15,7 +15,7 @@ from ccnet.data.catalog import Archive, Dataset
 from ccnet.data.classes import Classes, Colour
 from ccnet.data.download import download, file_name, is_address
 from ccnet.data.folder import Choices, Found
-from ccnet.data.index import Index, Listed, portable
+from ccnet.data.index import Index, Listed, portable, state
 from ccnet.data.pairs import Pair
 from ccnet.data.polygons import BACKGROUND
 
@@ -48,7 +48,7 @@ def run(
         )
     out.mkdir(parents=True, exist_ok=True)
     where = _folder(name, entry, source, out)
-    found = folder.find(where, choices, out / "annotations") if name == "folder" else _published(entry, where)
+    found = folder.find(where, choices, out / ".annotations") if name == "folder" else _published(entry, where)
     known = _own_classes(found, classes) if name == "folder" else _published_classes(entry)
     for remark in found.remarks:
         print(remark, file=sys.stderr)
@@ -60,6 +60,7 @@ def run(
         label_table=known.values,
         colour_table=_by_text(known.colours),
         splitting=found.splitting,
+        state=state(pair for listed in found.pairs.values() for pair in listed),
         pairs={split: [_listed(pair, out) for pair in pairs] for split, pairs in found.pairs.items()},
     )
     index.write(out / "index.json")
@@ -83,8 +84,9 @@ def _own_classes(found: Found, stated: str | None) -> Classes:
     path = Path(stated).expanduser() if stated else class_files.found(found.root)
     if stated is None and not path.is_file() and found.categories is not None:
         names = [name for name in dict.fromkeys([BACKGROUND, *found.categories]) if name != class_files.IGNORED]
+        class_files.check(names, found.root)
         found.remarks.append(f"{found.root}: no class file: the classes are {BACKGROUND} and COCO's categories")
-        return class_files.named(names, found.root)
+        return class_files.named(names)
     return class_files.read(path)
 
 

@@ -2,9 +2,7 @@
 
 import csv
 import io
-import unicodedata
-from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -46,9 +44,25 @@ def read(path: Path) -> Classes:
     """
     try:
         text = path.read_text(encoding="utf-8-sig")
+    except FileNotFoundError:
+        raise InputError(
+            f"{path}: cannot read the class names: write them there, one a line, or a classes.csv, or name a file"
+            " (dataset.classes)"
+        ) from None
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"{path}: cannot read the class names, one a line in UTF-8 ({error})") from error
-    return _from_table(text, path) if path.suffix.lower() == ".csv" else _from_lines(text, path)
+    classes = _from_table(text, path) if path.suffix.lower() == ".csv" else _from_lines(text, path)
+    check(classes.names, path)
+    return classes
+
+
+def check(names: Sequence[str], where: Path) -> None:
+    """Raise InputError for too few or too many class names, or one that cannot be printed."""
+    if not 1 <= len(names) <= IGNORE:
+        raise InputError(f"{where}: holds {len(names)} class names; 1 to {IGNORE} are needed, one a line")
+    strange = [name for name in names if not name.isprintable()]
+    if strange:
+        raise InputError(f"{where}: {strange[0]!r} is no name of a class: it has signs that cannot be printed")
 
 
 def found(root: Path) -> Path:
@@ -57,30 +71,18 @@ def found(root: Path) -> Path:
     return table if table.is_file() else root / "classes.txt"
 
 
-def named(names: Iterable[str], path: Path) -> Classes:
-    """Classes without colours or values of their own: VOC's colours, and values from 0.
-
-    Raises InputError naming `path`, where they are from, if they are too many or too few, or no names.
-    """
-    listed = tuple(names)
-    _check_names(listed, path)
+def named(names: Iterable[str]) -> Classes:
+    """Classes without colours or values of their own: VOC's colours, and values from 0."""
+    listed = tuple(names)[: IGNORE + 1]
     return Classes(listed, voc_colours(len(listed)))
-
-
-def _check_names(names: tuple[str, ...], path: Path) -> None:
-    if not 1 <= len(names) <= IGNORE:
-        raise InputError(f"{path}: holds {len(names)} class names; 1 to {IGNORE} are needed, one a line")
-    for name in names:
-        if any(unicodedata.category(sign) in ("Cc", "Cs") for sign in name):  # HDF5 or UTF-8 cannot hold them all
-            raise InputError(f"{path}: {name!r} is no class name: it has a control character: save the file as UTF-8")
 
 
 def _from_lines(text: str, path: Path) -> Classes:
     names = [line.strip() for line in text.splitlines() if line.strip()]
-    repeated = sorted(name for name, count in Counter(names).items() if count > 1)
+    repeated = sorted({name for name in names if names.count(name) > 1})
     if repeated:
         raise InputError(f"{path}: names a class twice: {', '.join(repeated)}")
-    return named(names, path)
+    return named(names)
 
 
 def _from_table(text: str, path: Path) -> Classes:
@@ -91,15 +93,16 @@ def _from_table(text: str, path: Path) -> Classes:
         rows.fieldnames = _checked_columns([name.strip().lower() for name in rows.fieldnames or []], path)
         entries = list(_entries(rows, path))
     except csv.Error as error:
-        raise InputError(f"{path}: not readable as a table ({error})") from error
+        raise InputError(f"{path}: not readable as CSV ({error})") from error
     names = tuple(dict.fromkeys(entry.name for entry in entries if entry.name != IGNORED))
-    _check_names(names, path)
+    check(names, path)  # there are colours for so many
     ids = {name: place for place, name in enumerate(names)} | {IGNORED: IGNORE}
     values = _unique(((entry.value, entry) for entry in entries), ids, "value", path)
+    rows_are_classes = not values and [entry.name for entry in entries] == list(names)
     if values:
         values.setdefault(IGNORE, IGNORE)
     colours = _unique(((entry.colour, entry) for entry in entries), ids, "colour", path)
-    return Classes(names, _palette(entries, names), values or None, colours or None)
+    return Classes(names, _palette(entries, names), None if rows_are_classes else values, colours or None)
 
 
 def _checked_columns(columns: list[str], path: Path) -> list[str]:
@@ -122,6 +125,8 @@ def _entries(rows: csv.DictReader, path: Path) -> Iterator[_Entry]:
             continue
         if not cells["name"]:
             raise InputError(f"{where}: a class without a name")
+        if cells["name"].lower() == IGNORED:
+            cells["name"] = IGNORED
         channels = [cells.get(name, "") for name in COLUMNS[1:4]]
         colour = tuple(_number(cell, 255, "colour", where) for cell in channels) if any(channels) else None
         value = _number(cells["value"], LARGEST_VALUE, "value", where) if cells.get("value") else None

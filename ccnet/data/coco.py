@@ -2,20 +2,21 @@
 
 import json
 import os
-from collections import Counter, defaultdict
+from collections import defaultdict
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
 from ccnet import InputError
 from ccnet.data import polygons
 from ccnet.data.images import SUFFIXES
-from ccnet.data.pairs import Pair, files_in
+from ccnet.data.pairs import Pair, visible
+from ccnet.data.splits import split_of
 from ccnet.files import atomic
 from ccnet.progress import progress
 
 KEYS = {"images", "annotations", "categories"}
+LONGEST = 255  # bytes of a file's name
 MOST = 8  # JSON files of a folder that are opened: more are annotations of single images
-LONGEST = 250  # bytes of a file's name without suffix
 
 
 class Annotated(NamedTuple):
@@ -31,7 +32,11 @@ def files(root: Path) -> list[Path]:
     for folder in [root, *sorted(path for path in root.iterdir() if path.is_dir())]:
         found = sorted(path for path in folder.glob("[!.]*") if path.suffix.lower() == ".json" and path.is_file())
         candidates += found if len(found) <= MOST else []
-    return [path for path in candidates if _is_coco(path)]
+    found = [path for path in candidates if _is_coco(path)]
+    # beside COCO's instances_train2017.json lie others of the same split, such as person_keypoints_train2017.json
+    by_split = {path: split_of(path.relative_to(root)) for path in found}
+    instances = {split for path, split in by_split.items() if split and path.name.startswith("instances")}
+    return [path for path in found if path.name.startswith("instances") or by_split[path] not in instances]
 
 
 def _is_coco(path: Path) -> bool:
@@ -41,62 +46,69 @@ def _is_coco(path: Path) -> bool:
         return False
 
 
-def extract(path: Path, root: Path, folder: Path) -> Annotated:
-    """Write a COCO file of one image into `folder` for each image of the file `path`; images are sought below `root`.
+def extract(path: Path, root: Path, folder: Path, split: str | None = None) -> Annotated:
+    """Write a COCO file of one image into `folder` for each image of the file `path`, which annotates a `split`.
 
-    Raises InputError naming the file for what is not COCO's format, and for an image that is there several times.
+    Images are sought below `root`. Raises InputError naming the file for what is not COCO's format, for ids that occur
+    twice or point nowhere, and for an image that is there several times.
     """
     contents = polygons.parse(path.read_bytes(), str(path))
     with polygons.refusing_faults(str(path)):
-        categories = {entry["id"]: entry for entry in contents["categories"]}
-        names = [str(categories[key]["name"]) for key in sorted(categories)]
-        by_image: defaultdict[Any, list[dict]] = defaultdict(list)
+        categories = _by_id(contents["categories"], "categories")
+        names = [str(categories[key]["name"]).strip() for key in sorted(categories)]
+        by_image = {key: [] for key in _by_id(contents["images"], "images")}  # type: dict[Any, list[dict]]
         for annotation in contents["annotations"]:
+            if annotation["image_id"] not in by_image:
+                raise ValueError(f"an annotation of image {annotation['image_id']!r}, which is not among its images")
             by_image[annotation["image_id"]].append(annotation)
-        _check_ids([image["id"] for image in contents["images"]], by_image)
-        there = _Images(root, path)
+        there = _Images(root, path, split)
         pairs = []
-        for image in progress(contents["images"], desc=f"dividing {path.name}", unit="img"):
+        for number, image in enumerate(progress(contents["images"], desc=f"dividing {path.name}", unit="img")):
             own = by_image[image["id"]]
             used = {annotation["category_id"] for annotation in own}
             if unknown := used - categories.keys():
-                raise ValueError(f"an annotation is of category {unknown.pop()!r}, which its categories do not list")
-            file_name = PurePosixPath(str(image["file_name"]).replace("\\", "/"))
-            if file_name.name in ("", ".."):
-                raise ValueError(f"file_name {str(file_name)!r} names no image")
-            name = str(file_name.with_suffix("")).strip("/").replace("../", "").replace("/", "_")
-            if len(os.fsencode(name)) > LONGEST:
-                raise ValueError(f"file_name {name[:20]!r} … is over {LONGEST} bytes long: shorten it")
+                raise ValueError(f"an annotation of category {unknown.pop()!r}, which is not among its categories")
             part = {"images": [image], "annotations": own, "categories": [categories[key] for key in sorted(used)]}
-            label = folder / f"{name}.json"
-            with atomic(label) as temporary:
+            with atomic(folder / f"{number}.json") as temporary:
                 temporary.write_text(json.dumps(part))
-            pairs.append(Pair(name, there.find(file_name), label))
+            stated = PurePosixPath(str(image["file_name"]).replace("\\", "/"))
+            pairs.append(Pair(_name(stated), there.find(stated), folder / f"{number}.json"))
     repeated = sorted({name for name in names if names.count(name) > 1})
     if repeated:
         raise InputError(f"{path}: several categories are called {', '.join(repeated)}: give each a name of its own")
     return Annotated(sorted(pairs, key=lambda pair: pair.name), names)
 
 
-def _check_ids(ids: list[Any], by_image: dict[Any, list[dict]]) -> None:
-    repeated = [each for each, count in Counter(ids).items() if count > 1]
-    if repeated:
-        raise ValueError(f"several images have the id {repeated[0]!r}: give each an id of its own")
-    if by_image and not by_image.keys() & set(ids):
-        raise ValueError(f"its annotations are of no image: their image_id are such as {next(iter(by_image))!r}")
+def _by_id(entries: list[dict[str, Any]], kind: str) -> dict[Any, dict[str, Any]]:
+    found = {entry["id"]: entry for entry in entries}
+    if len(found) < len(entries):
+        raise ValueError(f"two of its {kind} have the same id: give each an id of its own")
+    return found
+
+
+def _name(stated: PurePosixPath) -> str:
+    """A pair's name, from the path that is stated of its image."""
+    if stated.name in ("", "..") or len(os.fsencode(stated.name)) > LONGEST:
+        raise ValueError(f"file_name {str(stated)[:100]!r} names no image")
+    return "_".join(part for part in stated.with_suffix("").parts if part not in ("/", ".."))
 
 
 class _Images:
-    """The images below a folder, for looking up the paths that an annotation file of that folder states."""
+    """The images below a folder, for looking up the paths that an annotation file of a split states."""
 
-    def __init__(self, root: Path, annotations: Path) -> None:
+    def __init__(self, root: Path, annotations: Path, split: str | None) -> None:
         self.root, self.annotations = root, annotations
         self.by_name: defaultdict[str, list[Path]] = defaultdict(list)
-        for image in files_in(root, SUFFIXES):
-            self.by_name[image.name].append(image)
+        for path in sorted(visible(root)):
+            other = split is not None and split_of(path.relative_to(root).parent) not in (None, split)
+            if path.suffix.lower() in SUFFIXES and not other:
+                self.by_name[path.name].append(path)
 
     def find(self, stated: PurePosixPath) -> Path:
-        """The image that ends with the stated path, else the one of that name; an expected path if there is none."""
+        """The image that ends with the stated path, else the only one of that name; else an expected path.
+
+        Images in folders of other splits do not count.
+        """
         named = self.by_name[stated.name]
         exact = [path for path in named if path.as_posix().endswith(f"/{stated}")]
         near = [path for path in exact or named if path.is_relative_to(self.annotations.parent)]

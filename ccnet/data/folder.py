@@ -9,7 +9,7 @@ from pathlib import Path, PurePosixPath
 from ccnet import InputError
 from ccnet.data import coco, coding, splits
 from ccnet.data.images import SUFFIXES
-from ccnet.data.pairs import DEPTH, Pair, breadth_first, by_key, files_in, refuse_repeated_names
+from ccnet.data.pairs import DEPTH, Pair, breadth_first, by_key, refuse_repeated_names, visible
 
 IMAGES = "images"
 LABELS = ("labels", "masks", "annotations")  # folders of label files; the first that is there is used
@@ -87,10 +87,9 @@ def _sets(root: Path) -> list[_Set]:
         if (root / IMAGES).is_dir() and labels.is_dir():
             divided = list(_divided(root / IMAGES, labels, coding.SUFFIXES))
             _refuse_half(root / IMAGES, labels, divided)
-            if any(files_in(each.labels, coding.SUFFIXES) for each in divided):
-                return divided
-            if not divided and _holds(labels, coding.SUFFIXES, root / IMAGES):
-                return [_Set(None, root / IMAGES, labels, coding.SUFFIXES)]
+            inside = {path.suffix.lower() for each in divided for path in visible(each.labels)}
+            if inside & set(coding.SUFFIXES) or _holds(labels, coding.SUFFIXES, beside=root / IMAGES):
+                return divided or [_Set(None, root / IMAGES, labels, coding.SUFFIXES)]
     for images in (root / IMAGES, root):
         if divided := [each for each in _divided(images, images, BESIDE) if _holds(each.labels, BESIDE, images)]:
             return divided
@@ -110,8 +109,9 @@ def _divided(images: Path, labels: Path, suffixes: tuple[str, ...]) -> Iterator[
     for split, names in splits.NAMES.items():
         there = [name for name in names if (images / name).is_dir() and (images == labels or (labels / name).is_dir())]
         if len(there) > 1:
-            raise InputError(f"{images}: has folders {' and '.join(there)} for the {split} split: keep one")
-        yield from (_Set(split, images / name, labels / name, suffixes) for name in there)
+            raise InputError(f"{images}: has {' and '.join(there)}, two folders for the {split} split: join them")
+        for name in there:
+            yield _Set(split, images / name, labels / name, suffixes)
 
 
 def _holds(labels: Path, suffixes: tuple[str, ...], beside: Path) -> bool:
@@ -119,10 +119,10 @@ def _holds(labels: Path, suffixes: tuple[str, ...], beside: Path) -> bool:
     if not labels.is_dir():
         return False
     others = tuple(suffix for suffix in suffixes if suffix != ".json")
-    files = files_in(labels, suffixes)
+    files = [path for path in visible(labels) if path.suffix.lower() in suffixes]
     if any(path.suffix.lower() in others for path in files):
         return True
-    names = {path.stem for path in files_in(beside, SUFFIXES)}
+    names = {path.stem for path in visible(beside) if path.suffix.lower() in SUFFIXES}
     return any(path.stem in names for path in files)
 
 
@@ -134,12 +134,35 @@ def _paired(root: Path, sets: list[_Set], choices: Choices) -> Found:
             named = f" for the {each.split} split" if each.split else ""
             raise InputError(f"{each.images}: no images{named} (looked for {', '.join(SUFFIXES)})")
         image_ending, label_ending = _endings(images, labels, choices, each)
+        found.remarks += _left_over(each, images, labels, image_ending, label_ending)
         if (image_ending, label_ending) != ("", "") and None in (choices.image_ending, choices.label_ending):
             found.remarks.append(
                 f"{each.labels}: X{image_ending} is paired with X{label_ending} (dataset.image_ending and label_ending)"
             )
         found.pairs[each.split or ""] = list(_matched(images, labels, image_ending, label_ending, each))
+    found.remarks += _not_used(root, sets)
     return found
+
+
+def _left_over(where: _Set, images: Iterable[str], labels: Iterable[str], *endings: str) -> Iterator[str]:
+    """Remarks on the files whose names have other endings, and which are therefore in no pair."""
+    for folder, names, ending in zip((where.images, where.labels), (images, labels), endings, strict=True):
+        others = [name for name in names if not name.endswith(ending)]
+        if others:
+            yield f"{folder}: {len(others)} files do not end in {ending} and are left out, such as {others[0]}"
+
+
+def _not_used(root: Path, sets: list[_Set]) -> Iterator[str]:
+    """Remarks on folders that are beside those of the splits, or that would have served as the labels'."""
+    used = {path for each in sets for path in (each.images, each.labels)}
+    if all(each.split for each in sets):
+        for parent in {path.parent for path in used} - {root}:
+            others = sorted(child.name for child in parent.iterdir() if child not in used and child.name[0] != ".")
+            if others:
+                yield f"{parent}: not used: {', '.join(others[:SHOWN])}"
+    for labels in (root / name for name in LABELS):
+        if labels.is_dir() and not any(path.is_relative_to(labels) for path in used):
+            yield f"{labels}: not used: the labels are in {sets[0].labels}"
 
 
 def _matched(
@@ -207,26 +230,17 @@ def _annotated(root: Path, files: list[Path], scratch: Path) -> Found:
     """The pairs of COCO's annotation files; each file states its split by its name or its folder's, or none."""
     found = Found(root, {})
     for path in files:
-        split = _split_of(path.relative_to(root)) or ""
+        split = splits.split_of(path.relative_to(root)) or ""
         if split in found.pairs:
             named = f"for the {split} split" if split else "that name no split"
             raise InputError(f"{root}: has several of COCO's files {named}, such as {path.relative_to(root)}: keep one")
-        annotated = coco.extract(path, root, scratch / (split or "all"))
+        annotated = coco.extract(path, root, scratch / (split or "all"), split or None)
         if found.categories not in (None, annotated.categories):
             raise InputError(f"{path}: other categories than {files[0]}: give all files the same")
         found.categories = annotated.categories
         found.pairs[split] = annotated.pairs
         found.remarks.append(f"{path}: COCO annotations of {len(annotated.pairs)} images")
     return found
-
-
-def _split_of(path: Path) -> str | None:
-    """The split that a path names, as in instances_train2017.json or valid/_annotations.coco.json."""
-    for part in reversed(path.with_suffix("").parts):
-        for split, names in splits.NAMES.items():
-            if re.search(rf"(?<![a-z])({'|'.join(names)})(?![a-z])", part.lower()):
-                return split
-    return None
 
 
 def _nothing_fits(source: Path) -> InputError:

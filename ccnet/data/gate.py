@@ -15,7 +15,7 @@ from ccnet.data.coding import Coding
 class Opened:
     """A pair whose files can be decoded: the image `rgb`, and the train ids `label`, uint8 `(H, W)`, 255 = ignored.
 
-    `kind` is the image's format (Pillow's name), `turned` whether its EXIF orientation swaps its sides. `as_stored`:
+    `kind` is the image's format (Pillow's name), `orientation` its EXIF tag (1: upright). `as_stored`:
     `label_bytes` is a PNG of just these ids.
     """
 
@@ -25,7 +25,7 @@ class Opened:
     label_bytes: bytes
     rgb: Image.Image
     kind: str
-    turned: bool
+    orientation: int
     label: np.ndarray
     as_stored: bool
 
@@ -39,11 +39,13 @@ class Opened:
         """Raise InputError if the sizes differ, or if every pixel is ignored."""
         (width, height), size = self.label_size, self.rgb.size
         if size != (width, height):
-            turned = self.turned and size == (height, width)
+            turned = self.orientation > 4 and size == (height, width)
             remedy = "; its EXIF orientation turns it: save it upright" if turned else ""
             raise InputError(
                 f"{self.image_path}: is {size[0]}×{size[1]}, its label {self.label_path} {width}×{height}{remedy}"
             )
+        if self.orientation != 1 and self.label_path.suffix.lower() == ".json":  # tools draw on the upright image
+            raise InputError(f"{self.image_path}: has polygons, and its EXIF orientation turns it: save it upright")
         if (self.label == labels.IGNORE).all():
             raise InputError(f"{self.label_path}: every pixel is ignored: nothing to learn or to measure")
 
@@ -59,9 +61,9 @@ def open_pair(image_path: Path, label_path: Path, coding: Coding) -> Opened:
     label, as_stored = coding.decode(label_bytes, str(label_path))
     with images.refusing_damage(str(image_path)):
         rgb = images.to_rgb(image)  # as in training: some images load but cannot be converted
-    turned = images.orientation(image) > 4
+    orientation = images.orientation(image)
     kind = image.format or ""
-    return Opened(image_path, label_path, image_bytes, label_bytes, rgb, kind, turned, label, as_stored)
+    return Opened(image_path, label_path, image_bytes, label_bytes, rgb, kind, orientation, label, as_stored)
 
 
 def _read(path: Path, kind: str) -> bytes:

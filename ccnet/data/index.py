@@ -1,5 +1,6 @@
 """index.json: what `ccnet fetch` found of a dataset: its classes, its coding, and the pairs of each split."""
 
+import hashlib
 import os
 from collections.abc import Iterable
 from pathlib import Path
@@ -10,6 +11,7 @@ from pydantic import BaseModel, Field, ValidationError
 from ccnet import InputError
 from ccnet.data.classes import LARGEST_VALUE
 from ccnet.data.coding import Coding
+from ccnet.data.pairs import Pair
 from ccnet.files import write_json
 
 Byte = Annotated[int, Field(ge=0, le=255)]
@@ -31,7 +33,8 @@ class Index(BaseModel):
 
     `dataset` is its name in the results, `layout` its entry of the catalog. `label_table` maps raw values and
     `colour_table` colours ("r g b") to train ids, see `ccnet.data.coding`. `splitting` says how the pairs were divided
-    into splits, if the source does not divide them.
+    into splits, if the source does not divide them. `state` changes with the files' sizes and times: Snakemake compares
+    contents, and what follows must be done again after files changed under the same names.
     """
 
     dataset: str = ""
@@ -41,6 +44,7 @@ class Index(BaseModel):
     label_table: dict[Value, Byte] | None = None
     colour_table: dict[Spaced, Byte] | None = None
     splitting: str | None = None
+    state: str = ""
     pairs: dict[str, list[Listed]]
 
     @classmethod
@@ -74,6 +78,15 @@ class Index(BaseModel):
 def common_folder(pairs: Iterable[Listed], folder: Path) -> str:
     """The folder that all files of `pairs` share, with its separator; `folder` is the index's."""
     return os.path.join(os.path.commonpath([folder / path for _, *paths in pairs for path in paths] or [folder]), "")
+
+
+def state(pairs: Iterable[Pair]) -> str:
+    """16 hexadecimal digits that change if a file of the pairs is written again; missing files count as such."""
+    running = hashlib.sha256()
+    for path in (path for pair in pairs for path in (pair.image, pair.label)):
+        stat = path.stat() if path.is_file() else None
+        running.update(f"{stat.st_size} {stat.st_mtime_ns}\n".encode() if stat else b"\n")
+    return running.hexdigest()[:16]
 
 
 def portable(path: Path, out: Path) -> str:

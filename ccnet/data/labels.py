@@ -49,8 +49,7 @@ def decode(data: bytes, name: str) -> np.ndarray:
 def grey_step(image: ImageFile.ImageFile) -> int:
     """The factor by which Pillow multiplies the values: it stretches 2- and 4-bit grey to 0–255, which changes ids."""
     stored = image.tile[0][3] if image.tile else image.mode
-    stored = stored[0] if isinstance(stored, tuple) else stored  # a TIFF's has more than the mode
-    return {"L;2": 85, "L;2I": 85, "L;4": 17, "L;4I": 17}.get(str(stored), 1)
+    return {"L;2": 85, "L;4": 17}.get(str(stored[0] if isinstance(stored, tuple) else stored), 1)
 
 
 def encode(label: np.ndarray) -> bytes:

@@ -1,5 +1,6 @@
 """Finding a dataset's root below a folder, and pairing its images with its label maps."""
 
+import unicodedata
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -109,30 +110,17 @@ def by_key(
     if not folder.is_dir():
         raise InputError(f"{folder}: no such folder; the dataset's images and label maps are expected there")
     found: dict[str, Path] = {}
-    for path in files_in(folder, suffixes):
-        if not path.stem.endswith(ending):
+    for path in sorted(visible(folder)):
+        if path.suffix.lower() not in suffixes or not path.stem.endswith(ending):
             continue
         if other_ending and path.stem.endswith(other_ending):
             continue
         key = path.relative_to(folder).with_name(path.stem.removesuffix(ending)).as_posix()
+        key = unicodedata.normalize("NFC", key)  # macOS writes names in another form than Linux
         if key in found:
             raise InputError(f"{path}: {found[key].name} beside it has the same name but for the suffix: keep one")
         found[key] = path
     return found
-
-
-def files_in(folder: Path, suffixes: tuple[str, ...]) -> list[Path]:
-    """The files in and below `folder` with one of `suffixes` in any case, sorted; not what is hidden."""
-    return [
-        path
-        for path in sorted(folder.rglob("*"))
-        if path.suffix.lower() in suffixes and not is_hidden(path.relative_to(folder)) and not path.is_dir()
-    ]
-
-
-def is_hidden(path: Path) -> bool:
-    """Whether a relative path has a part that is hidden, or that macOS adds to archives."""
-    return any(part.startswith(".") or part == "__MACOSX" for part in path.parts)
 
 
 def _listed(layout: Layout, root: Path, split: str) -> list[str] | None:
@@ -145,9 +133,20 @@ def _listed(layout: Layout, root: Path, split: str) -> list[str] | None:
 
 
 def breadth_first(folder: Path, depth: int) -> Iterator[Path]:
-    """Yield a folder and the folders below it that are not hidden, down to `depth` levels, the higher ones first."""
+    """Yield a folder and the folders below it, down to `depth` levels, the higher ones first."""
     level = [folder]
     for _ in range(depth + 1):
         yield from level
         children = (child for parent in level for child in parent.iterdir() if child.is_dir())
-        level = sorted(child for child in children if not is_hidden(child.relative_to(folder)))
+        level = sorted(child for child in children if not _is_hidden(child.name))
+
+
+def visible(folder: Path) -> Iterator[Path]:
+    """Yield the files below a folder, but for hidden ones and what is in hidden folders."""
+    for path in folder.rglob("*"):
+        if not any(map(_is_hidden, path.relative_to(folder).parts)) and not path.is_dir():
+            yield path
+
+
+def _is_hidden(name: str) -> bool:
+    return name.startswith(".") or name == "__MACOSX"  # which macOS adds to archives

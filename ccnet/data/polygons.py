@@ -17,7 +17,7 @@ from ccnet.data.classes import IGNORED
 from ccnet.data.labels import IGNORE
 
 BACKGROUND = "background"  # the class of pixels in no shape, if there is a class of this name; else they are ignored
-FARTHEST = 16  # image sides: coordinates beyond are not of this image
+FARTHEST = 2  # image sides: coordinates beyond are not of this image
 LONGEST = 2**21  # pixels of an annotation's outlines: pycocotools needs 100 bytes for each
 CIRCLE = 64  # corners of the polygon that replaces a circle
 
@@ -84,7 +84,7 @@ def _size(height: Any, width: Any) -> tuple[int, int]:
 def _coco(contents: dict[str, Any]) -> tuple[int, int, Iterator[_Shape]]:
     (image,) = contents["images"]
     height, width = _size(image["height"], image["width"])
-    names = {category["id"]: str(category["name"]) for category in contents["categories"]}
+    names = {category["id"]: str(category["name"]).strip() for category in contents["categories"]}
 
     def shapes() -> Iterator[_Shape]:
         for annotation in contents["annotations"]:
@@ -137,14 +137,14 @@ def _filled(polygons: list[Any], height: int, width: int) -> dict[str, Any]:
             raise ValueError(f"a polygon of {len(polygon)} coordinates: 6 or more are needed, x and y in turns")
         if not all(isinstance(each, int | float) and abs(each) <= farthest for each in polygon):
             raise ValueError(f"a polygon far outside its image of {width}×{height} pixels")
-    if sum(map(_length, polygons)) > LONGEST:
-        raise ValueError(f"polygons whose outlines are over {LONGEST} pixels long: divide or simplify them")
+    if sum(map(_perimeter, polygons)) > min(height * width + farthest, LONGEST):
+        raise ValueError(f"polygons whose outlines are longer than fits its image of {width}×{height}: simplify them")
     return coco.merge(coco.frPyObjects([list(map(float, polygon)) for polygon in polygons], height, width))
 
 
-def _length(polygon: list[float]) -> float:
-    corners = np.array(polygon, float).reshape(-1, 2)
-    return float(np.abs(corners - np.roll(corners, 1, axis=0)).max(axis=1).sum())
+def _perimeter(polygon: list[float]) -> float:
+    points = np.array(polygon, float).reshape(-1, 2)
+    return float(np.abs(points - np.roll(points, 1, axis=0)).sum())
 
 
 def _labelme(contents: dict[str, Any]) -> tuple[int, int, Iterator[_Shape]]:
@@ -153,14 +153,15 @@ def _labelme(contents: dict[str, Any]) -> tuple[int, int, Iterator[_Shape]]:
     def shapes() -> Iterator[_Shape]:
         for number, shape in enumerate(contents["shapes"], 1):
             kind = shape.get("shape_type") or "polygon"
+            category = str(shape["label"]).strip()
             if kind == "mask":
-                yield _Shape(str(shape["label"]), _stored_mask(shape, height, width))
+                yield _Shape(category, _stored_mask(shape, height, width))
                 continue
             if kind not in OUTLINES:
                 raise ValueError(f"shape {number} is a {kind}, which has no area: delete it, or draw it as a polygon")
             if kind != "polygon" and len(shape["points"]) != 2:
                 raise ValueError(f"shape {number} is a {kind} of {len(shape['points'])} points; 2 are needed")
-            yield _Shape(str(shape["label"]), _filled([OUTLINES[kind](shape["points"])], height, width))
+            yield _Shape(category, _filled([OUTLINES[kind](shape["points"])], height, width))
 
     return height, width, shapes()
 

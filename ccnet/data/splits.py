@@ -1,6 +1,8 @@
 """Dividing a user's pairs into train, val and test: by lists of names, or by a share."""
 
 import hashlib
+import re
+import unicodedata
 from collections import Counter
 from pathlib import Path
 from typing import NamedTuple
@@ -10,6 +12,15 @@ from ccnet.data.pairs import Pair
 
 # The names of each split, in folders and files; the first is preferred.
 NAMES = {"train": ("train",), "val": ("val", "valid", "validation"), "test": ("test",)}
+
+
+def split_of(path: Path) -> str | None:
+    """The split that a path names, as in instances_train2017.json or valid/_annotations.coco.json."""
+    for part in reversed(path.parts):
+        for split, names in NAMES.items():
+            if re.search(rf"(?<![a-z])({'|'.join(names)})(?![a-z])", part.lower()):
+                return split
+    return None
 
 
 class Divided(NamedTuple):
@@ -26,26 +37,27 @@ def divide(pairs: dict[str, list[Pair]], root: Path, val_share: float | None) ->
     Without a val split, `val_share` of the train split becomes val. Raises InputError if there is none either, if the
     source has a val split besides, if lists are wrong, and for a split without pairs.
     """
-    if not any(pairs.values()):
-        raise InputError(f"{root}: has no images with labels")
     own = {split: listed for split, listed in pairs.items() if split}
     divided = Divided(own, None, [])
     if "" in pairs:
         lists = _lists(root)
         divided = _by_lists(pairs[""], root, lists, share=val_share is not None)
+        if both := sorted(own.keys() & divided.pairs.keys() & lists.keys()):
+            raise InputError(f"{lists[both[0]]}: lists a split that has files of its own: remove the list")
         divided.pairs.update(own)
     if val_share is not None and not 0 < val_share < 1:
         raise InputError(f"dataset.val_share {val_share:g}: must be above 0 and below 1")
     if "train" not in divided.pairs:
-        raise InputError(f"{root}: has no train split, only {', '.join(divided.pairs)}")
+        raise InputError(f"{root}: has no train split, only {', '.join(divided.pairs) or 'empty ones'}")
     if "val" in divided.pairs and val_share is not None:
         raise InputError(f"{root}: has a val split of its own: dataset.val_share must be null")
     if "val" not in divided.pairs:
         divided = _by_share(divided, root, val_share)
     for split, listed in divided.pairs.items():
         if not listed:
-            how = divided.how or "as its source has it"
-            raise InputError(f"{root}: no pair is left for the {split} split: change how it is made ({how})")
+            how = divided.how or "as the source has it"
+            remedy = "choose another val_share, or list names in train.txt and val.txt"
+            raise InputError(f"{root}: no pair is left for the {split} split ({how}): {remedy}")
     return divided._replace(pairs={split: divided.pairs[split] for split in NAMES if split in divided.pairs})
 
 
@@ -102,10 +114,15 @@ def _aliases(pairs: list[Pair], root: Path) -> dict[str, Pair | None]:
     lookup: dict[str, Pair | None] = {}
     for left_out in reversed(range(max((len(each) for _, each in parts), default=0))):  # a longer end has precedence
         ends = [(Path(*each[left_out:]), pair) for pair, each in parts if len(each) > left_out]
-        named = [(str(path), pair) for end, pair in ends for path in {end, end.with_suffix("")}]
+        named = [(_normal(str(path)), pair) for end, pair in ends for path in {end, end.with_suffix("")}]
         uses = Counter(name for name, _ in named)
         lookup.update((name, pair if uses[name] == 1 else None) for name, pair in named)
     return lookup | {pair.name: pair for pair in pairs}
+
+
+def _normal(name: str) -> str:
+    """A path in one form, whichever system wrote it."""
+    return unicodedata.normalize("NFC", name.strip().replace("\\", "/").removeprefix("./"))
 
 
 def _listed(path: Path, lookup: dict[str, Pair | None]) -> list[Pair]:
@@ -114,8 +131,7 @@ def _listed(path: Path, lookup: dict[str, Pair | None]) -> list[Pair]:
         lines = path.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"{path}: not a list of names, one a line in UTF-8 ({error})") from error
-    stated = [line.strip().replace("\\", "/").removeprefix("./") for line in lines]
-    names = [(number, name) for number, name in enumerate(stated, 1) if name]
+    names = [(number, name) for number, name in enumerate(map(_normal, lines), 1) if name]
     unknown = [(number, name) for number, name in names if name not in lookup]
     if unknown:
         number, name = unknown[0]

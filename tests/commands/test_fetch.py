@@ -265,8 +265,8 @@ def test_without_a_class_file_cocos_categories_are_the_classes(tmp_path, capsys)
     ("categories", "reason"),
     [
         (map(str, range(1203)), "mine: holds 1204 class names; 1 to 255 are needed, one a line"),
-        (["\ud800"], r"mine: '\\ud800' is no class name: it has a control character"),
-        (["a\nb"], r"mine: 'a\\nb' is no class name: it has a control character"),
+        (["\ud800"], r"mine: '\\ud800' is no name of a class: it has signs that cannot be printed"),
+        (["a\nb"], r"mine: 'a\\nb' is no name of a class: it has signs that cannot be printed"),
     ],
 )
 def test_categories_that_cannot_be_classes_are_refused(tmp_path, categories, reason):

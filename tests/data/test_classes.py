@@ -47,6 +47,12 @@ def test_a_class_without_a_colour_has_one_that_is_not_listed(tmp_path):
     assert found.values is None
 
 
+def test_without_values_rows_count_only_if_each_is_a_class_of_its_own(tmp_path):
+    assert read(tmp_path, "name\na\nb\n").values is None
+    assert read(tmp_path, "name\na\nb\na\n").values == {}
+    assert read(tmp_path, "name,red,green,blue\nIgnore,0,0,0\na,1,1,1\n").values == {}
+
+
 BAD = {
     "name,red,green,blue\na,1,2,3\nb,1,2,3\n": "line 3: 'b' has the colour 1 2 3 of 'a' (line 2)",
     "name,value\na,1\nb,1\n": "line 3: 'b' has the value 1 of 'a' (line 2)",
@@ -63,11 +69,13 @@ BAD = {
     "name,red,green,blue\na,1\n": "line 2: not as many cells as the first line has columns",
     "name,value\n,1\n": "line 2: a class without a name",
     "name,value\nignore,1\n": "holds 0 class names; 1 to 255 are needed",
+    "name\na\tb\n": "'a\\tb' is no name of a class",
+    "name\n" + "x" * 200000: "not readable as CSV",
     "": "no column 'name'",
     f"name,value\na,{'9' * 5000}\n": "is not a whole number from 0 to 65535",
-    f"name,value\n{'a' * 200_000},1\n": "not readable as a table (field larger than field limit",
+    f"name,value\n{'a' * 200_000},1\n": "not readable as CSV (field larger than field limit",
     "name\n" + "\n".join(f"class {number}" for number in range(300)): "holds 300 class names; 1 to 255 are needed",
-    'name,value\n"two\nlines",1\n': r"'two\nlines' is no class name: it has a control character",
+    'name,value\n"two\nlines",1\n': r"'two\nlines' is no name of a class: it has signs that cannot be printed",
     "name,red,green,blue,\na,1,2,3,\n": "unknown column ''",
 }
 
@@ -86,8 +94,8 @@ def test_what_is_wrong_in_a_table_is_said_in_one_line(tmp_path, text):
     [
         ("", "holds 0 class names"),
         ("a\nb\na\n", "a class twice: a"),
-        ("\n".join(map(str, range(300))), "holds 300"),
-        ("r\0o\0a\0d\0", r"'r\\x00o.* is no class name: it has a control character: save the file as UTF-8"),
+        ("\n".join(map(str, range(300))), "holds 256"),
+        ("r\0o\0a\0d\0", r"'r\\x00o.* is no name of a class: it has signs that cannot be printed"),
     ],
 )
 def test_bad_lists_of_names_are_refused_by_name(tmp_path, text, reason):
@@ -98,7 +106,7 @@ def test_bad_lists_of_names_are_refused_by_name(tmp_path, text, reason):
 def test_columns_without_entries_list_nothing(tmp_path):
     found = read(tmp_path, "name,red,green,blue,value\na,,,,\nb,,,,\n")
     assert (found.values, found.colours) == (None, None)
-    assert found == classes.named("ab", tmp_path)
+    assert found == classes.named("ab")
 
 
 def test_a_missing_class_file_is_named(tmp_path):

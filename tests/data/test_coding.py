@@ -1,4 +1,5 @@
 import io
+import struct
 import tracemalloc
 
 import numpy as np
@@ -65,9 +66,54 @@ def test_train_ids_are_decoded_as_they_are(mode, bits):
 
 def test_a_palette_holds_indices_if_values_are_listed():
     image = Image.fromarray(np.array([[5, 6]], np.uint8))
-    image.putpalette([value for _ in range(256) for value in (200, 0, 0)])
-    assert Coding(NAMES, {5: 2, 6: 1}, COLOURS).decode(encoded(image), "a.png").ids.tolist() == [[2, 1]]
-    assert Coding(NAMES, None, COLOURS).decode(encoded(image), "a.png").ids.tolist() == [[0, 0]]
+    image.putpalette([value for index in range(256) for value in ((0, 200, 0) if index % 2 else (0, 0, 200))])
+    both = Coding(NAMES, {5: 1, 6: 2}, COLOURS)
+    assert both.decode(encoded(image), "a.png").ids.tolist() == [[1, 2]]
+    assert Coding(NAMES, None, COLOURS).decode(encoded(image), "a.png").ids.tolist() == [[1, 2]]
+    with pytest.raises(InputError, match=r"a\.png: its palette's colours and its indices say other classes"):
+        Coding(NAMES, {5: 2, 6: 1}, COLOURS).decode(encoded(image), "a.png")
+
+
+def test_grey_values_in_a_palette_are_not_read_as_indices():
+    grey = Image.fromarray(np.array([[0, 2, 1, 2]], np.uint8)).convert("RGB").quantize(3, dither=Image.Dither.NONE)
+    with pytest.raises(InputError, match=r"a\.png: grey values in a palette, whose indices are others"):
+        Coding(NAMES).decode(encoded(grey), "a.png")
+    mask = Image.fromarray(np.array([[0, 1]], np.uint8))
+    mask.putpalette([0, 0, 0, 255, 255, 255])  # black and white are how masks are shown
+    assert Coding(NAMES).decode(encoded(mask), "a.png").ids.tolist() == [[0, 1]]
+
+
+@pytest.mark.parametrize("bits", [2, 4])
+def test_grey_tiffs_of_few_bits_are_not_stretched(bits):
+    with Image.open(io.BytesIO(grey_tiff(bits, [0, 1, 3, 2]))) as image:
+        assert image.mode == "L"
+    assert Coding([str(number) for number in range(255)]).decode(
+        grey_tiff(bits, [0, 1, 3, 2]), "a.tif"
+    ).ids.tolist() == [[0, 1, 3, 2]]
+
+
+def test_inverted_tiffs_are_refused():
+    with pytest.raises(InputError, match=r"a\.tif: a TIFF whose values are inverted \(white is 0\): save it as PNG"):
+        Coding(NAMES).decode(grey_tiff(8, [0, 1, 2, 1], photometric=0), "a.tif")
+
+
+def grey_tiff(bits, values, photometric=1):
+    """A TIFF of one row of grey values; `photometric` 1: 0 is black. Pillow cannot write such a one."""
+    packed = 0
+    for value in values:
+        packed = packed << bits | value
+    data = packed.to_bytes(len(values) * bits // 8)
+    entries = [(256, 3, len(values)), (257, 3, 1), (258, 3, bits), (259, 3, 1), (262, 3, photometric), (273, 4, 110),
+               (278, 3, 1), (279, 4, len(data))]  # fmt: skip
+    directory = b"".join(struct.pack("<HHII", tag, kind, 1, value) for tag, kind, value in entries)
+    return struct.pack("<2sHI", b"II", 42, 8) + struct.pack("<H", len(entries)) + directory + bytes(4) + data
+
+
+def test_without_listed_values_grey_label_maps_are_refused():
+    with pytest.raises(
+        InputError, match=r"label values 0, 1 are not among the dataset's \(none: list them in the column"
+    ):
+        Coding(NAMES, {}, COLOURS).decode(encoded(Image.fromarray(np.array([[0, 1]], np.uint8))), "a.png")
 
 
 @pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB"])

@@ -177,15 +177,34 @@ def test_labelme_beside_images_in_the_folder_itself(tmp_path):
     assert sum(map(len, found.pairs.values())) == 20
 
 
-@pytest.mark.parametrize("places", ["{kind}/train/{name}", "{kind}/{name}"])
-def test_folders_without_label_maps_give_way_to_those_with(tmp_path, places):
-    for name in "ab":
-        for kind, suffix in (("images", "jpg"), ("labels", "txt"), ("masks", "png")):  # YOLO's boxes beside the masks
-            lay(tmp_path, f"{places.format(kind=kind, name=name)}.{suffix}")
-    found = find(tmp_path, val_share=0.6)
-    assert {pair.label.parent.relative_to(tmp_path).parts[0] for pairs in found.pairs.values() for pair in pairs} == {
-        "masks"
-    }
+def test_two_folders_for_a_split_are_refused(tmp_path):
+    lay(tmp_path, *[f"{kind}/{split}/a.{suffix}" for split in ("train", "val", "valid") for kind, suffix in
+                    (("images", "jpg"), ("labels", "png"))])  # fmt: skip
+    with pytest.raises(InputError, match="images: has val and valid, two folders for the val split: join them"):
+        find(tmp_path)
+
+
+def test_hidden_folders_and_other_forms_of_unicode_do_not_part_pairs(tmp_path):
+    for split in ("train", "val"):
+        lay(tmp_path, f"images/{split}/caf\u00e9.jpg", f"labels/{split}/cafe\u0301.png")
+        lay(tmp_path, f"images/{split}/.ipynb_checkpoints/x.jpg", f"labels/{split}/._caf\u00e9.png")
+    assert [pair.name for pair in find(tmp_path).pairs["val"]] == ["caf\u00e9"]
+
+
+def test_what_is_left_over_is_said(tmp_path):
+    for number in range(30):
+        lay(tmp_path, f"images/train/{number}.jpg", f"labels/train/{number}_0.png")
+    lay(tmp_path, "labels/train/7_1.png", "images/val/a.jpg", "labels/val/a.png", "images/extra/b.jpg", "masks/c.png")
+    remarks = find(tmp_path).remarks
+    assert f"{tmp_path}/labels/train: 1 files do not end in _0 and are left out, such as 7_1" in remarks
+    assert f"{tmp_path}/images: not used: extra" in remarks
+    assert f"{tmp_path}/masks: not used: the labels are in {tmp_path}/labels/train" in remarks
+
+
+def test_labels_of_another_format_give_way_to_masks(tmp_path):
+    for split in ("train", "val"):
+        lay(tmp_path, f"images/{split}/a.jpg", f"labels/{split}/a.txt", f"masks/{split}/a.png")
+    assert find(tmp_path).pairs["train"][0].label == tmp_path / "masks/train/a.png"
 
 
 def test_hidden_files_make_no_set(tmp_path):
@@ -194,13 +213,6 @@ def test_hidden_files_make_no_set(tmp_path):
         lay(tmp_path, f"set/images/{split}/a.jpg", f"set/labels/{split}/a.png", f"set/images/{split}/.b/a.jpg")
     assert find(tmp_path).root == tmp_path / "set"
     assert shown(find(tmp_path))["val"] == [("a", "images/val/a.jpg", "labels/val/a.png")]
-
-
-def test_two_folders_of_one_split_are_refused(tmp_path):
-    for split in ("train", "val", "valid"):
-        lay(tmp_path, f"images/{split}/a.jpg", f"labels/{split}/a.png")
-    with pytest.raises(InputError, match=r"images: has folders val and valid for the val split: keep one$"):
-        find(tmp_path)
 
 
 def test_a_folder_without_images_is_named(tmp_path):

@@ -1,6 +1,7 @@
 """The two files of a pair; what `prepare` refuses is in tests/commands/test_prepare.py."""
 
 import io
+import json
 
 import numpy as np
 import pytest
@@ -57,3 +58,19 @@ def test_a_label_that_is_all_ignored_is_opened_but_refused(tmp_path):
     opened = gate.open_pair(*pair(tmp_path, label=np.full((8, 12), 255, np.uint8)), CODING)
     with pytest.raises(InputError, match=r"label\.png: every pixel is ignored"):
         opened.check()
+
+
+def test_polygons_on_an_image_that_is_turned_are_refused(tmp_path):
+    for turn in (1, 3):
+        image, _ = pair(tmp_path, turn=turn)
+        shape = {"label": "a", "points": [[0, 0], [4, 4]], "shape_type": "rectangle"}
+        label = tmp_path / "label.json"
+        label.write_text(json.dumps({"imageHeight": 8, "imageWidth": 12, "shapes": [shape]}))
+        opened = gate.open_pair(image, label, CODING)
+        if turn == 1:
+            opened.check()
+            continue
+        with pytest.raises(
+            InputError, match=r"image\.jpg: has polygons, and its EXIF orientation turns it: save it up"
+        ):
+            opened.check()

@@ -10,7 +10,7 @@ from hypothesis.extra.numpy import arrays
 from PIL import Image
 
 from ccnet import InputError
-from ccnet.data import images, labels
+from ccnet.data import labels
 
 RAW = np.arange(12, dtype=np.uint8).reshape(3, 4)
 
@@ -64,33 +64,6 @@ def grey_png(bits, row):
 def test_grey_of_few_bits_is_not_stretched(bits):
     row = [value % 2**bits for value in range(8)]
     assert labels.decode(grey_png(bits, row), "a").tolist() == [row]
-
-
-@pytest.mark.parametrize("inverted", [False, True])
-@pytest.mark.parametrize("bits", [2, 4])
-def test_the_step_of_a_grey_tiff_of_few_bits(bits, inverted):
-    row = [value % 2**bits for value in range(8)]
-    image = images.open_image(grey_tiff(bits, row, inverted), "a")
-    step = labels.grey_step(image)
-    values = np.asarray(image).ravel() // step
-    assert values.tolist() == [2**bits - 1 - value if inverted else value for value in row]
-
-
-def grey_tiff(bits, row, inverted=False):
-    packed = int("".join(format(value, f"0{bits}b") for value in row), 2).to_bytes(len(row) * bits // 8, "big")
-    tags = {
-        256: len(row),
-        257: 1,
-        258: bits,
-        259: 1,
-        262: 0 if inverted else 1,
-        273: 8,
-        277: 1,
-        278: 1,
-        279: len(packed),
-    }
-    entries = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in tags.items())
-    return b"II*\0" + struct.pack("<I", 8 + len(packed)) + packed + struct.pack("<H", len(tags)) + entries + bytes(4)
 
 
 def test_the_depth_is_not_read_from_a_chunk_before_the_header():

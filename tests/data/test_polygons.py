@@ -142,6 +142,9 @@ WRONG = {
         masked([-9, 873]),
         "do not add up",
     ),
+    "short counts": (masked("0"), "do not add up"),
+    "long edges": (coco({"category_id": 0, "segmentation": [[-60, -60, 60, 60] * 40]}),
+ "outlines are longer than fits its image of 36×24"),
     "broken counts": (masked("ZZZZ"), "run lengths are cut off"),
     "no counts": (masked(""), "do not add up"),
     "counts that are no COCO's": (masked("é"), "COCO's"),
@@ -155,8 +158,8 @@ WRONG = {
     ),
     "a flat list": (coco({"category_id": 0, "segmentation": [1, 2]}), "neither COCO's nor LabelMe's JSON ("),
     "an endless outline": (
-        coco({"category_id": 0, "segmentation": [[0, 0] + [500, 0, 0, 0] * 3000]}),
-        "outlines are over 2097152 pixels long: divide or simplify them",
+        coco({"category_id": 0, "segmentation": [[0, 0] + [60, 0, 0, 0] * 30]}),
+        "outlines are longer than fits its image of 36×24: simplify them",
     ),
     "a circle of one point": (labelme(shape("door", [[1, 1]], shape_type="circle")), "shape 1 is a circle of 1 points"),
     "a circle without end": (

@@ -121,11 +121,10 @@ WRONG = {
         None,
         "val.txt: names b, which train.txt names too: an image has one split",
     ),
-    "an empty list": ({"": "ab"}, {"train": "", "val": "a\nb"}, None, "no pair is left for the train split: change"),
-    "a share that gives none": ({"": "a"}, {}, 0.0001, "no pair is left for the val split: change how"),
+    "an empty list": ({"": "ab"}, {"train": "", "val": "a\nb"}, None, "no pair is left for the train split (train"),
+    "a share that gives none": ({"": "a"}, {}, 0.0001, "no pair is left for the val split (val_share"),
     "a share of all": ({"": "ab"}, {}, 1.5, "dataset.val_share 1.5: must be above 0 and below 1"),
-    "no pairs at all": ({"": ""}, {}, 0.2, "has no images with labels"),
-    "an empty folder": ({"train": "a", "val": ""}, {}, None, "left for the val split: change how it is made (as its"),
+    "an empty folder": ({"train": "a", "val": ""}, {}, None, "left for the val split (as the source has it)"),
     "val alone": ({"val": "a"}, {}, None, "has no train split, only val"),
 }  # fmt: skip
 

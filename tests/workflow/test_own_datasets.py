@@ -79,6 +79,35 @@ workers: 0
 """
 
 
+def pixels_of(workplace: Workplace, *arguments: str) -> list[int]:
+    """The pixels of each class in train, after `snakemake prepare` of the set `valued`."""
+    overlay = workplace.overlay(
+        f"dataset: {{name: rooms, layout: folder, source: valued, classes: names.csv}}{TRAINING}"
+    )
+    done = workplace.snakemake("prepare", *arguments, overlays=(overlay,))
+    assert done.returncode == 0, done.stderr
+    return json.loads((workplace.folder / "results/rooms/labels.json").read_text())["splits"]["train"]["pixels"]
+
+
+def test_labels_that_are_edited_are_prepared_again_if_it_is_asked_for(two_sets: Workplace):
+    (two_sets.folder / "valued/classes.csv").rename(two_sets.folder / "names.csv")
+    before = pixels_of(two_sets)
+    for path in (two_sets.folder / "valued/labels/train").iterdir():
+        Image.fromarray(np.full((40, 48), 41, np.uint8)).save(path)
+    assert pixels_of(two_sets, "-R", "fetch_dataset") == [0, sum(before) + before_ignored(two_sets), 0, 0]
+
+
+def before_ignored(workplace: Workplace) -> int:
+    return len(list((workplace.folder / "valued/labels/train").iterdir()))  # one pixel of each drawn label map
+
+
+def test_a_class_file_that_is_edited_is_noticed(two_sets: Workplace):
+    (two_sets.folder / "valued/classes.csv").rename(two_sets.folder / "names.csv")
+    before, names = pixels_of(two_sets), two_sets.folder / "names.csv"
+    names.write_text(names.read_text().replace(",40\n", ",0\n").replace(",41\n", ",40\n").replace(",0\n", ",41\n"))
+    assert pixels_of(two_sets) == [before[1], before[0], *before[2:]]
+
+
 def score(workplace: Workplace) -> str:
     metrics = workplace.folder / "results/facades/van_tiny/metrics_test.json"
     return format(json.loads(metrics.read_text())["mean_iou"], ".4f")

@@ -171,14 +171,20 @@ def source_state(wildcards):
     sizes and times of the few files that list classes, splits and COCO's annotations.
     """
     source = Path(config["dataset"]["source"] or os.devnull).expanduser()
+    classes = state_of(Path(config["dataset"]["classes"] or os.devnull).expanduser())
     if source.is_file():
-        return f"{source.stat().st_size} {source.stat().st_mtime_ns}"
+        return state_of(source) + classes
     state = sorted(
         entry
         for parent, files in walk(source, links=True)
         for entry in [*names_of_pairs(parent, files), *states_of_lists(parent, files)]
     )
-    return hashlib.sha256(os.fsencode("\n".join(state))).hexdigest()[:16]
+    return hashlib.sha256(os.fsencode("\n".join(state))).hexdigest()[:16] + classes
+
+
+def state_of(file):
+    """A file's size and time; '' if there is none."""
+    return f"{file.stat().st_size} {file.stat().st_mtime_ns}" if file.is_file() else ""
 
 
 def names_of_pairs(parent, files):
@@ -200,8 +206,8 @@ def states_of_lists(parent, files):
     annotations = [name for name in files if name.endswith(".json")]
     lists = [name for name in files if name in LISTS]
     for name in [*lists, *(annotations if len(annotations) <= 8 else [])]:
-        stat = Path(parent, name).stat()
-        yield f"{os.path.join(parent, name)} {stat.st_size} {stat.st_mtime_ns}"
+        path = Path(parent, name)
+        yield f"{path} {state_of(path)}"
 
 
 def threads_per_gpu():

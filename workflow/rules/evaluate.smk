@@ -43,6 +43,9 @@ use rule evaluate_run as evaluate_test with:
         "results/{dataset}/logs/evaluate-{run}-test.log",
     benchmark:
         "results/{dataset}/benchmarks/evaluate-{run}-test.tsv"
+    resources:
+        gpu=1,
+        device=config["device"],
     params:
         protocol=" ".join(protocol_flags("standard")),
         examples="",
