@@ -88,7 +88,7 @@ def _by_id(entries: list[dict[str, Any]], kind: str) -> dict[Any, dict[str, Any]
 
 def _name(stated: PurePosixPath) -> str:
     """A pair's name, from the path that is stated of its image."""
-    if stated.name in ("", "..") or len(os.fsencode(stated.name)) > LONGEST:
+    if stated.name in ("", "..") or "\0" in str(stated) or len(os.fsencode(stated.name)) > LONGEST:
         raise ValueError(f"file_name {str(stated)[:100]!r} names no image")
     return "_".join(part for part in stated.with_suffix("").parts if part not in ("/", ".."))
 

@@ -121,6 +121,7 @@ def test_only_its_own_files_are_taken_for_annotations(tmp_path):
         ({"images": [{"id": 0, "file_name": "a" * 300}], "annotations": []}, "names no image"),
         ({"images": [{"id": 0, "file_name": ".."}], "annotations": []}, "file_name '..' names no image"),
         ({"images": [{"id": 0, "file_name": ""}], "annotations": []}, "names no image"),
+        ({"images": [{"id": 0, "file_name": "a\0.jpg"}], "annotations": []}, r"file_name 'a\x00.jpg' names no image"),
         ({"annotations": 3}, "annotations.json: "),
         (
             {"annotations": [{"image_id": 0, "category_id": 4}]},
