@@ -2,6 +2,7 @@
 
 import csv
 import io
+import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -11,6 +12,7 @@ from ccnet.data.labels import IGNORE, voc_colours
 
 IGNORED = "ignore"  # the name of entries in classes.csv whose pixels are ignored
 COLUMNS = ("name", "red", "green", "blue", "value")
+UNPRINTABLE = ("Cc", "Cs", "Zl", "Zp")  # Unicode's controls, surrogates, and separators of lines and paragraphs
 LARGEST_VALUE = 2**16 - 1  # of a raw label value
 Colour = tuple[int, int, int]
 
@@ -60,7 +62,7 @@ def check(names: Sequence[str], where: Path) -> None:
     """Raise InputError for too few or too many class names, or one that cannot be printed."""
     if not 1 <= len(names) <= IGNORE:
         raise InputError(f"{where}: holds {len(names)} class names; 1 to {IGNORE} are needed, one a line")
-    strange = [name for name in names if not name.isprintable()]
+    strange = [name for name in names if any(unicodedata.category(sign) in UNPRINTABLE for sign in name)]
     if strange:
         raise InputError(f"{where}: {strange[0]!r} is no name of a class: it has signs that cannot be printed")
 

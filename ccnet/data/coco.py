@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections import defaultdict
+from collections import Counter, defaultdict
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
@@ -55,7 +55,7 @@ def extract(path: Path, root: Path, folder: Path, split: str | None = None) -> A
     contents = polygons.parse(path.read_bytes(), str(path))
     with polygons.refusing_faults(str(path)):
         categories = _by_id(contents["categories"], "categories")
-        names = [str(categories[key]["name"]).strip() for key in sorted(categories)]
+        names = _names(categories, {annotation["category_id"] for annotation in contents["annotations"]})
         by_image = {key: [] for key in _by_id(contents["images"], "images")}  # type: dict[Any, list[dict]]
         for annotation in contents["annotations"]:
             if annotation["image_id"] not in by_image:
@@ -73,10 +73,16 @@ def extract(path: Path, root: Path, folder: Path, split: str | None = None) -> A
                 temporary.write_text(json.dumps(part))
             stated = PurePosixPath(str(image["file_name"]).replace("\\", "/"))
             pairs.append(Pair(_name(stated), there.find(stated), folder / f"{number}.json"))
-    repeated = sorted({name for name in names if names.count(name) > 1})
-    if repeated:
-        raise InputError(f"{path}: several categories are called {', '.join(repeated)}: give each a name of its own")
     return Annotated(sorted(pairs, key=lambda pair: pair.name), names)
+
+
+def _names(categories: dict[Any, dict[str, Any]], used: set[Any]) -> list[str]:
+    """The categories' names in the order of their ids. One without annotations may repeat another's: Roboflow's 0."""
+    named = {key: str(categories[key]["name"]).strip() for key in sorted(categories)}
+    uses = Counter(named[key] for key in used & named.keys())
+    if repeated := sorted(name for name, count in uses.items() if count > 1):
+        raise ValueError(f"several categories are called {', '.join(repeated)}: give each a name of its own")
+    return list(dict.fromkeys(named.values()))
 
 
 def _by_id(entries: list[dict[str, Any]], kind: str) -> dict[Any, dict[str, Any]]:

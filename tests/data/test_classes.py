@@ -37,6 +37,10 @@ def test_values_may_share_a_class_and_its_colour(tmp_path):
     )
 
 
+def test_names_may_have_any_signs_of_a_script(tmp_path):
+    assert read(tmp_path, "می\u200cخواهم\n全角\u3000空白\n", "classes.txt").names == ("می\u200cخواهم", "全角\u3000空白")
+
+
 def test_255_is_a_class_where_it_is_listed(tmp_path):
     assert read(tmp_path, "name,value\nno,0\nyes,255\n").values == {0: 0, 255: 1}
 

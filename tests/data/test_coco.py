@@ -77,6 +77,17 @@ def test_of_cocos_files_for_a_split_the_instances_are_taken(tmp_path):
     assert [path.stem for path in coco.files(tmp_path)] == ["instances_train2017", "person_keypoints_val2017"]
 
 
+def test_only_a_category_without_annotations_may_repeat_a_name(tmp_path):
+    drawn = contents("a.jpg", categories=("thing", "wall"))
+    drawn["categories"].append({"id": 0, "name": "wall"})
+    path = write(tmp_path, drawn, "a.jpg")
+    assert coco.extract(path, tmp_path, tmp_path / "out").categories == ["wall", "thing"]
+    drawn["annotations"].append(drawn["annotations"][0] | {"category_id": 0})
+    path.write_text(json.dumps(drawn))
+    with pytest.raises(InputError, match=r"annotations\.json: several categories are called wall: give each a name of"):
+        coco.extract(path, tmp_path, tmp_path / "out")
+
+
 def test_a_missing_image_is_left_to_the_gate(tmp_path):
     path = write(tmp_path, contents("a.jpg"))
     assert coco.extract(path, tmp_path, tmp_path / "out").pairs[0].image == tmp_path / "a.jpg"
@@ -114,7 +125,6 @@ def test_only_its_own_files_are_taken_for_annotations(tmp_path):
     [
         ({"annotations": [{"image_id": 0}]}, "an annotation without 'category_id'"),
         ({"images": [{"id": 0}], "annotations": []}, "an annotation without 'file_name'"),
-        ({"categories": [{"id": 9, "name": "a"}, {"id": 3, "name": "a"}]}, "several categories are called a"),
         ({"annotations": [{"image_id": "0", "category_id": 9}]}, "an annotation of image '0', which is not among its"),
         ({"images": [{"id": 0, "file_name": "a.jpg"}] * 2}, "two of its images have the same id"),
         ({"categories": [{"id": 9, "name": "a"}, {"id": 9, "name": "b"}]}, "two of its categories have the same id"),
