@@ -12,7 +12,7 @@ from ccnet import InputError
 from ccnet.data.shards import ShardReader
 from ccnet.groups import Group, grouped, spread
 from ccnet.page import figures, templates
-from ccnet.results import Labels, Run, Segmented, flat, load, overlays, pixels, read
+from ccnet.results import Labels, Provenance, Run, Segmented, flat, load, overlays, pixels, read
 
 Palette = list[tuple[int, int, int]]
 PICTURES = 48  # of each kind in a page, divided among the runs: keeps the file below 5 MB
@@ -48,6 +48,7 @@ def run(*, labels: Path, shards: list[Path], runs: list[Path], out: Path, protoc
         settings=compared([group.common(lambda run: run.settings) for group in groups]),
         protocol=compared([group.common(measured) for group in groups]),
         unlike=[key for key in compared([measured(run) for run in loaded])["differ"] if key != "weights_sha256"],
+        trained=trained(groups),
         scores=scores(groups, protocols),
         segmented=segmented(firsts),
     )
@@ -57,6 +58,13 @@ def run(*, labels: Path, shards: list[Path], runs: list[Path], out: Path, protoc
 def measured(run: Run) -> dict[str, Any]:
     """The protocol that a run was measured by, with dotted keys."""
     return flat(run.metrics.protocol)
+
+
+def trained(groups: list[Group]) -> list[tuple[int, str, Provenance]]:
+    """For each run: its group's number, its name, and how it was trained; empty if that is known of none."""
+    rows = [(number, run.name, run.metrics.training) for number, group in enumerate(groups) for run in group.runs]
+    known = any(training for _, _, training in rows)
+    return [(number, name, training or Provenance()) for number, name, training in rows if known]
 
 
 def scores(groups: list[Group], protocols: Sequence[str]) -> list[dict[str, Any]]:

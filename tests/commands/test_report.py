@@ -142,6 +142,30 @@ def test_runs_of_one_group_measured_differently_are_pointed_out(dataset):
     assert page.row("images") == ["3, 2"]
 
 
+TRAINING = {
+    "commit": "0123456789abcdef" * 2,
+    "dirty": True,
+    "device": "cpu",
+    "processor": "EPYC",
+    "threads": 2,
+    "seconds": 200.0,
+    "peak_memory": 1_900_000_000,
+    "a key of a later version": 1,
+}
+
+
+def test_how_each_run_was_trained_is_told_where_it_is_known(dataset):
+    one, other, old = (
+        add_run(dataset, "one", training=TRAINING),
+        add_run(dataset, "b", training={}),
+        add_run(dataset, "c"),
+    )
+    page = build(dataset, one, other, old)
+    assert page.row("one", 1) == ["0123456789ab, changed", "cpu, EPYC", "2", "3 min", "1.90 GB"]
+    assert page.row("b", 1) == page.row("c", 1) == ["–"] * 5
+    assert "How each run was trained" not in build(dataset, old).text
+
+
 def test_skipped_pairs_are_counted_and_listed(dataset):
     run = add_run(dataset, "a")
     assert "skipped" not in build(dataset, run).text
