@@ -150,6 +150,7 @@ def _meaning_errors(config: dict) -> Iterator[tuple[str, str]]:
         yield "runs", "all are removed (null): at least one must stay"
     yield from _seed_errors(config | {"runs": known})
     yield from _pretrained_errors(config | {"runs": known})
+    yield from _measuring_errors(config | {"runs": known})
 
 
 def _seed_errors(config: dict) -> Iterator[tuple[str, str]]:
@@ -161,6 +162,14 @@ def _seed_errors(config: dict) -> Iterator[tuple[str, str]]:
         for name in named(config, run):
             if name != run and name in runs:
                 yield f"runs.{name}", f"also the name of a run that {run} has by its seeds; rename it"
+
+
+def _measuring_errors(config: dict) -> Iterator[tuple[str, str]]:
+    """Yield errors about what needs measurements during training."""
+    for run in [run for run, own in config["runs"].items() if own is not None]:
+        chosen = recipe(config, run)
+        if chosen["validate_every"] is None and (chosen["keep"] == "best" or chosen["patience"]):
+            yield f"runs.{run}", "keep: best and patience need validate_every: say every how many steps"
 
 
 def _pretrained_errors(config: dict) -> Iterator[tuple[str, str]]:
