@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, TypeAdapter, ValidationError
 
 from ccnet import InputError
-from ccnet.settings import about, explain, frozen
+from ccnet.fields import about, explain, frozen
 
 Side = Annotated[int, Field(ge=32, le=16384)]
 Scale = Annotated[float, Field(gt=0, le=8)]

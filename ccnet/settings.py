@@ -14,19 +14,10 @@ from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
-from pydantic.dataclasses import dataclass
+from pydantic import Field, TypeAdapter, ValidationError
 
 from ccnet import InputError
-
-LONGEST = 100  # characters of an invalid value that an error message shows
-frozen = dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid", strict=True))
-
-
-def about(description: str, **limits: Any) -> Any:
-    """A pydantic field with a description and limits."""
-    return Field(description=description, **limits)
-
+from ccnet.fields import about, explain, frozen
 
 Backbone = Literal["resnet18", "resnet34", "resnet50", "resnet101", "van_tiny", "van_small", "van_base", "van_large"]
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -153,8 +144,7 @@ class Loss:
     ohem_threshold: Annotated[Share, about("ohem: pixels count whose label has at most this probability")]
     ohem_keep: Annotated[int, about("ohem: pixels per image that count in any case, the worst first", ge=1)]
     class_weights: Annotated[
-        Literal["median_frequency"] | None,
-        about("weight of each class: the median frequency divided by its own (Eigen and Fergus); null: 1"),
+        Literal["median_frequency"] | None, about("weight of a class: the median frequency over its own; null: 1")
     ] = None
     auxiliary_weight: Annotated[float, about("weight of the auxiliary classifier's loss; 0: off", ge=0, le=10)]
     category_consistency: Annotated[float, about("weight of the category consistent loss; 0: off", ge=0, le=10)]
@@ -211,12 +201,9 @@ class Settings:
     def from_dict(cls, nested: dict, where: str = "settings") -> Self:
         """Settings from nested groups. Raises InputError that names each invalid key, its value and what is allowed."""
         try:
-            found = TypeAdapter(cls).validate_json(json.dumps(nested))
+            return TypeAdapter(cls).validate_json(json.dumps(nested))
         except ValidationError as error:
             raise InputError(f"{where}: {'; '.join(map(_explain_setting, error.errors()))}") from error
-        if found.validation.validate_every is None and (found.validation.keep == "best" or found.validation.patience):
-            raise InputError(f"{where}: keep: best and patience need validate_every: say every how many steps")
-        return found
 
     @classmethod
     def read(cls, path: Path, changes: list[str] | None = None) -> Self:
@@ -296,13 +283,6 @@ def _parse(text: str) -> Any:
         return json.loads(text)
     except ValueError:
         return text
-
-
-def explain(error: Any) -> str:
-    """A pydantic error as one line: address, invalid value, what is allowed."""
-    address, value = ".".join(str(part) for part in error["loc"]), json.dumps(error["input"])
-    value = value if len(value) <= LONGEST else f"{value[:LONGEST]} …"
-    return f"{address}: {value}: {error['msg'][0].lower()}{error['msg'][1:]}"
 
 
 def _explain_setting(error: Any) -> str:

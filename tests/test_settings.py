@@ -22,6 +22,8 @@ FLAT = {
     "power": 0.9, "final_learning_rate": 0.0, "batch_size": 2, "crop_size": 64, "resize": None, "scale": [0.5, 2.0],
     "flip": True, "photometric": True, "max_class_share": 0.75, "loss": "cross_entropy", "ohem_threshold": 0.6,
     "ohem_keep": 100, "accumulate": 1, "auxiliary_weight": 0.4, "category_consistency": 0, "seed": 0,
+    "clip_norm": None, "ema": 0.0, "class_weights": None, "validate_every": 5, "validate_images": None, "keep": "last",
+    "patience": None,
 }  # fmt: skip
 
 

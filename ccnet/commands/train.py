@@ -2,8 +2,9 @@
 
 import sys
 from pathlib import Path
+from typing import Any
 
-from ccnet import InputError, runtime, weights
+from ccnet import InputError, provenance, runtime, weights
 from ccnet.data.frequency import median_frequency
 from ccnet.data.loader import Batches
 from ccnet.data.shards import ShardReader
@@ -43,7 +44,8 @@ def run(
         print(f"ccnet train: warning: {warning}", file=sys.stderr)
     reader = _opened(shards)
     validation = _validation(val_shards, reader, chosen)
-    runtime.select(device)
+    chosen_device = runtime.select(device)
+    provenance.checkout(Path(provenance.__file__))  # now: it may change while the network is trained
     class_weights = median_frequency(reader) if chosen.loss.class_weights else None
     trainer = Trainer(chosen, len(reader.class_names), class_weights)
     with Checkpoints(checkpoints, _fingerprint(chosen, reader, validation)) as store:
@@ -55,7 +57,8 @@ def run(
         events = Events(history.with_name("events"), trainer.done, reader.palette)
         growth = Growth(memory_limit and memory_limit * 2**20)
         Loop(trainer, batches, store, validation, events, growth, checkpoint_every).run()
-        _write(trainer, reader, out)
+        made = provenance.record(device=chosen_device, seed=chosen.seed, seconds=trainer.seconds)
+        _write(trainer, reader, out, made)
         trainer.history.write(history)
 
 
@@ -68,7 +71,10 @@ def _opened(shards: list[Path]) -> ShardReader:
 
 def _validation(shards: list[Path] | None, reader: ShardReader, settings: Settings) -> Validation | None:
     """None unless the settings ask for it. Raises InputError without shards, or if their classes are others."""
-    if not settings.validation.validate_every:
+    chosen = settings.validation
+    if not chosen.validate_every:
+        if chosen.keep == "best" or chosen.patience:
+            raise InputError("keep: best and patience need validate_every: say every how many steps")
         return None
     if not shards:
         raise InputError("validate_every needs images of val: name their shards with --val-shards, or make it null")
@@ -84,8 +90,11 @@ def _fingerprint(settings: Settings, reader: ShardReader, validation: Validation
     return "-".join([*parts, validation.reader.fingerprint] if validation else parts)
 
 
-def _write(trainer: Trainer, reader: ShardReader, out: Path) -> None:
-    """Write the weights to keep to `out` and, if the network was measured, the others beside it."""
+def _write(trainer: Trainer, reader: ShardReader, out: Path, made: dict[str, Any]) -> None:
+    """Write the weights to keep to `out` and, if the network was measured, the others beside it.
+
+    Both say in `training` how they were `made`, which they are, and the step and mIoU of the best and the last.
+    """
     keep, last = trainer.settings.validation.keep, trainer.kept()
     other = {"best": "last", "last": "best"}[keep]
     found = {"last": last, "best": trainer.best or last}
@@ -94,4 +103,7 @@ def _write(trainer: Trainer, reader: ShardReader, out: Path) -> None:
             path.unlink(missing_ok=True)  # of an earlier training that was measured
             continue
         weights.load_state(trainer.model, found[name], name)
-        weights.save(path, trainer.model, trainer.settings, reader.class_names, reader.palette, reader.dataset)
+        training = made | {"kept": name, "measured": trainer.history.summary()}
+        weights.save(
+            path, trainer.model, trainer.settings, reader.class_names, reader.palette, reader.dataset, training
+        )

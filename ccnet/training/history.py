@@ -48,6 +48,11 @@ class History:
         """The row with the highest mIoU, the first of equal ones; None before the first measurement."""
         return max(self.measured(), key=lambda row: row["mean_iou"], default=None)
 
+    def summary(self) -> dict[str, dict | None]:
+        """Step and mIoU of the "best" and of the "last" weights; None where the network was not measured."""
+        rows = {"best": self.best(), "last": self.rows[-1] if self.rows else None}
+        return {name: row and {key: row[key] for key in ("step", "mean_iou")} for name, row in rows.items()}
+
     def stale(self) -> int:
         """The number of measurements since the best one."""
         best, found = self.best(), self.measured()

@@ -1,6 +1,7 @@
 """One network in training: optimiser steps, its loss, and the state that a checkpoint holds."""
 
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -47,6 +48,7 @@ class Trainer:
         self.average: Average | None = None
         self.best: Arrays | None = None
         self.done, self.norm, self.history = 0, 0.0, History()
+        self._since = time.monotonic()
 
     def step(self, images: np.ndarray, labels: np.ndarray) -> float:
         """Run one optimiser step on images `(B, 3, S, S)` and labels `(B, S, S)`, uint8; return its loss.
@@ -96,6 +98,11 @@ class Trainer:
         return Diverged(f"{what} at step {step}: lower learning_rate (now {rate:g}), set clip_norm or warm up longer")
 
     @property
+    def seconds(self) -> float:
+        """What the training took so far, in this process and in those it continues."""
+        return time.monotonic() - self._since
+
+    @property
     def ended(self) -> bool:
         """Whether the last step is done, or `patience` measurements brought no better mIoU."""
         patience = self.settings.validation.patience
@@ -138,7 +145,7 @@ class Trainer:
         parts = {"model": model, "best": self.best or {}, "average": self.kept() if self.average else {}}
         parts["optimizer"] = {name: np.array(value.numpy()) for name, value in self._optimizer_state().items()}
         state = {f"{part}.{name}": value for part, arrays in parts.items() for name, value in arrays.items()}
-        return Checkpoint(self.done, state, self.history.rows, self.history.pending)
+        return Checkpoint(self.done, state, self.history.rows, self.history.pending, self.seconds)
 
     def begin(self, checkpoint: Checkpoint | None, pretrained: Path | None, class_names: list[str]) -> None:
         """Resume from `checkpoint`; without one, start from `pretrained` weights or from scratch.
@@ -176,6 +183,7 @@ class Trainer:
             ) from error
         self.best = part_of(checkpoint.tensors, "best") or None
         self.done, self.history = checkpoint.step, History(checkpoint.history, checkpoint.pending)
+        self._since -= checkpoint.seconds
         self.optimizer.n_step = checkpoint.step
         jt.sync_all()
         print(f"ccnet: continuing from step {self.done} of {self.settings.schedule.steps}", file=sys.stderr)

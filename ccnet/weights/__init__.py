@@ -15,8 +15,9 @@ from pydantic import Field, TypeAdapter, ValidationError
 from safetensors.numpy import save as encode
 
 from ccnet import InputError
+from ccnet.fields import explain, frozen
 from ccnet.files import atomic
-from ccnet.settings import Architecture, Settings, explain, frozen
+from ccnet.settings import Architecture, Settings
 from ccnet.weights import checkpoints, files
 
 if TYPE_CHECKING:

@@ -26,6 +26,7 @@ class Checkpoint(NamedTuple):
     tensors: dict[str, np.ndarray]
     history: list[dict]
     pending: list[list[float]]  # loss and gradient norm of each step since the history's last row
+    seconds: float = 0.0  # that the training took, in all its processes
 
 
 class _Row(BaseModel):
@@ -47,6 +48,7 @@ class _Header(BaseModel):
     step: Annotated[int, Field(ge=0)]
     history: list[_Row]
     pending: list[list[float]]
+    seconds: float
     sha256: str
 
 
@@ -84,7 +86,8 @@ class Checkpoints:
 
     def save(self, checkpoint: Checkpoint) -> None:
         """Write the checkpoint, then delete all but the newest two (one as a fallback)."""
-        progress = {"step": checkpoint.step, "history": checkpoint.history, "pending": checkpoint.pending}
+        progress = {"step": checkpoint.step, "history": checkpoint.history, "pending": checkpoint.pending,
+                    "seconds": checkpoint.seconds}  # fmt: skip
         header = self.description | {key: json.dumps(value) for key, value in progress.items()}
         header["sha256"] = json.dumps(_digest(header, checkpoint.tensors))
         path = self.folder / f"{self.fingerprint}_step_{checkpoint.step:08d}.safetensors"
@@ -147,4 +150,4 @@ def _read(path: Path) -> Checkpoint:
         raise InputError(f"{path}: damaged: not a checkpoint's step and history") from error
     if found.sha256 != _digest({key: json.dumps(value) for key, value in metadata.items()}, tensors):
         raise InputError(f"{path}: damaged: its contents do not match its checksum")
-    return Checkpoint(found.step, tensors, [row.model_dump() for row in found.history], found.pending)
+    return Checkpoint(found.step, tensors, [row.model_dump() for row in found.history], found.pending, found.seconds)
