@@ -58,7 +58,7 @@ def pipeline(cluster: slurm.Cluster, tmp_path: Path) -> Iterator[subprocess.Pope
 
 def wait_for_step(pipeline: subprocess.Popen, log: Path, begins: str) -> None:
     """Wait until a training whose log begins like this has done a step."""
-    end = time.monotonic() + 300
+    end = time.monotonic() + 600  # kernels may have to be compiled
     while not re.search(rf"(?s){begins}.*[1-9]\d*/{STEPS} \[[^?]*step", log.read_text() if log.exists() else ""):
         assert pipeline.poll() is None
         assert time.monotonic() < end
