@@ -87,11 +87,11 @@ def _configure(folder: Path) -> None:
         (folder / name).mkdir()
     (folder / "munge.key").write_bytes(secrets.token_bytes(128))
     (folder / "munge.key").chmod(0o600)
-    host, node = socket.gethostname(), subprocess.run(["slurmd", "-C"], capture_output=True, text=True, check=True).stdout
-    node = re.sub(r"(RealMemory=)(\d+)", lambda has: has[1] + str(int(has[2]) * 9 // 10), node.splitlines()[0])
-    values = {"folder": folder, "host": host, "node": node, "ports": _free_ports(2), "user": getpass.getuser()}
-    (folder / "slurm.conf").write_text(CONFIG.format(**values))
-    (folder / "gres.conf").write_text(f"AutoDetect=off\nNodeName={host.split('.')[0]} Name=gpu File=/dev/null,/dev/zero\n")
+    node = subprocess.run(["slurmd", "-C"], capture_output=True, text=True, check=True).stdout.splitlines()[0]
+    node = re.sub(r"(RealMemory=)(\d+)", lambda has: has[1] + str(int(has[2]) * 9 // 10), node)
+    values = {"host": socket.gethostname(), "ports": _free_ports(2), "user": getpass.getuser(), "folder": folder}
+    (folder / "slurm.conf").write_text(CONFIG.format(node=node, **values))
+    (folder / "gres.conf").write_text("AutoDetect=off\nName=gpu File=/dev/null,/dev/zero\n")
     # The plugin of the job's step removes SLURM's variables, and this one with them
     (folder / "bin/srun").write_text(f'#!/bin/sh\nSLURM_CONF={folder}/slurm.conf exec {shutil.which("srun")} "$@"\n')
     (folder / "bin/srun").chmod(0o755)
