@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from contextlib import redirect_stderr
 from typing import Any
 
-from ccnet import __version__
+from ccnet import Restart, __version__
 from ccnet.arguments import COMMANDS, Command
 from ccnet.failures import explain_command
 from ccnet.progress import UnbreakableStream
@@ -30,6 +30,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _run(command: str, debug: bool, options: dict[str, Any]) -> int:
     try:
         importlib.import_module(f"ccnet.commands.{command.replace('-', '_')}").run(**options)
+    except Restart:  # exec, so that whoever waits for this process still does
+        os.execv(sys.executable, [sys.executable, "-m", "ccnet", *sys.argv[1:]])
     except KeyboardInterrupt:
         print(f"ccnet {command}: interrupted", file=sys.stderr)
         return INTERRUPTED

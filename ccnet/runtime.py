@@ -93,7 +93,7 @@ def _nameless() -> Iterator[None]:
         platform.node = name
 
 
-def _end_compilers() -> None:
+def end_compilers() -> None:
     """End Jittor's compiler processes now: Jittor keeps them until exit and hangs there if a signal killed one."""
     if jittor_utils.pool_size:
         atexit.unregister(jittor_utils.pool_cleanup)
@@ -129,7 +129,7 @@ with _announced(), _nameless():
     import jittor as jt
     import jittor_utils
     from jittor import nn  # noqa: F401 (re-exported)
-_end_compilers()
+end_compilers()
 # Every kernel's key contains the path of Python as it was called: without this, `ccnet` and `python -m ccnet` (a script
 # names python3, the shell python) would compile each other's kernels again
 _python = Path(sys.prefix) / "bin" / f"python{sys.version_info.major}.{sys.version_info.minor}"

@@ -1,35 +1,19 @@
 """`ccnet train`: train a run from shards; write weights.safetensors, history.csv and resumable checkpoints."""
 
-import csv
-import signal
 import sys
-import time
-from collections.abc import Callable, Iterator
-from contextlib import closing
-from functools import partial
 from pathlib import Path
 
-import numpy as np
-from tqdm import tqdm
-
 from ccnet import InputError, runtime, weights
-from ccnet.data.labels import IGNORE
+from ccnet.data.frequency import median_frequency
 from ccnet.data.loader import Batches
 from ccnet.data.shards import ShardReader
-from ccnet.files import atomic
-from ccnet.models import build_from_settings
-from ccnet.ops.drop import Drop
-from ccnet.ops.losses import category_consistent, cross_entropy, ohem
-from ccnet.ops.normalise import normalise
-from ccnet.ops.optimizers import SGD, AdamW
-from ccnet.ops.schedule import poly
-from ccnet.progress import progress
-from ccnet.runtime import jt
 from ccnet.settings import Settings
-from ccnet.weights import initial
-from ccnet.weights.checkpoints import Checkpoint, Checkpoints, of_model
-
-LOG_EVERY = 10  # steps between two rows of history.csv
+from ccnet.training.events import Events
+from ccnet.training.loop import Loop
+from ccnet.training.memory import Growth
+from ccnet.training.trainer import Trainer
+from ccnet.training.validation import Validation
+from ccnet.weights.checkpoints import Checkpoints
 
 
 def run(
@@ -39,261 +23,75 @@ def run(
     checkpoints: Path,
     out: Path,
     history: Path,
+    val_shards: list[Path] | None = None,
     device: str = "auto",
     workers: int = 1,
     checkpoint_every: float = 60,
+    memory_limit: int | None = None,
     changes: list[str] | None = None,
     pretrained: Path | None = None,
 ) -> None:
     """Train one run to its last step, resuming from its newest checkpoint if there is one.
 
-    A new run starts from the weights in `pretrained`, if given. On SIGINT or SIGTERM the current step is
-    finished and saved, then KeyboardInterrupt is raised. Raises InputError for shards without images, invalid settings
-    and a loss or weight that is not finite.
+    A new run starts from the weights in `pretrained`, if given. The weights that `keep` names are written to `out`, the
+    others beside it. On SIGINT or SIGTERM the current step is finished and saved, then KeyboardInterrupt is raised.
+    Raises InputError for shards without images, invalid settings and a loss, gradient or weight that is not finite;
+    Restart if this process holds more than `memory_limit` MB, after saving.
     """
     chosen = Settings.read(settings, changes)
     if warning := chosen.warning():
         print(f"ccnet train: warning: {warning}", file=sys.stderr)
+    reader = _opened(shards)
+    validation = _validation(val_shards, reader, chosen)
+    runtime.select(device)
+    class_weights = median_frequency(reader) if chosen.loss.class_weights else None
+    trainer = Trainer(chosen, len(reader.class_names), class_weights)
+    with Checkpoints(checkpoints, _fingerprint(chosen, reader, validation)) as store:
+        trainer.begin(store.load(), pretrained, reader.class_names)
+        store.description = weights.describe(trainer.model, chosen, reader.class_names, reader.palette, reader.dataset)
+        batches = Batches(
+            reader, chosen.data, seed=chosen.seed, first_step=trainer.done, steps=chosen.schedule.steps, workers=workers
+        )
+        events = Events(history.with_name("events"), trainer.done, reader.palette)
+        growth = Growth(memory_limit and memory_limit * 2**20)
+        Loop(trainer, batches, store, validation, events, growth, checkpoint_every).run()
+        _write(trainer, reader, out)
+        trainer.history.write(history)
+
+
+def _opened(shards: list[Path]) -> ShardReader:
     reader = ShardReader(shards)
     if not len(reader):
         raise InputError(f"{shards[0]}: no images in these shards; check dataset.limit and the source")
-    runtime.select(device)
-    trainer = Trainer(chosen, len(reader.class_names))
-    with Checkpoints(checkpoints, f"{chosen.fingerprint()}-{reader.fingerprint}") as store:
-        trainer.begin(store.load(), pretrained, reader.class_names)
-        described = (trainer.model, chosen, reader.class_names, reader.palette, reader.dataset)
-        store.description = weights.describe(*described)
-        _loop(trainer, reader, store, workers, checkpoint_every)
-        weights.save(out, *described)
-        _write_history(history, trainer.history)
+    return reader
 
 
-class Trainer:
-    """A network, its optimiser and the number of steps `done`. `history` has a row per logged step."""
-
-    def __init__(self, settings: Settings, num_classes: int):
-        runtime.seed(settings.seed)
-        self.settings = settings
-        self.model = build_from_settings(settings, num_classes)
-        self.model.train()
-        jt.sync_all()  # Jittor is lazy: draw the initial weights now, whatever follows
-        self.drops = [part for part in self.model.modules() if isinstance(part, Drop)]
-        self.optimizer = _optimizer(self.model, settings)
-        self.loss = _main_loss(settings)
-        self.done, self.history = 0, []  # type: int, list[dict]
-
-    def step(self, images: np.ndarray, labels: np.ndarray) -> float:
-        """Run one optimiser step on images `(B, 3, S, S)` and labels `(B, S, S)`, uint8; return its loss.
-
-        Gradients are accumulated over `accumulate` parts of the batch. Raises InputError if the loss is not finite.
-        """
-        settings, schedule = self.settings, self.settings.schedule
-        self.optimizer.lr = poly(
-            self.done, steps=schedule.steps, base=settings.optimizer.learning_rate, power=schedule.power,
-            warmup=schedule.warmup_steps, final=schedule.final_learning_rate,
-        )  # fmt: skip
-        value = 0.0
-        for number, part in enumerate(_parts(images, labels, settings.data.accumulate)):
-            value += self._backward(number, *part)
-        self.optimizer.step()
-        # Jittor is lazy: deferred work would be fused, and therefore rounded, differently after saving a checkpoint
-        jt.sync_all()
-        self.done += 1
-        if not np.isfinite(value):
-            raise self._diverged(f"the loss is {value}")
-        return value
-
-    def _backward(self, number: int, images: np.ndarray, labels: np.ndarray, share: float) -> float:
-        """Accumulate the gradients of part of a batch; return its loss times `share`, its share of labelled pixels."""
-        # Seeded by step, so that a resumed run drops the same activations as an uninterrupted one; the last number
-        # makes the seed differ from the loader's seeds
-        generator = np.random.default_rng((self.settings.seed, self.done, number, 0xD409))
-        for drop in self.drops:
-            drop.generator = generator
-        loss = self._loss(normalise(jt.array(images), self.model.mean, self.model.std), jt.array(labels))
-        if share != 1:
-            loss = loss * share
-        self.optimizer.backward(loss)
-        return float(loss.item())
-
-    def _diverged(self, what: str) -> InputError:
-        rate = self.optimizer.lr
-        return InputError(f"{what} at step {self.done}: lower learning_rate (now {rate:g}) or warm up longer")
-
-    def _loss(self, images, labels):
-        settings = self.settings.loss
-        logits, auxiliary, *embedding = self.model(images)
-        loss = self.loss(logits, labels)
-        if settings.auxiliary_weight:
-            loss = loss + settings.auxiliary_weight * cross_entropy(auxiliary, labels)
-        if settings.category_consistency:
-            loss = loss + settings.category_consistency * category_consistent(embedding[0], labels)
-        return loss
-
-    def checkpoint(self) -> Checkpoint:
-        """The state that `restore` needs.
-
-        Raises InputError if a weight is not finite. The loss may not show this, since Jittor's ReLU maps NaN to 0.
-        """
-        model = weights.state_arrays(self.model)
-        for name, value in model.items():
-            if not np.isfinite(value).all():
-                raise self._diverged(f"{name} is not finite")
-        state = {f"optimizer.{name}": np.array(value.numpy()) for name, value in self._optimizer_state().items()}
-        return Checkpoint(self.done, state | {f"model.{name}": value for name, value in model.items()}, self.history)
-
-    def begin(self, checkpoint: Checkpoint | None, pretrained: Path | None, class_names: list[str]) -> None:
-        """Resume from `checkpoint`; without one, start from `pretrained` weights or from scratch.
-
-        A resumed training, too, takes the input normalisation from `pretrained`, and which norms it freezes. Raises
-        InputError unless `pretrained` matches the settings.
-        """
-        named = self.settings.model.pretrained
-        if bool(named) != bool(pretrained):
-            remedy = "give their file with --pretrained" if named else "set model.pretrained, or leave --pretrained out"
-            raise InputError(f"model.pretrained is {named or 'null'}: {remedy}")
-        report = initial.start(pretrained, self.model, self.settings.model, class_names) if pretrained else []
-        if checkpoint is not None:
-            self.restore(checkpoint)
-        else:
-            print(*report, sep="\n", end="\n" * bool(report), file=sys.stderr)
-
-    def restore(self, checkpoint: Checkpoint) -> None:
-        """Restore the model, optimiser, step and history from `checkpoint`, and report the step on stderr.
-
-        Raises InputError if the checkpoint does not fit this model.
-        """
-        try:
-            weights.load_state(self.model, of_model(checkpoint.tensors), "checkpoint")
-            for name, value in self._optimizer_state().items():
-                value.assign(jt.array(checkpoint.tensors[f"optimizer.{name}"]))
-        except (InputError, KeyError) as error:
-            remedy = "delete the run's checkpoints to begin anew"
-            raise InputError(
-                f"step {checkpoint.step} was saved by another version of ccnet: {error}; {remedy}"
-            ) from error
-        self.done, self.history = checkpoint.step, checkpoint.history
-        self.optimizer.n_step = checkpoint.step
-        jt.sync_all()
-        print(f"ccnet: continuing from step {self.done} of {self.settings.schedule.steps}", file=sys.stderr)
-
-    def _optimizer_state(self) -> dict:
-        """Optimiser state by name. SGD: "values" (momentum). AdamW: "m" and "values" (first and second moments)."""
-        return {
-            f"{g}.{slot}.{i}": value
-            for g, group in enumerate(self.optimizer.param_groups)
-            for slot in ("values", "m")
-            for i, value in enumerate(group.get(slot, []))
-        }
+def _validation(shards: list[Path] | None, reader: ShardReader, settings: Settings) -> Validation | None:
+    """None unless the settings ask for it. Raises InputError without shards, or if their classes are others."""
+    if not settings.validation.validate_every:
+        return None
+    if not shards:
+        raise InputError("validate_every needs images of val: name their shards with --val-shards, or make it null")
+    val = _opened(shards)
+    if val.class_names != reader.class_names:
+        raise InputError(f"{shards[0]}: its classes differ from those of {reader.paths[0]}: use shards of one dataset")
+    return Validation(val, settings)
 
 
-def _main_loss(settings: Settings) -> Callable[[jt.Var, jt.Var], jt.Var]:
-    chosen = settings.loss
-    if chosen.name == "ohem":
-        return partial(ohem, threshold=chosen.ohem_threshold, keep=chosen.ohem_keep)
-    return cross_entropy
+def _fingerprint(settings: Settings, reader: ShardReader, validation: Validation | None) -> str:
+    """What a checkpoint depends on: settings, training shards and, if they decide on the weights, val shards."""
+    parts = [settings.fingerprint(), reader.fingerprint]
+    return "-".join([*parts, validation.reader.fingerprint] if validation else parts)
 
 
-def _parts(images: np.ndarray, labels: np.ndarray, count: int) -> Iterator[tuple[np.ndarray, np.ndarray, float]]:
-    """Split a batch into `count` equal parts; yield each with its share of the labelled pixels.
-
-    Cross entropy is a mean over labelled pixels, so the parts' losses weighted by their shares sum to the batch's loss.
-    OHEM and the category consistent loss see each part alone.
-    """
-    if count == 1:
-        yield images, labels, 1.0
-        return
-    size = len(images) // count
-    counted = (labels != IGNORE).reshape(count, -1).sum(axis=1)
-    for number, pixels in enumerate(counted):
-        part = slice(number * size, (number + 1) * size)
-        yield images[part], labels[part], float(pixels / max(counted.sum(), 1))
-
-
-def _optimizer(model, settings: Settings):
-    chosen = settings.optimizer
-    trainable = [value for _, value in model.named_parameters() if not value.is_stop_grad()]
-    if chosen.name == "sgd":
-        return SGD(trainable, chosen.learning_rate, chosen.momentum, chosen.weight_decay)
-    matrices = [value for value in trainable if value.ndim > 1]
-    vectors = [value for value in trainable if value.ndim <= 1]  # no weight decay, as in VAN's recipe
-    groups = [
-        {"params": matrices, "weight_decay": chosen.weight_decay},
-        {"params": vectors, "weight_decay": 0.0},
-    ]
-    return AdamW(groups, chosen.learning_rate, betas=(chosen.momentum, 0.999))
-
-
-def _loop(trainer: Trainer, reader: ShardReader, store: Checkpoints, workers: int, checkpoint_every: float) -> None:
-    settings, steps = trainer.settings, trainer.settings.schedule.steps
-    if trainer.done >= steps:
-        return
-    batches = Batches(reader, settings.data, seed=settings.seed, first_step=trainer.done, steps=steps, workers=workers)
-    bar = progress(total=steps, initial=trainer.done, desc=f"train {settings.model.backbone}", unit="step")
-    log, saved = _Log(trainer, bar), time.monotonic()
-    with _Interruption() as interruption, bar, closing(iter(batches)) as loaded:
-        for images, labels in loaded:
-            log.add(trainer.step(images, labels))
-            interruption.done = True
-            if time.monotonic() - saved >= checkpoint_every or interruption.asked or trainer.done == steps:
-                store.save(trainer.checkpoint())
-                saved = time.monotonic()
-            if interruption.asked:
-                print(f"ccnet: interrupted; saved at step {trainer.done} of {steps}", file=sys.stderr)
-                raise KeyboardInterrupt
-
-
-class _Log:
-    """Updates the progress bar, and appends a row with the mean loss to the history every `LOG_EVERY` steps."""
-
-    def __init__(self, trainer: Trainer, bar: tqdm):
-        self.trainer, self.bar = trainer, bar
-        self.losses: list[float] = []
-        self.since = time.monotonic()
-
-    def add(self, loss: float) -> None:
-        self.losses.append(loss)
-        self.bar.update()
-        done, settings = self.trainer.done, self.trainer.settings
-        if done % LOG_EVERY and done != settings.schedule.steps:
-            return
-        speed = len(self.losses) * settings.data.images_per_step / (time.monotonic() - self.since)
-        mean, rate = sum(self.losses) / len(self.losses), self.trainer.optimizer.lr
-        self.trainer.history.append({"step": done, "learning_rate": rate, "loss": mean, "images_per_second": speed})
-        self.bar.set_postfix_str(f"loss {mean:.3f}, lr {rate:.2e}, {speed:.1f} images/s")
-        self.losses, self.since = [], time.monotonic()
-
-
-class _Interruption:
-    """While active, SIGINT or SIGTERM only sets `asked`, so that the current step can be finished and saved.
-
-    A second SIGINT raises KeyboardInterrupt immediately; so does any signal before the first step is `done`, when
-    there is nothing to save. A second SIGTERM does not: schedulers may send it twice, and SIGKILL at the end.
-    A RuntimeError of the interrupted step becomes KeyboardInterrupt: the signal also reaches Jittor's compiler, which
-    is in the same process group.
-    """
-
-    asked = done = False
-
-    def __enter__(self):
-        self._before = {number: signal.signal(number, self._ask) for number in (signal.SIGINT, signal.SIGTERM)}
-        return self
-
-    def _ask(self, number: int, _) -> None:
-        if not self.done or (self.asked and number == signal.SIGINT):
-            raise KeyboardInterrupt
-        self.asked = True
-        print("\nccnet: interrupted; finishing the step in hand and saving (Ctrl-C: stop at once)", file=sys.stderr)
-
-    def __exit__(self, kind, error, trace) -> None:
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
-        if self.asked and isinstance(error, RuntimeError):
-            raise KeyboardInterrupt from error
-
-
-def _write_history(path: Path, history: list[dict]) -> None:
-    with atomic(path) as temporary, open(temporary, "w", newline="") as file:
-        writer = csv.DictWriter(file, ["step", "learning_rate", "loss", "images_per_second"], lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(history)
+def _write(trainer: Trainer, reader: ShardReader, out: Path) -> None:
+    """Write the weights to keep to `out` and, if the network was measured, the others beside it."""
+    keep, last = trainer.settings.validation.keep, trainer.kept()
+    other = {"best": "last", "last": "best"}[keep]
+    found = {"last": last, "best": trainer.best or last}
+    for path, name in ((out.with_name(f"{out.stem}_{other}{out.suffix}"), other), (out, keep)):
+        if name == other and trainer.best is None:
+            path.unlink(missing_ok=True)  # of an earlier training that was measured
+            continue
+        weights.load_state(trainer.model, found[name], name)
+        weights.save(path, trainer.model, trainer.settings, reader.class_names, reader.palette, reader.dataset)

@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 
-from ccnet.commands.train import Trainer
 from ccnet.models import EMBEDDING, build_from_settings
 from ccnet.ops.losses import category_consistent
 from ccnet.ops.normalise import normalise
 from ccnet.runtime import jt
+from ccnet.training.trainer import Trainer
 from tests import tiny
 
 

@@ -11,13 +11,13 @@ from contextlib import closing, nullcontext
 
 import pytest
 
-from ccnet.commands.train import Trainer
 from ccnet.data.loader import Batches
 from ccnet.data.shards import ShardReader
 from ccnet.ops import kernel
 from ccnet.predictor import Predictor
 from ccnet.protocol import Protocol
 from ccnet.runtime import jt
+from ccnet.training.trainer import Trainer
 from tests import tiny
 from tests.ops.test_cuda import replace_code
 

@@ -14,6 +14,7 @@ from ccnet.commands import settings, train
 from ccnet.ops.batch_norm import BatchNorm
 from ccnet.runtime import jt
 from ccnet.settings import Settings
+from ccnet.training.trainer import Trainer
 from ccnet.weights import initial
 from ccnet.weights.checkpoints import Checkpoint
 from tests import tiny
@@ -33,9 +34,9 @@ def digest(path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
-def begun(path, class_names=tiny.CLASSES, **changes) -> train.Trainer:
+def begun(path, class_names=tiny.CLASSES, **changes) -> Trainer:
     """A training that begins with a file of our own weights."""
-    trainer = train.Trainer(tiny.settings(pretrained=digest(path), **changes), len(class_names))
+    trainer = Trainer(tiny.settings(pretrained=digest(path), **changes), len(class_names))
     trainer.begin(None, path, class_names)
     return trainer
 
@@ -47,7 +48,7 @@ def batch(seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
 
 def test_a_training_begins_with_the_imported_backbone(imported, capsys):
     path, ours = imported
-    trainer = train.Trainer(tiny.settings(pretrained=SHA), 4)
+    trainer = Trainer(tiny.settings(pretrained=SHA), 4)
     scratch = weights.state_arrays(trainer.model)
     trainer.begin(None, path, tiny.CLASSES)
     values = weights.state_arrays(trainer.model)
@@ -62,7 +63,7 @@ def test_a_training_begins_with_the_imported_backbone(imported, capsys):
 
 def test_a_continued_training_keeps_what_it_has_learnt(imported, capsys):
     path, _ = imported
-    trainer = train.Trainer(tiny.settings(pretrained=SHA), 4)
+    trainer = Trainer(tiny.settings(pretrained=SHA), 4)
     learnt = trainer.checkpoint()
     trainer.begin(Checkpoint(5, learnt.tensors, []), path, tiny.CLASSES)
     assert trainer.done == 5
@@ -81,7 +82,7 @@ def test_a_continued_training_keeps_what_it_has_learnt(imported, capsys):
     ],
 )
 def test_a_training_takes_only_what_its_settings_name(imported, changes, given, said):
-    trainer = train.Trainer(tiny.settings(**{"pretrained": SHA, **changes}), 4)
+    trainer = Trainer(tiny.settings(**{"pretrained": SHA, **changes}), 4)
     with pytest.raises(InputError, match=said):
         trainer.begin(None, imported[0] if given else None, tiny.CLASSES)
 
@@ -128,7 +129,7 @@ def test_all_of_a_network_is_taken_where_the_classes_are_the_same(trained, capsy
 
 @pytest.mark.parametrize("names", [["wall", "door", "floor", "goat"], ["wall", "door"]])
 def test_the_classifiers_begin_anew_where_the_classes_are_others(trained, names, capsys):
-    scratch = weights.state_arrays(train.Trainer(tiny.settings(), len(names)).model)
+    scratch = weights.state_arrays(Trainer(tiny.settings(), len(names)).model)
     values = weights.state_arrays(begun(trained.weights, names).model)
     before = load_file(trained.weights)
     anew = {name for name in values if re.match(r"(auxiliary\.)?classifier\.", name)}
@@ -174,7 +175,7 @@ def test_images_are_normalised_as_for_the_weights_also_after_a_resumption(traine
     assert weights.load(checkpoint).model.mean == (1, 2.5, -3)
 
 
-def statistics(trainer: train.Trainer) -> dict[str, np.ndarray]:
+def statistics(trainer: Trainer) -> dict[str, np.ndarray]:
     return {name: value for name, value in weights.state_arrays(trainer.model).items() if "running_" in name}
 
 
@@ -196,7 +197,7 @@ def test_frozen_norms_keep_their_statistics_and_learn_all_else(backbone, tmp_pat
 
 def saved(folder, **changes):
     """Weights with telling statistics: those of one training step."""
-    trainer = train.Trainer(tiny.settings(**changes), 4)
+    trainer = Trainer(tiny.settings(**changes), 4)
     for value in trainer.model.parameters():
         if tuple(value.shape) == (1,):  # gamma, from 0
             value.assign(jt.ones(1))
@@ -207,7 +208,7 @@ def saved(folder, **changes):
 
 def test_norms_that_got_no_statistics_are_not_frozen(imported):
     path, ours = imported
-    trainer = train.Trainer(tiny.settings(pretrained=SHA, frozen_norms=True), 4)
+    trainer = Trainer(tiny.settings(pretrained=SHA, frozen_norms=True), 4)
     trainer.begin(None, path, tiny.CLASSES)
     before = statistics(trainer)
     trainer.step(*batch())
@@ -216,7 +217,7 @@ def test_norms_that_got_no_statistics_are_not_frozen(imported):
 
 
 def test_a_resumed_training_freezes_the_same_norms(trained):
-    trainer = train.Trainer(tiny.settings(pretrained=digest(trained.weights), frozen_norms=True), 4)
+    trainer = Trainer(tiny.settings(pretrained=digest(trained.weights), frozen_norms=True), 4)
     trainer.begin(trainer.checkpoint(), trained.weights, tiny.CLASSES)
     norms = [part for part in trainer.model.modules() if isinstance(part, BatchNorm)]
     assert norms

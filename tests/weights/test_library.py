@@ -17,6 +17,8 @@ from ccnet.commands import import_weights, segment, settings, train
 from ccnet.data import catalog
 from ccnet.data import download as downloading
 from ccnet.models import BACKBONES
+from ccnet.settings import Settings
+from ccnet.training.trainer import Trainer
 from ccnet.weights import library
 from tests import tiny
 from tests.serving import Site, serving
@@ -87,7 +89,7 @@ def test_a_training_begins_with_imagenet_weights(name, publish, tmp_path, traine
     settings.run(flat=flat, out=tmp_path / "settings.json", pretrained=imported)
     model = json.loads((tmp_path / "settings.json").read_text())["model"]
     assert model["stem_channels"] == (32 if "deep" in name else None)
-    begun = train.Trainer(train.Settings.read(tmp_path / "settings.json"), 4)
+    begun = Trainer(Settings.read(tmp_path / "settings.json"), 4)
     begun.begin(None, imported, tiny.CLASSES)
     values = weights.state_arrays(begun.model)
     for key, value in ours.items():

@@ -57,6 +57,7 @@ rule train_run:
         shards=shards("train"),
         verified=ancient("results/{dataset}/labels.json"),
         pretrained=ancient(lambda wildcards: pretrained(wildcards.run)),
+        val=lambda wildcards: validation_shards(wildcards.run),
     output:
         weights="results/{dataset}/{run}/weights.safetensors",
         history=report(
@@ -81,9 +82,12 @@ rule train_run:
         pretrained=lambda wildcards, input: option(
             "--pretrained", input.pretrained or None
         ),
+        val=lambda wildcards, input: " ".join(
+            ["--val-shards", *input.val] if input.val else []
+        ),
     shell:
         "trap : TERM; ccnet train --settings {input.settings} --shards {input.shards} --checkpoints {params.checkpoints}"
-        " {params.pretrained}"
+        " {params.val} {params.pretrained}"
         " --out {output.weights} --history {output.history}"
         " --device {resources.device} --workers {resources.workers} 2>&1 | (trap '' INT TERM; exec tee {log})"
 
