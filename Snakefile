@@ -5,6 +5,10 @@ from snakemake.utils import min_version
 min_version("9.14")
 
 
+# Used with `--software-deployment-method apptainer` alone; docs/cluster.md makes it.
+container: "ccnet.sif"
+
+
 include: "workflow/rules/config.smk"
 include: "workflow/rules/common.smk"
 include: "workflow/rules/cluster.py"

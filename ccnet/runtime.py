@@ -130,6 +130,11 @@ with _announced(), _nameless():
     import jittor_utils
     from jittor import nn  # noqa: F401 (re-exported)
 end_compilers()
+# Every kernel's key contains the path of Python as it was called: without this, `ccnet` and `python -m ccnet` (a script
+# names python3, the shell python) would compile each other's kernels again
+_python = Path(sys.prefix) / "bin" / f"python{sys.version_info.major}.{sys.version_info.minor}"
+if _python.exists():
+    jt.flags.python_path = str(_python)
 if not PROBLEM and not jt.has_cuda:
     PROBLEM = "Jittor did not accept this machine's CUDA"
 # Restore the handlers: Jittor's own exit at once on Ctrl-C or when a child is killed, without saving or reporting

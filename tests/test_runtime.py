@@ -190,3 +190,11 @@ def test_hosts_of_other_names_share_a_cache():
         assert done.returncode == 0, done.stderr
         paths.add(done.stdout)
     assert len(paths) == 1
+
+
+def test_pythons_of_other_names_share_kernels():
+    """`ccnet` and `python -m ccnet` call one Python by two names, and its name is part of each kernel's key."""
+    code = "from ccnet.runtime import jt; print(jt.flags.python_path)"
+    names = [Path(sys.prefix, "bin", name) for name in ("python", "python3")]
+    paths = {subprocess.run([name, "-c", code], capture_output=True, text=True, check=True).stdout for name in names}
+    assert len(paths) == 1

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import time
 import zipfile
+from pathlib import Path
 
 import pytest
 
@@ -149,6 +150,21 @@ def test_scores_are_not_printed_where_nothing_says_whether_they_hold(copy: Workp
         "scores: not shown, since `snakemake report` cannot be planned: see `snakemake report --dry-run`" in done.stdout
     )
     assert "mIoU" not in done.stdout
+
+
+def test_commands_run_in_the_image_if_asked(workplace: Workplace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    (tmp_path / "apptainer").write_text(f"""#!/bin/sh
+        [ "$1" = --version ] && echo apptainer version 1.0.0 && exit
+        echo "$@" >> {tmp_path}/apptainer.log
+        while [ "$1" != ccnet.sif ]; do shift; done
+        shift
+        exec "$@"
+    """)
+    (tmp_path / "apptainer").chmod(0o755)
+    monkeypatch.setenv("PATH", os.pathsep.join([str(tmp_path), os.environ["PATH"]]))
+    done = workplace.snakemake("fetch", "--software-deployment-method", "apptainer")
+    assert done.returncode == 0, done.stderr
+    assert "ccnet fetch --dataset streets" in (tmp_path / "apptainer.log").read_text()
 
 
 @pytest.mark.parametrize("command", ["prepare", "train"])
