@@ -5,7 +5,7 @@ import time
 from contextlib import closing
 from pathlib import Path
 
-from ccnet import InputError, runtime, weights
+from ccnet import InputError, parallel, runtime, weights
 from ccnet.data.loader import Batches
 from ccnet.data.shards import ShardReader
 from ccnet.progress import progress
@@ -16,6 +16,7 @@ from ccnet.training.trainer import Trainer
 from ccnet.weights.checkpoints import Checkpoints
 
 
+@parallel.joined()
 def run(
     *,
     settings: Path,
@@ -43,29 +44,36 @@ def run(
         raise InputError(f"{shards[0]}: no images in these shards; check dataset.limit and the source")
     runtime.select(device)
     trainer = Trainer(chosen, len(reader.class_names))
-    with Checkpoints(checkpoints, f"{chosen.fingerprint()}-{reader.fingerprint}") as store:
+    with Checkpoints(checkpoints, f"{chosen.fingerprint()}-{reader.fingerprint}", parallel.RANK == 0) as store:
         trainer.begin(store.load(), pretrained, reader.class_names)
         described = (trainer.model, chosen, reader.class_names, reader.palette, reader.dataset)
         store.description = weights.describe(*described)
         _loop(trainer, reader, store, workers, checkpoint_every)
-        weights.save(out, *described)
-        log_of.write(history, trainer.history)
+        if parallel.RANK == 0:
+            weights.save(out, *described)
+            log_of.write(history, trainer.history)
 
 
 def _loop(trainer: Trainer, reader: ShardReader, store: Checkpoints, workers: int, checkpoint_every: float) -> None:
     settings, steps = trainer.settings, trainer.settings.schedule.steps
     if trainer.done >= steps:
         return
-    batches = Batches(reader, settings.data, seed=settings.seed, first_step=trainer.done, steps=steps, workers=workers)
+    batches = Batches(
+        reader, settings.data, seed=settings.seed, first_step=trainer.done, steps=steps, workers=workers,
+        share=(parallel.RANK, parallel.RANKS),
+    )  # fmt: skip
     bar = progress(total=steps, initial=trainer.done, desc=f"train {settings.model.backbone}", unit="step")
+    parallel.wait()  # so far all did the same; from now on each tells its own errors
     log, saved = log_of.Log(trainer, bar), time.monotonic()
     with Interruption() as interruption, bar, closing(iter(batches)) as loaded:
         for images, labels in loaded:
             log.add(trainer.step(images, labels))
             interruption.done = True
-            if time.monotonic() - saved >= checkpoint_every or interruption.asked or trainer.done == steps:
+            asked = parallel.any_of(interruption.asked)
+            if time.monotonic() - saved >= checkpoint_every or asked or trainer.done == steps:
                 store.save(trainer.checkpoint())
                 saved = time.monotonic()
-            if interruption.asked:
+            if asked:
+                parallel.wait()  # until the checkpoint is written
                 print(f"ccnet: interrupted; saved at step {trainer.done} of {steps}", file=sys.stderr)
                 raise KeyboardInterrupt

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ccnet import InputError, runtime, weights
+from ccnet import InputError, parallel, runtime, weights
 from ccnet.data.labels import IGNORE
 from ccnet.models import build_from_settings
 from ccnet.ops.drop import Drop
@@ -38,6 +38,8 @@ class Trainer:
     def step(self, images: np.ndarray, labels: np.ndarray) -> float:
         """Run one optimiser step on images `(B, 3, S, S)` and labels `(B, S, S)`, uint8; return its loss.
 
+        On several devices these are this one's share of the batch, and the loss is that of the whole.
+
         Gradients are accumulated over `accumulate` parts of the batch. Raises InputError if the loss is not finite.
         """
         settings, schedule = self.settings, self.settings.schedule
@@ -48,12 +50,14 @@ class Trainer:
         value = 0.0
         for number, part in enumerate(_parts(images, labels, settings.data.accumulate)):
             value += self._backward(number, *part)
+        self.optimizer.gradients = list(map(parallel.summed, self.optimizer.gradients))
         self.optimizer.step()
         # Jittor is lazy: deferred work would be fused, and therefore rounded, differently after saving a checkpoint
         jt.sync_all()
         self.done += 1
+        value = float(parallel.total(np.float64(value)))
         if not np.isfinite(value):
-            raise self._diverged(f"the loss is {value}")
+            raise parallel.common(self._diverged(f"the loss is {value}"))
         return value
 
     def _backward(self, number: int, images: np.ndarray, labels: np.ndarray, share: float) -> float:
@@ -148,19 +152,20 @@ def _main_loss(settings: Settings) -> Callable[[jt.Var, jt.Var], jt.Var]:
 
 
 def _parts(images: np.ndarray, labels: np.ndarray, count: int) -> Iterator[tuple[np.ndarray, np.ndarray, float]]:
-    """Split a batch into `count` equal parts; yield each with its share of the labelled pixels.
+    """Split a batch into `count` equal parts; yield each with its share of the labelled pixels of all devices.
 
     Cross entropy is a mean over labelled pixels, so the parts' losses weighted by their shares sum to the batch's loss.
-    OHEM and the category consistent loss see each part alone.
+    OHEM and the category consistent loss see each device's part alone.
     """
-    if count == 1:
+    if count == parallel.RANKS == 1:
         yield images, labels, 1.0
         return
     size = len(images) // count
     counted = (labels != IGNORE).reshape(count, -1).sum(axis=1)
+    of_all = max(parallel.total(counted).sum(), 1)
     for number, pixels in enumerate(counted):
         part = slice(number * size, (number + 1) * size)
-        yield images[part], labels[part], float(pixels / max(counted.sum(), 1))
+        yield images[part], labels[part], float(pixels / of_all)
 
 
 def _optimizer(model, settings: Settings):
