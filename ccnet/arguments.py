@@ -97,9 +97,14 @@ def _describe(command: Command) -> None:
 def _train(command: Command) -> None:
     command.add_argument("--settings", type=Path, required=True, help="settings.json of the run")
     command.add_argument("--shards", type=Path, nargs="+", required=True, metavar="SHARD.h5", help="training shards")
+    command.add_argument(
+        "--val-shards", type=Path, nargs="+", metavar="SHARD.h5", help="of the val split, for validate_every"
+    )
     command.add_argument("--checkpoints", type=Path, required=True, help="their folder; continued from, if it has any")
     command.add_argument("--out", type=Path, required=True, help="weights to write (.safetensors)")
-    command.add_argument("--history", type=Path, required=True, help="history.csv to write: loss and rate by step")
+    command.add_argument(
+        "--history", type=Path, required=True, help="history.csv to write; events/ beside it is for TensorBoard"
+    )
     command.add_argument(
         "--pretrained", type=Path, metavar="W.safetensors", help="to begin with; the settings name their SHA-256"
     )
@@ -108,6 +113,10 @@ def _train(command: Command) -> None:
     )
     command.add_argument("--workers", type=int, default=1, help="processes per device that load images; 0: none (default: 1)")
     command.add_argument("--checkpoint-every", type=float, default=60, metavar="SECONDS", help="(default: 60)")
+    command.add_argument(
+        "--memory-limit", type=int, metavar="MB",
+        help="host memory past which training saves and starts itself again (default: 90 %% of what the machine, its"
+        " container or its SLURM job has)")  # fmt: skip
     command.add_argument(
         "--set", action="append", dest="changes", metavar="GROUP.NAME=VALUE", help="change a hyperparameter"
     )

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from contextlib import redirect_stderr
 from typing import Any
 
-from ccnet import __version__, launcher
+from ccnet import Restart, __version__, launcher
 from ccnet.arguments import COMMANDS, Command
 from ccnet.failures import explain_command
 from ccnet.progress import UnbreakableStream
@@ -34,6 +34,11 @@ def _run(arguments: Sequence[str], command: str, debug: bool, options: dict[str,
         if devices != 1 and not launcher.inside():
             launcher.launch(devices, arguments)
         importlib.import_module(f"ccnet.commands.{command.replace('-', '_')}").run(**options)
+    except Restart:
+        if launcher.inside():
+            return launcher.AGAIN
+        # exec, so that whoever waits for this process still does
+        os.execv(sys.executable, [sys.executable, "-m", "ccnet", *sys.argv[1:]])
     except KeyboardInterrupt:
         print(f"ccnet {command}: interrupted", file=sys.stderr)
         return INTERRUPTED

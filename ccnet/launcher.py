@@ -12,6 +12,7 @@ from typing import NoReturn
 from ccnet import InputError
 
 PR_SET_PDEATHSIG = 1
+AGAIN = 75  # exit status of ranks that saved and are to be started again (memory grew)
 GAVE_UP = 128 + signal.SIGALRM  # exit status of a rank that told its error and then waited for the others in vain
 OPTIONS = [
     "--quiet",  # without mpirun's paragraphs about a rank that ended
@@ -34,6 +35,8 @@ def launch(devices: int, arguments: Sequence[str]) -> NoReturn:
 
     Raises InputError without MPI, and if a process was killed.
     """
+    if devices < 1:
+        raise InputError(f"devices: {devices}: must be 1 or more")
     missing = [name for name in ("mpirun", "mpicc") if shutil.which(name) is None]
     if missing:
         remedy = "apt install openmpi-bin libopenmpi-dev, or train with --devices 1"
@@ -48,11 +51,13 @@ def launch(devices: int, arguments: Sequence[str]) -> NoReturn:
     if subprocess.run([sys.executable, "-c", "import ccnet.runtime"], env=environment).returncode:
         raise InputError(f"devices: {devices}: Jittor did not start with MPI: see above, or train with --devices 1")
     command = ["mpirun", *OPTIONS, "-np", str(devices), sys.executable, "-m", "ccnet", *arguments]
-    status, asked = _run(command, environment)
-    if status > 1 and status != GAVE_UP and not asked:
+    status, asked = AGAIN, False
+    while status == AGAIN and not asked:
+        status, asked = _run(command, environment)
+    if status not in (0, 1, GAVE_UP) and not asked:
         again = "the same command continues from the last checkpoint"
         raise InputError(f"one of the {devices} processes was killed (exit status {status}); {again}")
-    sys.exit(130 if asked and status else min(status, 1))
+    sys.exit(130 if asked and status else status and 1)
 
 
 def _threads() -> int:

@@ -18,7 +18,7 @@ from ccnet.runtime import jt
 
 RANK = int(os.environ.get("OMPI_COMM_WORLD_RANK", 0))
 RANKS = int(os.environ.get("OMPI_COMM_WORLD_SIZE", 1))
-PATIENCE = 8  # seconds that a failed rank waits for the others to end with it
+PATIENCE = 10  # seconds that a failed rank waits for the others to end with it
 PR_SET_PDEATHSIG = 1
 _met = False  # whether the ranks have waited for each other
 

@@ -93,7 +93,7 @@ def _nameless() -> Iterator[None]:
         platform.node = name
 
 
-def _end_compilers() -> None:
+def end_compilers() -> None:
     """End Jittor's compiler processes now: Jittor keeps them until exit and hangs there if a signal killed one."""
     if jittor_utils.pool_size:
         atexit.unregister(jittor_utils.pool_cleanup)
@@ -131,7 +131,7 @@ with _announced(), _nameless():
     import jittor as jt
     import jittor_utils
     from jittor import nn  # noqa: F401 (re-exported)
-_end_compilers()
+end_compilers()
 if not PROBLEM and not jt.has_cuda:
     PROBLEM = "Jittor did not accept this machine's CUDA"
 # Restore the handlers: Jittor's own exit at once on Ctrl-C or when a child is killed, without saving or reporting

@@ -95,6 +95,12 @@ class Optimizer:
     learning_rate: Annotated[float, about("its highest value, after the warm-up", gt=0, le=10)]
     momentum: Annotated[BelowOne, about("momentum of SGD, first beta of AdamW")]
     weight_decay: Annotated[Share, about("decay per step; norms, biases and scales have none with AdamW")]
+    clip_norm: Annotated[
+        float | None, about("largest L2 norm of the gradient, all parameters together; null: any", gt=0)
+    ] = None
+    ema: Annotated[
+        BelowOne, about("decay of a moving average of the weights, measured and saved in their place; 0: off")
+    ] = 0.0
 
 
 @frozen
@@ -146,8 +152,28 @@ class Loss:
     ]
     ohem_threshold: Annotated[Share, about("ohem: pixels count whose label has at most this probability")]
     ohem_keep: Annotated[int, about("ohem: pixels per image that count in any case, the worst first", ge=1)]
+    class_weights: Annotated[
+        Literal["median_frequency"] | None,
+        about("weight of each class: the median frequency divided by its own (Eigen and Fergus); null: 1"),
+    ] = None
     auxiliary_weight: Annotated[float, about("weight of the auxiliary classifier's loss; 0: off", ge=0, le=10)]
     category_consistency: Annotated[float, about("weight of the category consistent loss; 0: off", ge=0, le=10)]
+
+
+@frozen
+class Validation:
+    """Measuring during training, and what follows from it."""
+
+    validate_every: Annotated[int | None, about("steps between two measurements on val; null: none", ge=1)] = None
+    validate_images: Annotated[
+        int | None, about("val images that are measured, the same each time, evenly spaced; null: all", ge=1)
+    ] = None
+    keep: Annotated[
+        Literal["last", "best"], about("the weights that are kept: the last, or those with the best mIoU on val")
+    ] = "last"
+    patience: Annotated[
+        int | None, about("measurements without a better mIoU after which training ends; null: never", ge=1)
+    ] = None
 
 
 @frozen
@@ -159,6 +185,7 @@ class Settings:
     schedule: Schedule
     data: Data
     loss: Loss
+    validation: Validation = Validation()
     seed: Annotated[int, about("seed of the weights, the order of the images and their augmentation", ge=0, lt=2**31)]
 
     def as_dict(self) -> dict:
@@ -184,9 +211,12 @@ class Settings:
     def from_dict(cls, nested: dict, where: str = "settings") -> Self:
         """Settings from nested groups. Raises InputError that names each invalid key, its value and what is allowed."""
         try:
-            return TypeAdapter(cls).validate_json(json.dumps(nested))
+            found = TypeAdapter(cls).validate_json(json.dumps(nested))
         except ValidationError as error:
             raise InputError(f"{where}: {'; '.join(map(_explain_setting, error.errors()))}") from error
+        if found.validation.validate_every is None and (found.validation.keep == "best" or found.validation.patience):
+            raise InputError(f"{where}: keep: best and patience need validate_every: say every how many steps")
+        return found
 
     @classmethod
     def read(cls, path: Path, changes: list[str] | None = None) -> Self:

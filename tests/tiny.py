@@ -19,7 +19,7 @@ from ccnet.settings import Settings
 CLASSES = ["wall", "door", "floor", "sheep"]  # a sheep is never seen
 PALETTE = [[200, 40, 40], [40, 200, 40], [40, 40, 200], [250, 250, 250]]
 SMALL = {"backbone": "van_tiny", "head_channels": 16, "steps": 24, "warmup_steps": 3, "learning_rate": 0.002,
-         "batch_size": 2, "crop_size": 32, "seed": 3}  # fmt: skip
+         "batch_size": 2, "crop_size": 32, "seed": 3, "validate_every": None}  # fmt: skip
 
 
 def flat(**changes) -> dict:

@@ -1,18 +1,18 @@
 """`ccnet train`: train a run from shards; write weights.safetensors, history.csv and resumable checkpoints."""
 
 import sys
-import time
-from contextlib import closing
 from pathlib import Path
 
 from ccnet import InputError, parallel, runtime, weights
+from ccnet.data.frequency import median_frequency
 from ccnet.data.loader import Batches
 from ccnet.data.shards import ShardReader
-from ccnet.progress import progress
 from ccnet.settings import Settings
-from ccnet.training import history as log_of
-from ccnet.training.interruption import Interruption
+from ccnet.training.events import Events
+from ccnet.training.loop import Loop
+from ccnet.training.memory import Growth
 from ccnet.training.trainer import Trainer
+from ccnet.training.validation import Validation
 from ccnet.weights.checkpoints import Checkpoints
 
 
@@ -24,56 +24,77 @@ def run(
     checkpoints: Path,
     out: Path,
     history: Path,
+    val_shards: list[Path] | None = None,
     device: str = "auto",
     workers: int = 1,
     checkpoint_every: float = 60,
+    memory_limit: int | None = None,
     changes: list[str] | None = None,
     pretrained: Path | None = None,
 ) -> None:
     """Train one run to its last step, resuming from its newest checkpoint if there is one.
 
-    A new run starts from the weights in `pretrained`, if given. On SIGINT or SIGTERM the current step is
-    finished and saved, then KeyboardInterrupt is raised. Raises InputError for shards without images, invalid settings
-    and a loss or weight that is not finite.
+    A new run starts from the weights in `pretrained`, if given. The weights that `keep` names are written to `out`, the
+    others beside it. On SIGINT or SIGTERM the current step is finished and saved, then KeyboardInterrupt is raised.
+    Raises InputError for shards without images, invalid settings and a loss, gradient or weight that is not finite;
+    Restart if this process holds more than `memory_limit` MB, after saving.
     """
     chosen = Settings.read(settings, changes)
     if warning := chosen.warning():
         print(f"ccnet train: warning: {warning}", file=sys.stderr)
+    reader = _opened(shards)
+    validation = _validation(val_shards, reader, chosen)
+    runtime.select(device)
+    class_weights = median_frequency(reader) if chosen.loss.class_weights else None
+    trainer = Trainer(chosen, len(reader.class_names), class_weights)
+    with Checkpoints(checkpoints, _fingerprint(chosen, reader, validation), parallel.RANK == 0) as store:
+        trainer.begin(store.load(), pretrained, reader.class_names)
+        store.description = weights.describe(trainer.model, chosen, reader.class_names, reader.palette, reader.dataset)
+        batches = Batches(
+            reader, chosen.data, seed=chosen.seed, first_step=trainer.done, steps=chosen.schedule.steps,
+            workers=workers, share=(parallel.RANK, parallel.RANKS),
+        )  # fmt: skip
+        events = Events(history.with_name("events"), trainer.done, reader.palette, parallel.RANK == 0)
+        growth = Growth(memory_limit and memory_limit * 2**20)
+        Loop(trainer, batches, store, validation, events, growth, checkpoint_every).run()
+        if parallel.RANK == 0:
+            _write(trainer, reader, out)
+            trainer.history.write(history)
+
+
+def _opened(shards: list[Path]) -> ShardReader:
     reader = ShardReader(shards)
     if not len(reader):
         raise InputError(f"{shards[0]}: no images in these shards; check dataset.limit and the source")
-    runtime.select(device)
-    trainer = Trainer(chosen, len(reader.class_names))
-    with Checkpoints(checkpoints, f"{chosen.fingerprint()}-{reader.fingerprint}", parallel.RANK == 0) as store:
-        trainer.begin(store.load(), pretrained, reader.class_names)
-        described = (trainer.model, chosen, reader.class_names, reader.palette, reader.dataset)
-        store.description = weights.describe(*described)
-        _loop(trainer, reader, store, workers, checkpoint_every)
-        if parallel.RANK == 0:
-            weights.save(out, *described)
-            log_of.write(history, trainer.history)
+    return reader
 
 
-def _loop(trainer: Trainer, reader: ShardReader, store: Checkpoints, workers: int, checkpoint_every: float) -> None:
-    settings, steps = trainer.settings, trainer.settings.schedule.steps
-    if trainer.done >= steps:
-        return
-    batches = Batches(
-        reader, settings.data, seed=settings.seed, first_step=trainer.done, steps=steps, workers=workers,
-        share=(parallel.RANK, parallel.RANKS),
-    )  # fmt: skip
-    bar = progress(total=steps, initial=trainer.done, desc=f"train {settings.model.backbone}", unit="step")
-    parallel.wait()  # so far all did the same; from now on each tells its own errors
-    log, saved = log_of.Log(trainer, bar), time.monotonic()
-    with Interruption() as interruption, bar, closing(iter(batches)) as loaded:
-        for images, labels in loaded:
-            log.add(trainer.step(images, labels))
-            interruption.done = True
-            asked = parallel.any_of(interruption.asked)
-            if time.monotonic() - saved >= checkpoint_every or asked or trainer.done == steps:
-                store.save(trainer.checkpoint())
-                saved = time.monotonic()
-            if asked:
-                parallel.wait()  # until the checkpoint is written
-                print(f"ccnet: interrupted; saved at step {trainer.done} of {steps}", file=sys.stderr)
-                raise KeyboardInterrupt
+def _validation(shards: list[Path] | None, reader: ShardReader, settings: Settings) -> Validation | None:
+    """None unless the settings ask for it. Raises InputError without shards, or if their classes are others."""
+    if not settings.validation.validate_every:
+        return None
+    if not shards:
+        raise InputError("validate_every needs images of val: name their shards with --val-shards, or make it null")
+    val = _opened(shards)
+    if val.class_names != reader.class_names:
+        raise InputError(f"{shards[0]}: its classes differ from those of {reader.paths[0]}: use shards of one dataset")
+    return Validation(val, settings)
+
+
+def _fingerprint(settings: Settings, reader: ShardReader, validation: Validation | None) -> str:
+    """What a checkpoint depends on: settings, training shards and, if they decide on the weights, val shards."""
+    parts = [settings.fingerprint(), reader.fingerprint]
+    return "-".join([*parts, validation.reader.fingerprint] if validation else parts)
+
+
+def _write(trainer: Trainer, reader: ShardReader, out: Path) -> None:
+    """Write the weights to keep to `out` and, if the network was measured, the others beside it."""
+    keep, last = trainer.settings.validation.keep, trainer.kept()
+    other = {"best": "last", "last": "best"}[keep]
+    found = {"last": last, "best": trainer.best or last}
+    for path, name in ((out.with_name(f"{out.stem}_{other}{out.suffix}"), other), (out, keep)):
+        if name == other and trainer.best is None:
+            path.unlink(missing_ok=True)  # of an earlier training that was measured
+            continue
+        weights.load_state(trainer.model, found[name], name)
+        weights.save(path, trainer.model, trainer.settings, reader.class_names, reader.palette, reader.dataset)

@@ -65,10 +65,19 @@ class Batches:
         for part in range(step * self.data.accumulate, (step + 1) * self.data.accumulate):
             yield from range(part * size + k * size // n, part * size + (k + 1) * size // n)
 
-    def _crop(self, position: int) -> tuple[list[np.ndarray], np.ndarray]:
-        """The planes R, G, B of a crop and its label, each `(S, S)` uint8."""
+    def names(self, step: int) -> list[str]:
+        """The names of the images of an optimiser step's batch."""
+        size = self.data.images_per_step
+        return [self.reader.names[self._image(step * size + index)] for index in range(size)]
+
+    def _image(self, position: int) -> int:
+        """The image, by its place in the reader, that a crop is taken from; `position` counts crops from step 0."""
         epoch, place = divmod(position, len(self.reader))
-        image, label = self.reader[_order(self.seed, epoch, len(self.reader))[place]]
+        return int(_order(self.seed, epoch, len(self.reader))[place])
+
+    def _crop(self, position: int) -> tuple[list[np.ndarray], np.ndarray]:
+        """The planes R, G, B of a crop and its label, each `(S, S)` uint8; `position` counts crops from step 0."""
+        image, label = self.reader[self._image(position)]
         crop, target = augment(image, label, self.data, np.random.default_rng((self.seed, position)))
         return [np.asarray(plane) for plane in crop.split()], np.asarray(target)
 

@@ -241,10 +241,16 @@ class ShardReader:
         return int(self._ends[-1])
 
     def __getitem__(self, position: int) -> tuple[np.ndarray, np.ndarray]:
-        image, label = self.encoded(position)
-        shard, local = self._find(position)
-        name = f"{self.paths[shard]}: {self._indices[shard].names[local]}"
+        (image, label), name = self.encoded(position), self._where(position)
         return images.decode(image, name), labels.decode(label, name)
+
+    def label(self, position: int) -> np.ndarray:
+        """A label map, uint8 `(H, W)`."""
+        return labels.decode(self.encoded(position)[1], self._where(position))
+
+    def _where(self, position: int) -> str:
+        shard, local = self._find(position)
+        return f"{self.paths[shard]}: {self._indices[shard].names[local]}"
 
     def encoded(self, position: int) -> tuple[bytes, bytes]:
         """The stored bytes of an image file and of its label PNG."""

@@ -55,20 +55,41 @@ def _pixel_losses(logits: jt.Var, labels: jt.Var, ignore: int = 255) -> jt.Var:
     return jt.ternary(labels != ignore, losses, jt.zeros_like(losses))
 
 
-def cross_entropy(logits: jt.Var, labels: jt.Var, ignore: int = 255) -> jt.Var:
+def pixel_weights(labels: np.ndarray, weights: np.ndarray | None, ignore: int = 255) -> np.ndarray:
+    """The weight of each label's class, of `weights` (C) or 1; 0 where ignored. float32, of the labels' shape."""
+    if weights is None:
+        return (labels != ignore).astype(np.float32)
+    known = labels != ignore
+    return np.where(known, weights[np.where(known, labels, 0)], 0).astype(np.float32)
+
+
+def cross_entropy(logits: jt.Var, labels: jt.Var, weights: np.ndarray | None = None, ignore: int = 255) -> jt.Var:
     """Mean cross entropy over the pixels not ignored, of logits (B, C, H, W) float32 and labels (B, H, W) int.
 
-    Returns 0 if all pixels are ignored. Raises InputError, at the call, for a label out of range.
+    With class `weights` (C) it is the weighted mean, divided by the sum of the pixels' weights, as in PyTorch. Returns
+    0 if all pixels are ignored. Raises InputError, at the call, for a label out of range.
     """
-    counted = np.count_nonzero(check_labels(labels, logits, ignore) != ignore)
-    return _pixel_losses(logits, labels, ignore).sum() / max(counted, 1)
+    values = check_labels(labels, logits, ignore)
+    losses = _pixel_losses(logits, labels, ignore)
+    if weights is None:
+        return losses.sum() / max(np.count_nonzero(values != ignore), 1)
+    shares = pixel_weights(values, weights, ignore)
+    return (losses * jt.array(shares)).sum() / (float(shares.sum(dtype=np.float64)) or 1.0)
 
 
-def ohem(logits: jt.Var, labels: jt.Var, threshold: float, keep: int, ignore: int = 255) -> jt.Var:
+def ohem(
+    logits: jt.Var,
+    labels: jt.Var,
+    weights: np.ndarray | None = None,
+    *,
+    threshold: float,
+    keep: int,
+    ignore: int = 255,
+) -> jt.Var:
     """Online hard example mining: mean cross entropy over hard pixels, for logits (B, C, H, W) and labels (B, H, W).
 
-    A pixel is hard if its label's probability is at most `threshold` or among the B · `keep` lowest of the batch.
-    Raises InputError for a label out of range.
+    A pixel is hard if its label's probability is at most `threshold` or among the B · `keep` lowest of the batch. Class
+    `weights` (C) weigh the mean, not the choice of pixels. Raises InputError for a label out of range.
     """
     values = check_labels(labels, logits, ignore)
     with jt.no_grad():
@@ -78,7 +99,7 @@ def ohem(logits: jt.Var, labels: jt.Var, threshold: float, keep: int, ignore: in
     if worst:
         threshold = max(threshold, np.partition(probability[counted], worst - 1)[worst - 1])
     hard = counted & ~(probability > threshold)  # written as a negation so that NaN counts as hard and reaches the loss
-    return cross_entropy(logits, jt.array(np.where(hard, values, ignore).astype(np.int32)), ignore)
+    return cross_entropy(logits, jt.array(np.where(hard, values, ignore).astype(np.int32)), weights, ignore)
 
 
 def category_consistent(

@@ -1,30 +1,41 @@
 """One network in training: optimiser steps, its loss, and the state that a checkpoint holds."""
 
 import sys
-from collections.abc import Callable, Iterator
-from functools import partial
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 
 from ccnet import InputError, parallel, runtime, weights
-from ccnet.data.labels import IGNORE
 from ccnet.models import build_from_settings
 from ccnet.ops.drop import Drop
-from ccnet.ops.losses import category_consistent, cross_entropy, ohem
 from ccnet.ops.normalise import normalise
-from ccnet.ops.optimizers import SGD, AdamW
+from ccnet.ops.optimizers import SGD, AdamW, Average
 from ccnet.ops.schedule import poly
 from ccnet.runtime import jt
 from ccnet.settings import Settings
+from ccnet.training.history import History
+from ccnet.training.objective import Objective
 from ccnet.weights import initial
-from ccnet.weights.checkpoints import Checkpoint, of_model
+from ccnet.weights.checkpoints import Checkpoint, part_of
+
+Arrays = dict[str, np.ndarray]
+
+
+class Diverged(InputError):  # noqa: N818
+    """A loss, gradient or weight that is not finite."""
 
 
 class Trainer:
-    """A network, its optimiser and the number of steps `done`. `history` has a row per logged step."""
+    """A network, its optimiser, the number of steps `done`, and its `history`.
 
-    def __init__(self, settings: Settings, num_classes: int):
+    `norm` is the L2 norm of the last step's gradient, before it was clipped. `average` is the moving average of the
+    weights, if the settings ask for one: then it is what is measured and kept. `best` holds the weights that had the
+    highest mIoU so far, None before the first measurement.
+    """
+
+    def __init__(self, settings: Settings, num_classes: int, class_weights: np.ndarray | None = None):
         runtime.seed(settings.seed)
         self.settings = settings
         self.model = build_from_settings(settings, num_classes)
@@ -32,15 +43,17 @@ class Trainer:
         jt.sync_all()  # Jittor is lazy: draw the initial weights now, whatever follows
         self.drops = [part for part in self.model.modules() if isinstance(part, Drop)]
         self.optimizer = _optimizer(self.model, settings)
-        self.loss = _main_loss(settings)
-        self.done, self.history = 0, []  # type: int, list[dict]
+        self.objective = Objective(settings.loss, class_weights)
+        self.average: Average | None = None
+        self.best: Arrays | None = None
+        self.done, self.norm, self.history = 0, 0.0, History()
 
     def step(self, images: np.ndarray, labels: np.ndarray) -> float:
         """Run one optimiser step on images `(B, 3, S, S)` and labels `(B, S, S)`, uint8; return its loss.
 
-        On several devices these are this one's share of the batch, and the loss is that of the whole.
-
-        Gradients are accumulated over `accumulate` parts of the batch. Raises InputError if the loss is not finite.
+        Gradients are accumulated over `accumulate` parts of the batch. On several devices these are this one's share
+        of it, and the loss is that of the whole. Raises Diverged, without changing a weight, if the loss or a gradient
+        is not finite.
         """
         settings, schedule = self.settings, self.settings.schedule
         self.optimizer.lr = poly(
@@ -48,16 +61,21 @@ class Trainer:
             warmup=schedule.warmup_steps, final=schedule.final_learning_rate,
         )  # fmt: skip
         value = 0.0
-        for number, part in enumerate(_parts(images, labels, settings.data.accumulate)):
+        for number, part in enumerate(self.objective.parts(images, labels, settings.data.accumulate)):
             value += self._backward(number, *part)
+        value = float(parallel.total(np.float64(value)))
         self.optimizer.gradients = list(map(parallel.summed, self.optimizer.gradients))
-        self.optimizer.step()
+        self.norm = self.optimizer.gradient_norm()
+        for what, found in (("loss", value), ("gradient's norm", self.norm)):
+            if not np.isfinite(found):
+                raise self._diverged(f"the {what} is {found}", self.done + 1)
+        limit = settings.optimizer.clip_norm
+        self.optimizer.step(scale=limit / self.norm if limit and self.norm > limit else 1.0)
+        self.done += 1
+        if self.average:
+            self.average.update(self.model.state_dict(), self.done)
         # Jittor is lazy: deferred work would be fused, and therefore rounded, differently after saving a checkpoint
         jt.sync_all()
-        self.done += 1
-        value = float(parallel.total(np.float64(value)))
-        if not np.isfinite(value):
-            raise parallel.common(self._diverged(f"the loss is {value}"))
         return value
 
     def _backward(self, number: int, images: np.ndarray, labels: np.ndarray, share: float) -> float:
@@ -73,19 +91,43 @@ class Trainer:
         self.optimizer.backward(loss)
         return float(loss.item())
 
-    def _diverged(self, what: str) -> InputError:
-        rate = self.optimizer.lr
-        return InputError(f"{what} at step {self.done}: lower learning_rate (now {rate:g}) or warm up longer")
+    def _loss(self, images: jt.Var, labels: jt.Var) -> jt.Var:
+        return self.objective(self.model(images), labels)
 
-    def _loss(self, images, labels):
-        settings = self.settings.loss
-        logits, auxiliary, *embedding = self.model(images)
-        loss = self.loss(logits, labels)
-        if settings.auxiliary_weight:
-            loss = loss + settings.auxiliary_weight * cross_entropy(auxiliary, labels)
-        if settings.category_consistency:
-            loss = loss + settings.category_consistency * category_consistent(embedding[0], labels)
-        return loss
+    def _diverged(self, what: str, step: int) -> Diverged:
+        rate = self.optimizer.lr
+        return Diverged(f"{what} at step {step}: lower learning_rate (now {rate:g}), set clip_norm or warm up longer")
+
+    @property
+    def ended(self) -> bool:
+        """Whether the last step is done, or `patience` measurements brought no better mIoU."""
+        patience = self.settings.validation.patience
+        return self.done >= self.settings.schedule.steps or bool(patience and self.history.stale() >= patience)
+
+    def kept(self) -> Arrays:
+        """A copy of the weights to measure and keep: the moving average if there is one, else the network's."""
+        if self.average is None:
+            return weights.state_arrays(self.model)
+        return {name: np.array(value.numpy()) for name, value in self.average.values.items()}
+
+    @contextmanager
+    def measuring(self) -> Iterator[None]:
+        """The network in eval mode, with the weights to measure; afterwards it trains on as before."""
+        own = weights.state_arrays(self.model)
+        try:
+            weights.load_state(self.model, self.kept(), "average")
+            self.model.eval()
+            yield
+        finally:
+            weights.load_state(self.model, own, "own")
+            self.model.train()
+            jt.sync_all()
+
+    def measured(self, mean_iou: float) -> None:
+        """Note the mIoU (0..1) in the last row of the history, and the weights if it is the best so far."""
+        self.history.rows[-1]["mean_iou"] = mean_iou
+        if self.history.best() is self.history.rows[-1]:
+            self.best = self.kept()
 
     def checkpoint(self) -> Checkpoint:
         """The state that `restore` needs.
@@ -95,9 +137,11 @@ class Trainer:
         model = weights.state_arrays(self.model)
         for name, value in model.items():
             if not np.isfinite(value).all():
-                raise self._diverged(f"{name} is not finite")
-        state = {f"optimizer.{name}": np.array(value.numpy()) for name, value in self._optimizer_state().items()}
-        return Checkpoint(self.done, state | {f"model.{name}": value for name, value in model.items()}, self.history)
+                raise self._diverged(f"{name} is not finite", self.done)
+        parts = {"model": model, "best": self.best or {}, "average": self.kept() if self.average else {}}
+        parts["optimizer"] = {name: np.array(value.numpy()) for name, value in self._optimizer_state().items()}
+        state = {f"{part}.{name}": value for part, arrays in parts.items() for name, value in arrays.items()}
+        return Checkpoint(self.done, state, self.history.rows, self.history.pending)
 
     def begin(self, checkpoint: Checkpoint | None, pretrained: Path | None, class_names: list[str]) -> None:
         """Resume from `checkpoint`; without one, start from `pretrained` weights or from scratch.
@@ -110,6 +154,8 @@ class Trainer:
             remedy = "give their file with --pretrained" if named else "set model.pretrained, or leave --pretrained out"
             raise InputError(f"model.pretrained is {named or 'null'}: {remedy}")
         report = initial.start(pretrained, self.model, self.settings.model, class_names) if pretrained else []
+        if self.settings.optimizer.ema:
+            self.average = Average(self.model.state_dict(), self.settings.optimizer.ema)
         if checkpoint is not None:
             self.restore(checkpoint)
         else:
@@ -121,15 +167,18 @@ class Trainer:
         Raises InputError if the checkpoint does not fit this model.
         """
         try:
-            weights.load_state(self.model, of_model(checkpoint.tensors), "checkpoint")
+            weights.load_state(self.model, part_of(checkpoint.tensors, "model"), "checkpoint")
             for name, value in self._optimizer_state().items():
                 value.assign(jt.array(checkpoint.tensors[f"optimizer.{name}"]))
+            for name, value in self.average.values.items() if self.average else ():
+                value.assign(jt.array(checkpoint.tensors[f"average.{name}"]))
         except (InputError, KeyError) as error:
             remedy = "delete the run's checkpoints to begin anew"
             raise InputError(
                 f"step {checkpoint.step} was saved by another version of ccnet: {error}; {remedy}"
             ) from error
-        self.done, self.history = checkpoint.step, checkpoint.history
+        self.best = part_of(checkpoint.tensors, "best") or None
+        self.done, self.history = checkpoint.step, History(checkpoint.history, checkpoint.pending)
         self.optimizer.n_step = checkpoint.step
         jt.sync_all()
         print(f"ccnet: continuing from step {self.done} of {self.settings.schedule.steps}", file=sys.stderr)
@@ -142,30 +191,6 @@ class Trainer:
             for slot in ("values", "m")
             for i, value in enumerate(group.get(slot, []))
         }
-
-
-def _main_loss(settings: Settings) -> Callable[[jt.Var, jt.Var], jt.Var]:
-    chosen = settings.loss
-    if chosen.name == "ohem":
-        return partial(ohem, threshold=chosen.ohem_threshold, keep=chosen.ohem_keep)
-    return cross_entropy
-
-
-def _parts(images: np.ndarray, labels: np.ndarray, count: int) -> Iterator[tuple[np.ndarray, np.ndarray, float]]:
-    """Split a batch into `count` equal parts; yield each with its share of the labelled pixels of all devices.
-
-    Cross entropy is a mean over labelled pixels, so the parts' losses weighted by their shares sum to the batch's loss.
-    OHEM and the category consistent loss see each device's part alone.
-    """
-    if count == parallel.RANKS == 1:
-        yield images, labels, 1.0
-        return
-    size = len(images) // count
-    counted = (labels != IGNORE).reshape(count, -1).sum(axis=1)
-    of_all = max(parallel.total(counted).sum(), 1)
-    for number, pixels in enumerate(counted):
-        part = slice(number * size, (number + 1) * size)
-        yield images[part], labels[part], float(pixels / of_all)
 
 
 def _optimizer(model, settings: Settings):

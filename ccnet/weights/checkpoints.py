@@ -1,13 +1,15 @@
 """Training checkpoints: written atomically, locked, and tied to the settings and data they were made with."""
 
 import fcntl
+import hashlib
 import json
 import os
 import sys
 from pathlib import Path
-from typing import NamedTuple, Self
+from typing import Annotated, NamedTuple, Self
 
 import numpy as np
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 from safetensors.numpy import save
 
 from ccnet import InputError
@@ -23,6 +25,29 @@ class Checkpoint(NamedTuple):
     step: int  # optimiser steps done
     tensors: dict[str, np.ndarray]
     history: list[dict]
+    pending: list[list[float]]  # loss and gradient norm of each step since the history's last row
+
+
+class _Row(BaseModel):
+    """A row of the history."""
+
+    step: int
+    learning_rate: float
+    loss: float
+    gradient_norm: float
+    images_per_second: float
+    mean_iou: float | None
+
+
+class _Header(BaseModel):
+    """The entries of a checkpoint's header that `Checkpoints` writes."""
+
+    model_config = ConfigDict(strict=True)
+
+    step: Annotated[int, Field(ge=0)]
+    history: list[_Row]
+    pending: list[list[float]]
+    sha256: str
 
 
 class Checkpoints:
@@ -65,10 +90,12 @@ class Checkpoints:
         """Write the checkpoint, then delete all but the newest two (one as a fallback)."""
         if not self.writes:
             return
-        progress = {"step": json.dumps(checkpoint.step), "history": json.dumps(checkpoint.history)}
+        progress = {"step": checkpoint.step, "history": checkpoint.history, "pending": checkpoint.pending}
+        header = self.description | {key: json.dumps(value) for key, value in progress.items()}
+        header["sha256"] = json.dumps(_digest(header, checkpoint.tensors))
         path = self.folder / f"{self.fingerprint}_step_{checkpoint.step:08d}.safetensors"
         with atomic(path) as temporary:
-            temporary.write_bytes(save(checkpoint.tensors, self.description | progress))
+            temporary.write_bytes(save(checkpoint.tensors, header))
         for old in self._newest_first()[KEPT:]:
             old.unlink()
 
@@ -81,13 +108,22 @@ class Checkpoints:
                 print(f"ccnet: {error}: passed over", file=sys.stderr)
         return None
 
+    def newest(self) -> Path | None:
+        """The file that `load` tries first; None if there is none."""
+        return next(iter(self._newest_first()), None)
+
     def _newest_first(self) -> list[Path]:
         return sorted(self.folder.glob(f"{self.fingerprint}_step_*.safetensors"), reverse=True)
 
 
+def part_of(tensors: dict[str, np.ndarray], part: str) -> dict[str, np.ndarray]:
+    """The tensors of a checkpoint's `part` ("model", "average", "best" or "optimizer"), by their names in it."""
+    return {name.removeprefix(f"{part}."): value for name, value in tensors.items() if name.startswith(f"{part}.")}
+
+
 def of_model(tensors: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """The network's tensors of a checkpoint, by their names in the network (without "model.")."""
-    return {name.removeprefix("model."): value for name, value in tensors.items() if name.startswith("model.")}
+    """The network's tensors of a checkpoint to predict with: their moving average if there is one."""
+    return part_of(tensors, "average") or part_of(tensors, "model")
 
 
 def newest(folder: Path) -> Path | None:
@@ -99,9 +135,22 @@ def newest(folder: Path) -> Path | None:
     return max(path for path in found if path.name.startswith(f"{fingerprint}_step_"))
 
 
+def _digest(header: dict[str, str], tensors: dict[str, np.ndarray]) -> str:
+    """The SHA-256 of a checkpoint's header, without `sha256` itself, and tensors."""
+    entries = {key: value for key, value in header.items() if key != "sha256"}
+    running = hashlib.sha256(json.dumps(entries, sort_keys=True).encode())
+    for name in sorted(tensors):
+        running.update(f"{name} {tensors[name].dtype} {tensors[name].shape} ".encode())
+        running.update(np.ascontiguousarray(tensors[name]).data)
+    return running.hexdigest()
+
+
 def _read(path: Path) -> Checkpoint:
     metadata, tensors = files.read(path)
-    step, history = metadata.get("step"), metadata.get("history")
-    if type(step) is not int or step < 0 or not isinstance(history, list):
-        raise InputError(f"{path}: damaged: not a checkpoint's step and history")
-    return Checkpoint(step, tensors, history)
+    try:
+        found = TypeAdapter(_Header).validate_python(metadata)
+    except ValidationError as error:
+        raise InputError(f"{path}: damaged: not a checkpoint's step and history") from error
+    if found.sha256 != _digest({key: json.dumps(value) for key, value in metadata.items()}, tensors):
+        raise InputError(f"{path}: damaged: its contents do not match its checksum")
+    return Checkpoint(found.step, tensors, [row.model_dump() for row in found.history], found.pending)

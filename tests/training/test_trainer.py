@@ -5,10 +5,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ccnet import InputError
 from ccnet.ops.batch_norm import BatchNorm
 from ccnet.runtime import jt, nn
-from ccnet.training.trainer import Trainer, _optimizer
+from ccnet.training.trainer import Diverged, Trainer, _optimizer
 from tests import tiny
 
 SGD = {"optimizer": "sgd", "learning_rate": 0.01, "weight_decay": 0.0005}
@@ -20,7 +19,9 @@ def batch(seed: int = 0):
 
 
 def trainer(**changes) -> Trainer:
-    return Trainer(tiny.settings(**changes), len(tiny.CLASSES))
+    one = Trainer(tiny.settings(**changes), len(tiny.CLASSES))
+    one.begin(None, None, tiny.CLASSES)
+    return one
 
 
 def train_whole(one: Trainer) -> Trainer:
@@ -33,11 +34,13 @@ def weights_of(one: Trainer) -> dict[str, np.ndarray]:
     return one.checkpoint().tensors
 
 
-@pytest.mark.parametrize("changes", [{}, SGD], ids=["adamw", "sgd"])
+@pytest.mark.parametrize("changes", [{}, SGD, {"ema": 0.9, "clip_norm": 1.0}], ids=["adamw", "sgd", "ema"])
 def test_restoring_loses_nothing(changes, capsys):
     """Steps 0 … 3 at a stretch, and with a checkpoint after the second, are the same to the last bit."""
     whole = trainer(**changes)
     losses = [whole.step(*batch(step)) for step in range(2)]
+    whole.history.rows.append({"mean_iou": None})
+    whole.measured(0.5)
     checkpoint = whole.checkpoint()
     losses += [whole.step(*batch(step)) for step in range(2, 4)]
     continued = trainer(**changes)
@@ -47,6 +50,9 @@ def test_restoring_loses_nothing(changes, capsys):
     ours, theirs = weights_of(continued), weights_of(whole)
     assert all(np.array_equal(ours[name], theirs[name]) for name in theirs)
     assert any(name.startswith("optimizer.") and value.any() for name, value in theirs.items())
+    assert ours.keys() == theirs.keys()
+    assert any(name.startswith("best.") for name in ours)
+    assert any(name.startswith("average.") for name in ours) == ("ema" in changes)
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf])
@@ -54,8 +60,9 @@ def test_a_loss_that_is_no_number_ends_the_training(value, monkeypatch):
     one = trainer()
     monkeypatch.setattr(one, "_loss", lambda images, labels: jt.array(value) * one.model.head.attention.gamma.sum())
     one.model.head.attention.gamma.assign(jt.ones(1))
-    with pytest.raises(InputError, match=r"the loss is (nan|inf) at step 1: lower learning_rate \(now 0\.0005\)"):
+    with pytest.raises(Diverged, match=r"the loss is (nan|inf) at step 1: lower learning_rate \(now 0\.0005\)"):
         one.step(*batch())
+    assert one.done == 0
 
 
 @pytest.mark.parametrize("value", [math.nan, -math.inf])
@@ -66,9 +73,7 @@ def test_weights_that_are_no_numbers_are_not_saved(value):
     one.checkpoint()
     weight = one.model.backbone.norm2.weight
     weight.assign(jt.full(weight.shape, value))
-    with pytest.raises(
-        InputError, match=r"^backbone\.norm2\.weight is not finite at step 1: lower learning_rate \(now "
-    ):
+    with pytest.raises(Diverged, match=r"^backbone\.norm2\.weight is not finite at step 1: lower learning_rate \(now "):
         one.checkpoint()
 
 
@@ -192,3 +197,63 @@ def test_a_long_training_neither_compiles_nor_grows():
     assert kernels > 50
     assert loaded_kernels() == kernels
     assert resident() - before < 2**25
+
+
+def test_a_gradient_that_is_no_number_changes_nothing(monkeypatch):
+    """The loss is finite, as after Jittor's ReLU, which maps NaN to 0."""
+    one = trainer()
+    before = weights_of(one)
+    gamma = one.model.head.attention.gamma
+    monkeypatch.setattr(one, "_loss", lambda *_: jt.sqrt((gamma * gamma).sum()))  # infinite slope at 0
+    with pytest.raises(Diverged, match=r"the gradient's norm is (nan|inf) at step 1"):
+        one.step(*batch())
+    after = weights_of(one)
+    assert all(np.array_equal(before[name], after[name]) for name in before)
+
+
+def test_gradients_are_clipped_to_the_norm():
+    free, clipped = trainer(), trainer(clip_norm=0.1)
+    for one in (free, clipped):
+        one.step(*batch())
+    assert free.norm == clipped.norm > 0.1
+    ours, theirs = weights_of(clipped), weights_of(free)
+    first_moments = [name for name in theirs if name.startswith("optimizer.") and ".m." in name]
+    assert first_moments
+    for name in first_moments:
+        np.testing.assert_allclose(ours[name], theirs[name] * (0.1 / free.norm), rtol=1e-4, atol=1e-9)
+
+
+def test_a_limit_above_the_norm_changes_no_bit():
+    free, limited = trainer(), trainer(clip_norm=1e9)
+    for one in (free, limited):
+        one.step(*batch())
+    ours, theirs = weights_of(limited), weights_of(free)
+    assert all(np.array_equal(ours[name], theirs[name]) for name in theirs)
+
+
+def test_the_average_is_measured_and_kept_and_the_weights_train_on():
+    plain, averaged = trainer(), trainer(ema=0.5)
+    for one in (plain, averaged):
+        for step in range(2):
+            one.step(*batch(step))
+    kept = averaged.kept()
+    own = averaged.model.state_dict()["classifier.conv.weight"].numpy()
+    assert not np.array_equal(kept["classifier.conv.weight"], own)
+    with averaged.measuring():
+        assert not averaged.model.is_training()
+        np.testing.assert_array_equal(averaged.model.classifier.conv.weight.numpy(), kept["classifier.conv.weight"])
+    assert averaged.model.is_training()
+    losses = [one.step(*batch(2)) for one in (plain, averaged)]
+    assert losses[0] == losses[1]
+
+
+def test_the_best_weights_are_those_of_the_highest_iou():
+    one, found = trainer(), []
+    for step, mean_iou in enumerate([0.3, 0.5, 0.4]):
+        one.step(*batch(step))
+        one.history.rows.append({"mean_iou": None})
+        one.measured(mean_iou)
+        found.append(one.kept())
+    assert one.best is not None
+    assert all(np.array_equal(one.best[name], found[1][name]) for name in found[1])
+    assert not np.array_equal(one.best["classifier.conv.weight"], found[2]["classifier.conv.weight"])

@@ -7,11 +7,13 @@ import pytest
 from safetensors.numpy import save_file
 
 from ccnet import InputError
-from ccnet.weights.checkpoints import Checkpoint, Checkpoints
+from ccnet.weights.checkpoints import Checkpoint, Checkpoints, of_model
 
 
 def checkpoint(step: int) -> Checkpoint:
-    return Checkpoint(step, {"model.w": np.full(3, step, np.float32)}, [{"step": step, "loss": 1.5}])
+    row = {"step": step, "learning_rate": 0.1, "loss": 1.5, "gradient_norm": 2.0, "images_per_second": 3.0,
+           "mean_iou": None}  # fmt: skip
+    return Checkpoint(step, {"model.w": np.full(3, step, np.float32)}, [row], [[1.5, 2.0]])
 
 
 def test_the_newest_is_loaded_and_two_are_kept(tmp_path):
@@ -21,21 +23,40 @@ def test_the_newest_is_loaded_and_two_are_kept(tmp_path):
             store.save(checkpoint(step))
         loaded = store.load()
     assert loaded is not None
-    assert (loaded.step, loaded.history) == (30, [{"step": 30, "loss": 1.5}])
+    assert loaded[:1] + loaded[2:] == checkpoint(30)[:1] + checkpoint(30)[2:]
     np.testing.assert_array_equal(loaded.tensors["model.w"], [30, 30, 30])
     assert len(list(tmp_path.glob("*.safetensors"))) == 2
 
 
-def test_a_torn_file_is_passed_over(tmp_path, capsys):
+def flipped(data: bytes, place: int) -> bytes:
+    return data[:place] + bytes([data[place] ^ 1]) + data[place + 1 :]
+
+
+DAMAGE = {
+    "truncated": lambda data: data[:-5],
+    "empty": lambda data: b"",
+    "foreign": lambda data: b"\x89PNG" + bytes(1000),
+    "a flipped bit of a tensor": lambda data: flipped(data, len(data) - 3),
+    "a flipped bit of the step": lambda data: data.replace(b'"step":"2"', b'"step":"3"'),
+    "a flipped bit of the history": lambda data: flipped(data, data.index(b"loss") + 8),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGE.values(), ids=DAMAGE)
+def test_a_damaged_file_is_named_and_passed_over(tmp_path, damage, capsys):
     with Checkpoints(tmp_path, "a") as store:
         store.save(checkpoint(1))
         store.save(checkpoint(2))
         newest = tmp_path / "a_step_00000002.safetensors"
-        newest.write_bytes(newest.read_bytes()[:-5])
+        before = newest.read_bytes()
+        newest.write_bytes(damage(before))
+        assert newest.read_bytes() != before
         loaded = store.load()
     assert loaded is not None
     assert loaded.step == 1
-    assert newest.name in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1
+    assert newest.name in said
 
 
 def test_other_settings_are_not_continued_and_lose_nothing(tmp_path):
@@ -106,3 +127,9 @@ def test_a_file_without_a_step_and_a_history_is_passed_over(tmp_path, metadata, 
     assert loaded is not None
     assert loaded.step == 1
     assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_the_average_is_what_a_checkpoint_predicts_with():
+    tensors = {"model.w": np.zeros(1), "best.w": np.ones(1), "optimizer.w": np.ones(1)}
+    assert of_model(tensors)["w"] == 0
+    assert of_model(tensors | {"average.w": np.full(1, 2.0)})["w"] == 2

@@ -108,6 +108,11 @@ def shards(*splits):
     ]
 
 
+def validation_shards(run):
+    """The shards on which a run is measured during training; none if it is not."""
+    return shards("val") if recipe(run)["validate_every"] else []
+
+
 def tested():
     """["test"] if the dataset has a test split, else []; known once the dataset is fetched."""
     index = checkpoints.fetch_dataset.get(dataset=DATASET).output[0]

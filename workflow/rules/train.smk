@@ -50,13 +50,15 @@ rule import_imagenet:
 
 
 # `checkpoints` is not an output: Snakemake deletes outputs of a failed job, and a killed training resumes from it.
-# `device` and `workers` are resources: they affect only where and how fast it runs, so changing them reruns nothing.
+# `device`, `devices` and `workers` are resources: they affect only where and how fast it runs, so changing them reruns
+# nothing.
 rule train_run:
     input:
         settings="results/{dataset}/{run}/settings.json",
         shards=shards("train"),
         verified=ancient("results/{dataset}/labels.json"),
         pretrained=ancient(lambda wildcards: pretrained(wildcards.run)),
+        val=lambda wildcards: validation_shards(wildcards.run),
     output:
         weights="results/{dataset}/{run}/weights.safetensors",
         history=report(
@@ -71,21 +73,26 @@ rule train_run:
         "results/{dataset}/benchmarks/train-{run}.tsv"
     conda:
         "../envs/ccnet.yaml"
-    threads: threads_per_gpu()
+    threads: threads_per_gpu() * config["devices"]
     resources:
-        gpu=1,
+        gpu=config["devices"],
         device=config["device"],
+        devices=config["devices"],
         workers=config["workers"],
     params:
         checkpoints="results/{dataset}/{run}/checkpoints",
         pretrained=lambda wildcards, input: option(
             "--pretrained", input.pretrained or None
         ),
+        val=lambda wildcards, input: " ".join(
+            ["--val-shards", *input.val] if input.val else []
+        ),
     shell:
         "trap : TERM; ccnet train --settings {input.settings} --shards {input.shards} --checkpoints {params.checkpoints}"
-        " {params.pretrained}"
+        " {params.val} {params.pretrained}"
         " --out {output.weights} --history {output.history}"
-        " --device {resources.device} --workers {resources.workers} 2>&1 | (trap '' INT TERM; exec tee {log})"
+        " --device {resources.device} --devices {resources.devices} --workers {resources.workers}"
+        " 2>&1 | (trap '' INT TERM; exec tee {log})"
 
 
 localrules:

@@ -147,6 +147,17 @@ def _meaning_errors(config: dict) -> Iterator[tuple[str, str]]:
     if not any(own is not None for own in config["runs"].values()):
         yield "runs", "all are removed (null): at least one must stay"
     yield from _pretrained_errors(config)
+    yield from _measuring_errors(config)
+
+
+def _measuring_errors(config: dict) -> Iterator[tuple[str, str]]:
+    """Yield errors about what needs measurements during training."""
+    backbones = SCHEMA["$defs"]["backbone"]["enum"]
+    for run, own in config["runs"].items():
+        if own is not None and own.get("backbone", run) in backbones:
+            chosen = recipe(config, run)
+            if chosen["validate_every"] is None and (chosen["keep"] == "best" or chosen["patience"]):
+                yield f"runs.{run}", "keep: best and patience need validate_every: say every how many steps"
 
 
 def _pretrained_errors(config: dict) -> Iterator[tuple[str, str]]:
