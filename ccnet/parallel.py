@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext, redirect_stderr
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from ccnet import InputError
 from ccnet.runtime import jt
@@ -28,7 +29,7 @@ def summed(variable: jt.Var) -> jt.Var:
     return variable if RANKS == 1 else variable.mpi_all_reduce("add")
 
 
-def total(array: np.ndarray) -> np.ndarray:
+def total(array: ArrayLike) -> np.ndarray:
     """The sum of this array over all ranks, added in the order of the ranks; exact for int64."""
     global _met
     _met = True
@@ -61,7 +62,7 @@ def common(error: Exception) -> BaseException:
 def joined() -> Iterator[None]:
     """Around a training: only rank 0 prints, and a rank that fails does not leave the others waiting.
 
-    Errors of other ranks are shown too, except an InputError before the first collective call, which rank 0 raises as well.
+    Errors of other ranks are shown too, except an InputError before the first collective call: rank 0 has the same.
     """
     if RANKS == 1:
         yield

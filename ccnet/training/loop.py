@@ -6,8 +6,6 @@ import time
 from contextlib import closing
 from dataclasses import dataclass
 
-import numpy as np
-
 from ccnet import InputError, Restart, parallel, runtime
 from ccnet.data.loader import Batches
 from ccnet.progress import progress
@@ -52,7 +50,7 @@ class Loop:
                 bar.update()
                 self._log(bar)
                 self._measure(bar, interruption)
-                asked, grown = parallel.total(np.int64([interruption.asked, self.growth.passed()])) > 0
+                asked, grown = parallel.total([interruption.asked, self.growth.passed()]) > 0
                 if time.monotonic() - saved >= self.interval or asked or grown or trainer.ended:
                     self._save()
                     saved = time.monotonic()
