@@ -40,6 +40,21 @@ class Labels(BaseModel):
     splitting: str | None = None
 
 
+class Provenance(BaseModel):
+    """What `ccnet.provenance.record` wrote of a training or of an evaluation."""
+
+    versions: dict[str, str] = {}
+    commit: str | None = None
+    dirty: bool | None = None
+    device: str | None = None
+    processor: str | None = None
+    threads: int | None = None
+    seed: int | None = None
+    seconds: float | None = None
+    peak_memory: int | None = None
+    command: str | None = None
+
+
 class Metrics(BaseModel):
     """The contents of metrics.json; shares in 0..1, `confusion` counts pixels (rows truth, columns prediction)."""
 
@@ -51,6 +66,8 @@ class Metrics(BaseModel):
     protocol: dict[str, Any]
     seconds_per_image: float | None = None
     parameters: int | None = None
+    training: Provenance | None = None  # of the weights
+    provenance: Provenance | None = None  # of these metrics
 
 
 class Step(BaseModel):

@@ -283,11 +283,6 @@ def write(out: Path, device: str, rows: list[dict]) -> None:
     """Write all rows so far, with the machine and versions they were measured on, to `out` (JSON)."""
     versions = {name: importlib.metadata.version(name) for name in ("ccnet", "jittor", "torch")}
     driver = cuda.find_driver() if device == "cuda" else None
-    where = {"processor": _processor(), "cores": os.cpu_count(), "system": platform.platform(), "device": device,
+    where = {"processor": examine.processor(), "cores": os.cpu_count(), "system": platform.platform(), "device": device,
              "gpus": [gpu.name for gpu in driver.gpus] if driver else []}  # fmt: skip
     write_json(out, {"machine": where, "versions": versions, "cases": rows})
-
-
-def _processor() -> str:
-    names = [text for text in Path("/proc/cpuinfo").read_text().splitlines() if text.startswith("model name")]
-    return names[0].partition(": ")[2] if names else platform.machine()

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from ccnet import InputError, runtime, weights
+from ccnet import InputError, provenance, runtime, weights
 from ccnet.data.images import resized
 from ccnet.data.labels import save_palette_png
 from ccnet.data.shards import ShardReader
@@ -18,6 +18,7 @@ from ccnet.ops.metrics import ConfusionMatrix
 from ccnet.predictor import Predictor
 from ccnet.progress import progress
 from ccnet.protocol import Protocol
+from ccnet.settings import Settings
 
 EXAMPLES = 6
 
@@ -36,11 +37,11 @@ def run(
     Writes metrics.json to `out` and up to `EXAMPLES` predictions to `examples`. Raises InputError if the weights'
     classes differ from the shards', the shards hold no image, or the protocol is invalid.
     """
-    protocol = Protocol.checked(**protocol_fields)
+    protocol, began = Protocol.checked(**protocol_fields), time.monotonic()
     reader = ShardReader(shards)
     if not len(reader):
         raise InputError(f"{shards[0]}: no images in these shards; check dataset.limit and the source")
-    runtime.select(device)
+    device = runtime.select(device)
     weights_file = weights.located(weights_file)
     trained, digest = weights.load(weights_file), sha256(weights_file)
     if trained.class_names != reader.class_names:
@@ -67,7 +68,8 @@ def run(
     metrics = summary(confusion, reader.class_names) | {
         # Jittor lists running statistics as parameters; in eval mode, requires_grad does not tell them apart
         "parameters": sum(value.numel() for name, value in trained.model.named_parameters() if "running_" not in name),
-        "seconds_per_image": float(np.median(seconds)), "protocol": measured}  # fmt: skip
+        "seconds_per_image": float(np.median(seconds)), "protocol": measured,
+        "training": trained.training, "provenance": _provenance(trained, device, time.monotonic() - began)}  # fmt: skip
     write_json(out, metrics)
     print(f"{weights_file}: mIoU {confusion.mean_iou():.4f}, pixel accuracy {confusion.pixel_accuracy():.4f}")
 
@@ -82,6 +84,11 @@ def summary(confusion: ConfusionMatrix, class_names: list[str]) -> dict:
         "per_class": {name: _number(iou) for name, iou in ious},
         "confusion": confusion.counts.tolist(),
     }
+
+
+def _provenance(trained: weights.Weights, device: str, seconds: float) -> dict:
+    seed = trained.settings.seed if isinstance(trained.settings, Settings) else None
+    return provenance.record(device=device, seed=seed, seconds=seconds)
 
 
 def _prepared(max_sizes: list[int | None]) -> str:

@@ -10,8 +10,9 @@ import numpy as np
 
 from ccnet import InputError
 from ccnet.data.shards import ShardReader
+from ccnet.groups import Group, grouped, spread
 from ccnet.page import figures, templates
-from ccnet.results import Labels, Metrics, Run, Segmented, flat, load, overlays, pixels, read
+from ccnet.results import Labels, Provenance, Run, Segmented, flat, load, overlays, pixels, read
 
 Palette = list[tuple[int, int, int]]
 PICTURES = 48  # of each kind in a page, divided among the runs: keeps the file below 5 MB
@@ -23,38 +24,58 @@ def run(*, labels: Path, shards: list[Path], runs: list[Path], out: Path, protoc
     """Write the page `out` about `runs` (their folders), with pictures from `shards` (the val split).
 
     It compares the scores of the standard protocol and of further `protocols`; "test" is the standard one on the test
-    split. Raises InputError naming the file that
-    is missing, invalid, or has other classes than `labels`.
+    split. Runs that differ by their seed alone are compared as one, by mean and standard deviation. Raises InputError
+    naming the file that is missing, invalid, or has other classes than `labels`.
     """
     described = read(labels, Labels, "verify")
     loaded = [load(folder, described.class_names, protocols) for folder in runs]
+    groups = grouped(loaded)
+    firsts = [group.runs[0] for group in groups]
     templates.write(
         "report.html.j2",
         out,
         dataset=labels.resolve().parent.name,
         labels=described,
-        runs=loaded,
-        best={key: best([getattr(run.metrics, key) for run in loaded], of) for key, of in MEASURES.items()},
-        **curves(loaded),
-        **pictures(ShardReader(shards), loaded, described.palette),
-        confusions=[confusion(run.metrics, described.class_names) for run in loaded],
-        settings=compared([run.settings for run in loaded]),
-        protocol=compared([flat(run.metrics.protocol) for run in loaded]),
-        scores=scores(loaded, protocols),
-        segmented=segmented(loaded),
+        groups=groups,
+        best={key: best([group.measure(key).mean for group in groups], of) for key, of in MEASURES.items()},
+        rows=list(enumerate(groups)),
+        single=[
+            (i, Group(run.name, [run])) for i, group in enumerate(groups) if len(group.runs) > 1 for run in group.runs
+        ],
+        **curves(groups),
+        **pictures(ShardReader(shards), firsts, described.palette),
+        confusions=[confusion(group.confusion(), described.class_names) for group in groups],
+        settings=compared([group.common(lambda run: run.settings) for group in groups]),
+        protocol=compared([group.common(measured) for group in groups]),
+        unlike=[key for key in compared([measured(run) for run in loaded])["differ"] if key != "weights_sha256"],
+        trained=trained(groups),
+        scores=scores(groups, protocols),
+        segmented=segmented(firsts),
     )
     print(f"report of {len(loaded)} {'run' if len(loaded) == 1 else 'runs'}: {out}")
 
 
-def scores(runs: list[Run], protocols: Sequence[str]) -> list[dict[str, Any]]:
-    """For each protocol: its name, its description (several if the runs differ), each run's mIoU, and the best."""
-    measured = {"standard": [run.metrics for run in runs]}
-    measured |= {name: [run.further[name] for run in runs] for name in protocols}
+def measured(run: Run) -> dict[str, Any]:
+    """The protocol that a run was measured by, with dotted keys."""
+    return flat(run.metrics.protocol)
+
+
+def trained(groups: list[Group]) -> list[tuple[int, str, Provenance]]:
+    """For each run: its group's number, its name, and how it was trained; empty if that is known of none."""
+    rows = [(number, run.name, run.metrics.training) for number, group in enumerate(groups) for run in group.runs]
+    known = any(training for _, _, training in rows)
+    return [(number, name, training or Provenance()) for number, name, training in rows if known]
+
+
+def scores(groups: list[Group], protocols: Sequence[str]) -> list[dict[str, Any]]:
+    """For each protocol: its name, its description (several if the runs differ), each group's mIoU, and the best."""
     rows = []
-    for name, metrics in measured.items():
-        words = dict.fromkeys(described(each.protocol) for each in metrics)
-        found = [each.mean_iou for each in metrics]
-        rows.append({"name": name, "words": " / ".join(words), "mean_ious": found, "best": best(found, max)})
+    for name in ("standard", *protocols):
+        metrics = [[run.metrics if name == "standard" else run.further[name] for run in group.runs] for group in groups]
+        words = dict.fromkeys(described(each.protocol) for group in metrics for each in group)
+        found = [spread(each.mean_iou for each in group) for group in metrics]
+        top = best([each.mean for each in found], max)
+        rows.append({"name": name, "words": " / ".join(words), "mean_ious": found, "best": top})
     return rows
 
 
@@ -64,12 +85,13 @@ def described(protocol: dict[str, Any]) -> str:
     return words if split == "val" else f"The {split} split. {words}"
 
 
-def curves(runs: list[Run]) -> dict[str, Any]:
-    """A colour for each run, and the figures of loss and learning rate as SVG."""
-    colours = figures.colours(len(runs))
+def curves(groups: list[Group]) -> dict[str, Any]:
+    """A colour for each group, and the figures of loss and learning rate as SVG, with a curve for each run."""
+    colours = figures.colours(len(groups))
+    runs = [(run, colour) for group, colour in zip(groups, colours, strict=True) for run in group.runs]
 
     def of(column: str) -> list[figures.Curve]:
-        return [figures.Curve(run.column("step"), run.column(column), c) for run, c in zip(runs, colours, strict=True)]
+        return [figures.Curve(run.column("step"), run.column(column), colour) for run, colour in runs]
 
     loss, rate = figures.loss_svg(of("loss")), figures.learning_rate_svg(of("learning_rate"))
     return {"colours": colours, "loss": loss, "learning_rate": rate}
@@ -137,9 +159,8 @@ def outcome(image: np.ndarray, label: np.ndarray, prediction: np.ndarray, palett
     }
 
 
-def confusion(metrics: Metrics, class_names: list[str]) -> dict[str, Any]:
-    """A confusion matrix normalised by rows (a picture if it is large), and its eight largest confusions."""
-    counts = np.array(metrics.confusion, dtype=float)
+def confusion(counts: np.ndarray, class_names: list[str]) -> dict[str, Any]:
+    """A confusion matrix `(C, C)` normalised by rows (a picture if it is large), and its eight largest confusions."""
     with np.errstate(invalid="ignore"):
         shares = counts / counts.sum(axis=1, keepdims=True)
     wrong = np.nan_to_num(shares * (1 - np.eye(len(shares))))

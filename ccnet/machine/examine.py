@@ -139,6 +139,12 @@ def _nvidia_card() -> bool:
     return any(card.read_text().startswith("0x03") and "10de" in card.with_name("vendor").read_text() for card in cards)
 
 
+def processor() -> str:
+    """The CPU's model, or its architecture where the kernel does not name it."""
+    names = [text for text in Path("/proc/cpuinfo").read_text().splitlines() if text.startswith("model name")]
+    return names[0].partition(": ")[2] if names else platform.machine()
+
+
 def _memory() -> int:
     """Available memory in bytes, within the cgroup limit of a container or job."""
     info = dict(line.split(":") for line in Path("/proc/meminfo").read_text().splitlines())

@@ -29,7 +29,7 @@ def load(name: str) -> jinja2.Template:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {each.__name__: each for each in (percent, thousands, share, sizes, plain)}
+    environment.filters |= {each.__name__: each for each in (percent, thousands, share, sizes, plain, duration, memory)}
     return environment.get_template(name)
 
 
@@ -62,3 +62,18 @@ def plain(value: Any) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     return "–" if value is None else str(value) if isinstance(value, str) else json.dumps(value)
+
+
+def duration(seconds: float | None) -> str:
+    """A time in seconds, minutes, or hours and minutes; a dash for None."""
+    if seconds is None:
+        return "–"
+    minutes = round(seconds / 60)
+    if minutes < 2:
+        return f"{seconds:.0f} s"
+    return f"{minutes} min" if minutes < 120 else f"{minutes // 60} h {minutes % 60} min"
+
+
+def memory(size: int | None) -> str:
+    """A number of bytes in GB of 10⁹; a dash for None."""
+    return "–" if size is None else f"{size / 1e9:.2f} GB"

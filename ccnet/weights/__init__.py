@@ -1,13 +1,12 @@
 """Weights files of ccnet: safetensors with all the metadata needed to use them.
 
-The file of a network holds its settings, classes, palette and input normalisation; that of a backbone holds the
-backbone's name and the SHA-256 of the file it was imported from. Jittor is imported only inside the functions that
-need it.
+The file of a network holds its settings, classes, palette, input normalisation and how it was trained; that of a
+backbone holds the backbone's name and the SHA-256 of the file it was imported from. Jittor is imported only inside the
+functions that need it.
 """
 
 import json
 import sys
-from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, Self
 
@@ -29,13 +28,17 @@ Byte = Annotated[int, Field(ge=0, le=255)]
 
 
 class Weights(NamedTuple):
-    """A network in eval mode; its settings, class names, palette (R, G, B of each class, 0–255) and dataset's name."""
+    """A network in eval mode; its settings, class names, palette (R, G, B of each class, 0–255) and dataset's name.
+
+    `training` is the `ccnet.provenance.record` of its training, None in files of other and of earlier makers.
+    """
 
     model: "CCNet"
     settings: Settings | Architecture
     class_names: list[str]
     palette: list[list[int]]
     dataset: str = ""
+    training: dict[str, Any] | None = None
 
 
 def state_arrays(model) -> dict[str, np.ndarray]:
@@ -71,13 +74,14 @@ class Description:
     mean: tuple[Value, Value, Value]  # of R, G, B, for normalising the input, 0–255
     std: tuple[Positive, Positive, Positive]
     dataset: str = ""  # the name of the one it was trained on
+    training: dict[str, Any] | None = None  # its provenance
 
     @classmethod
     def checked(cls, metadata: dict[str, Any], where: str) -> Self:
         """Validate the description in a header. Raises InputError that names what is missing or wrong."""
         try:
-            own = {field.name: metadata[field.name] for field in fields(cls) if field.name != "dataset"}  # type: ignore[arg-type]
-            own["dataset"] = metadata.get("dataset", "")  # files of earlier versions have none
+            own = {name: metadata[name] for name in ("settings", "class_names", "palette", "mean", "std")}
+            own |= {name: metadata[name] for name in ("dataset", "training") if name in metadata}  # not in older files
             found = TypeAdapter(cls).validate_json(json.dumps(own))
         except KeyError as error:
             raise InputError(f"{where}: no {error} in its header: not the weights of a whole network") from error
@@ -92,12 +96,18 @@ class Description:
 
 
 def describe(
-    model, settings: Settings | Architecture, class_names: list[str], palette: list[list[int]], dataset: str = ""
+    model,
+    settings: Settings | Architecture,
+    class_names: list[str],
+    palette: list[list[int]],
+    dataset: str = "",
+    training: dict[str, Any] | None = None,
 ) -> dict[str, str]:
-    """The header's entries, each encoded as JSON."""
+    """The header's entries, each encoded as JSON; `training` is the `ccnet.provenance.record` of a training."""
     entries = {
         "settings": settings.as_dict(), "class_names": class_names, "palette": palette, "dataset": dataset,
     }  # fmt: skip
+    entries |= {"training": training} if training else {}
     return {key: json.dumps(value) for key, value in (entries | {"mean": model.mean, "std": model.std}).items()}
 
 
@@ -108,10 +118,12 @@ def save(
     class_names: list[str],
     palette: list[list[int]],
     dataset: str = "",
+    training: dict[str, Any] | None = None,
 ) -> None:
     """Write a model's weights and their description to a safetensors file."""
+    described = describe(model, settings, class_names, palette, dataset, training)
     with atomic(path) as temporary:
-        temporary.write_bytes(encode(state_arrays(model), describe(model, settings, class_names, palette, dataset)))
+        temporary.write_bytes(encode(state_arrays(model), described))
 
 
 def located(path: Path) -> Path:
@@ -157,7 +169,14 @@ def load(path: Path) -> Weights:
     model.mean, model.std = described.mean, described.std
     load_state(model, tensors, str(path))
     model.eval()
-    return Weights(model, described.settings, described.class_names, described.palette, described.dataset)
+    return Weights(
+        model,
+        described.settings,
+        described.class_names,
+        described.palette,
+        described.dataset,
+        described.training,
+    )
 
 
 def save_backbone(

@@ -78,6 +78,18 @@ def test_metrics_say_how_they_were_measured(evaluated, trained):
     assert found["seconds_per_image"] > 0
     fresh = build_from_settings(weights.load(trained.weights).settings, len(tiny.CLASSES))
     assert found["parameters"] == sum(value.numel() for value in fresh.parameters() if not value.is_stop_grad())
+    provenance = found["provenance"]
+    assert provenance["seed"] == weights.load(trained.weights).settings.seed
+    assert provenance["device"] in ("cpu", "cuda")
+    assert provenance["seconds"] > found["seconds_per_image"]
+
+
+def test_metrics_say_how_the_weights_were_trained(trained, records, tmp_path):
+    network, training = weights.load(trained.weights), {"commit": "ab" * 20, "seconds": 12.5}
+    weights.save(tmp_path / "w.safetensors", *network[:5], training=training)
+    write_shard(tmp_path / "val.h5", records, class_names=tiny.CLASSES, palette=tiny.PALETTE, split="val")
+    evaluate.run(weights_file=tmp_path / "w.safetensors", shards=[tmp_path / "val.h5"], out=tmp_path / "m.json")
+    assert metrics(tmp_path / "m.json")["training"] == training
 
 
 @pytest.mark.parametrize(
@@ -134,7 +146,8 @@ def test_examples_are_palette_pngs_of_the_predictions(evaluated, predictions):
 def test_shards_are_only_a_way_of_storing(evaluated, trained, tmp_path):
     evaluate.run(weights_file=trained.weights, shards=[evaluated / "val.h5"], out=tmp_path / "one.json")
     one, two = metrics(tmp_path / "one.json"), metrics(evaluated / "metrics.json")
-    assert one | {"seconds_per_image": 0} == two | {"seconds_per_image": 0}
+    timed = {"seconds_per_image": 0, "provenance": None}
+    assert one | timed == two | timed
     assert not list(tmp_path.glob("*.png"))
 
 

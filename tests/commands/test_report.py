@@ -97,6 +97,75 @@ def test_tables_have_the_numbers_of_the_metrics(dataset):
     assert "1\u2009203 images · 4 classes" in page.text
 
 
+def add_seeds(dataset: Path, name: str, ious: dict[int, float], **changed) -> list[Path]:
+    """Runs that differ by their seed alone."""
+    runs = [add_run(dataset, f"{name}_seed{seed}", iou, **changed) for seed, iou in ious.items()]
+    for run, seed in zip(runs, ious, strict=True):
+        settings = {"model": {"backbone": name, "head": "rcca", "recurrence": 2}, "seed": seed}
+        (run / "settings.json").write_text(json.dumps(settings))
+        add_protocol(run, "tiled", ious[seed] + 0.1, "Windows.")
+    return runs
+
+
+def test_seeds_are_compared_by_mean_and_standard_deviation(dataset):
+    three = add_seeds(dataset, "resnet18", {1: 0.5, 2: 0.6, 3: 0.7})
+    two = add_seeds(dataset, "van_tiny", {1: 0.64, 2: 0.64})
+    alone = add_run(dataset, "alone", 0.62)
+    add_protocol(alone, "tiled", 0.9, "Windows.")
+    for run in (*three, *two, alone):
+        add_example(run, "val/0")
+    page = build(dataset, *three, alone, *two, protocols=("tiled",))
+    assert page.row("resnet18 3 seeds")[3:] == ["300", "60.00 ± 10.00", "70.00 ± 10.00", "65.00 ± 10.00", "0.0600"]
+    assert page.row("van_tiny 2 seeds")[4] == "64.00 ± 0.00"
+    assert page.row("alone")[4] == "62.00"
+    assert page.row("resnet18_seed3")[4] == "70.00"
+    assert page.row("tiled") == ["70.00 ± 10.00", "90.00", "74.00 ± 0.00", "Windows."]
+    assert page.row("road") == ["60.00", "60.0 ± 10.0", "62.0", "64.0 ± 0.0"]
+    assert page.row("ünseen") == ["0.00", "–", "–", "–"]
+    assert page.row("mean") == ["", "60.0 ± 10.0", "62.0", "64.0 ± 0.0"]
+    assert page.row("seed") == ["1, 2, 3", "–", "1, 2"]
+    assert page.text.count("<summary>Each seed by itself</summary>") == 1
+    assert len(re.findall('<img [^>]*alt="Prediction of', page.text)) == 3
+    colours = re.findall(r"stroke: (#\w{6})", page.text)
+    assert len(set(colours)) == 3
+    assert colours.count(colours[0]) == 3 * colours.count(colours[-1]) / 2
+    assert "<strong>64.00</strong>" in page.text
+
+
+def test_runs_of_one_group_measured_differently_are_pointed_out(dataset):
+    one, other = add_seeds(dataset, "resnet18", {1: 0.5, 2: 0.6})
+    metrics = json.loads((other / "metrics.json").read_text())
+    metrics["protocol"] |= {"images": 2, "weights_sha256": "1" * 64}
+    (other / "metrics.json").write_text(json.dumps(metrics))
+    page = build(dataset, one, other)
+    assert "Not measured alike:</strong> the runs differ in images (" in page.text
+    assert page.row("images") == ["3, 2"]
+
+
+TRAINING = {
+    "commit": "0123456789abcdef" * 2,
+    "dirty": True,
+    "device": "cpu",
+    "processor": "EPYC",
+    "threads": 2,
+    "seconds": 200.0,
+    "peak_memory": 1_900_000_000,
+    "a key of a later version": 1,
+}
+
+
+def test_how_each_run_was_trained_is_told_where_it_is_known(dataset):
+    one, other, old = (
+        add_run(dataset, "one", training=TRAINING),
+        add_run(dataset, "b", training={}),
+        add_run(dataset, "c"),
+    )
+    page = build(dataset, one, other, old)
+    assert page.row("one", 1) == ["0123456789ab, changed", "cpu, EPYC", "2", "3 min", "1.90 GB"]
+    assert page.row("b", 1) == page.row("c", 1) == ["–"] * 5
+    assert "How each run was trained" not in build(dataset, old).text
+
+
 def test_skipped_pairs_are_counted_and_listed(dataset):
     run = add_run(dataset, "a")
     assert "skipped" not in build(dataset, run).text
@@ -300,6 +369,7 @@ def test_a_phone_shows_it_without_sideways_scrolling_or_errors(dataset, tmp_path
     """All figures of each run are within its 390 pixels; wider tables scroll in themselves."""
     names = ("one", "another run with quite a long name", "x" * 60)
     runs = [add_run(dataset, name, parameters=11_400_000) for name in names]
+    runs += add_seeds(dataset, "resnet18", {1: 0.5, 2: 0.6}, parameters=11_400_000)
     for run in runs:
         add_example(run, "val/0")
     cells = "[...page.querySelectorAll('.runs td')].filter(cell => cell.getBoundingClientRect().right > 390)"

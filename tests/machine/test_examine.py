@@ -91,3 +91,12 @@ def test_a_convolution_where_jittor_cannot_be_imported(monkeypatch, tmp_path):
     (tmp_path / "jittor.py").write_text("import os, signal\nos.kill(os.getpid(), signal.SIGABRT)\n")
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     assert examine.convolve("cpu").failure == "without a word (signal 6)"
+
+
+@pytest.mark.parametrize(
+    ("text", "name"),
+    [("processor: 0\nmodel name\t: EPYC: 9B14\nmodel name\t: other\n", "EPYC: 9B14"), ("", platform.machine())],
+)
+def test_the_processor_is_named_as_the_kernel_does(monkeypatch, text, name):
+    monkeypatch.setattr(Path, "read_text", lambda path: text)
+    assert examine.processor() == name

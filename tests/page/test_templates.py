@@ -29,6 +29,14 @@ def test_values_read_as_text():
     assert [templates.plain(value) for value in ([1, "a"], [], True, None, 0.5)] == ["1, a", "none", "yes", "–", "0.5"]
 
 
+def test_times_and_memory_read_as_such():
+    times = [None, 0.4, 59, 119, 150, 7140, 7200, 90061]
+    assert [templates.duration(time) for time in times] == [
+        "–", "0 s", "59 s", "2 min", "2 min", "119 min", "2 h 0 min", "25 h 1 min"
+    ]  # fmt: skip
+    assert [templates.memory(size) for size in (None, 1_900_000_000, 4_000_000)] == ["–", "1.90 GB", "0.00 GB"]
+
+
 def test_a_page_that_lacks_a_value_is_not_written(tmp_path):
     with pytest.raises(jinja2.UndefinedError):
         templates.write("report.html.j2", tmp_path / "report.html")

@@ -35,11 +35,19 @@ def header(path) -> dict[str, str]:
 def test_weights_come_back_as_they_were(loaded, trained, tmp_path):
     assert loaded.settings.as_dict() == json.loads(trained.settings.read_text())
     assert (loaded.class_names, loaded.palette) == (tiny.CLASSES, tiny.PALETTE)
-    weights.save(tmp_path / "again.safetensors", loaded.model, loaded.settings, loaded.class_names, loaded.palette)
+    weights.save(tmp_path / "again.safetensors", *loaded)
     again = weights.load(tmp_path / "again.safetensors")
     image = normalise(jt.array(tiny.draw(9)[0].transpose(2, 0, 1)[None].copy()))
     np.testing.assert_array_equal(again.model(image).numpy(), loaded.model(image).numpy())
     assert header(tmp_path / "again.safetensors") == header(trained.weights)
+
+
+def test_how_they_were_trained_is_in_their_header(loaded, tmp_path):
+    made = {"commit": None, "seconds": 1.5, "versions": {"python": "3.12"}}
+    for training in (made, None):
+        weights.save(tmp_path / "w.safetensors", *loaded[:5], training=training)
+        assert ("training" in header(tmp_path / "w.safetensors")) == bool(training)
+        assert weights.load(tmp_path / "w.safetensors").training == training
 
 
 def test_a_loaded_network_does_not_train(loaded):

@@ -52,7 +52,9 @@ def contents(command: str, rest: list[str]) -> str:
         return json.dumps({"pairs": {split: [] for split in splits}})
     if command == "settings":  # the real one writes the SHA-256 of the weights
         return rest[0] + (Path(rest[2]).read_text() if rest[1] == "--pretrained" else "")
-    return {"evaluate": '{"mean_iou": 0.5}'}.get(command, command)
+    if command == "evaluate":  # half, and a hundredth for each seed
+        return json.dumps({"mean_iou": 0.5 + json.loads(Path(rest[1]).read_text())["seed"] / 100})
+    return command
 
 
 def main() -> None:

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import recipes
 import yaml
 from snakemake.utils import update_config
 
@@ -76,6 +77,27 @@ WRONG = {
     "runs: {van_tiny: {pretrained: {run: van_tiny}}}": (
         "config: runs.van_tiny.pretrained.run: the run would begin with its own weights: van_tiny <- van_tiny"
     ),
+    "runs: {van_tiny: {seeds: []}}": "config: runs.van_tiny.seeds: [] is not allowed: must have at least 1 item",
+    "training: {seeds: [1, 1]}": "config: training.seeds: [1, 1] is not allowed: must not have one twice",
+    "training: {van: {seeds: [-1]}}": "config: training.van.seeds.0: -1 is not allowed: must be at least 0",
+    "training: {seeds: 3}": "config: training.seeds: 3 is not allowed: must be a list or null",
+    "training: {seeds: [2147483648]}": "config: training.seeds.0: 2147483648 is not allowed: must be less than 2147",
+    "runs: {van_tiny: {seed: 3, seeds: [1]}}": "config: runs.van_tiny.seeds: beside seed: 3; leave one of them out",
+    "runs: {van_tiny: {seeds: [1]}, van_tiny_seed1: {backbone: van_tiny}}": (
+        "config: runs.van_tiny_seed1: also the name of a run that van_tiny has by its seeds; rename it"
+    ),
+    "{training: {seeds: [1]}, runs: {resnet18_seed1: null, van_tiny_seed1: null}}": (
+        "config: runs: all are removed (null): at least one must stay"
+    ),
+    "runs: {van_tiny: {seeds: [1, 2]}, finer: {backbone: van_tiny, pretrained: {run: van_tiny}}}": (
+        "config: runs.finer.pretrained.run: van_tiny has no run of seed 0: name one of van_tiny_seed1, van_tiny_seed2"
+    ),
+    "runs: {van_tiny: {seeds: [1]}, finer: {backbone: van_tiny, seeds: [1, 2, 3], pretrained: {run: van_tiny}}}": (
+        "config: runs.finer.pretrained.run: van_tiny has no run of seed 2: name one of van_tiny_seed1"
+    ),
+    "runs: {van_tiny: {seeds: [1, 2], pretrained: {run: van_tiny}}}": (
+        "config: runs.van_tiny.pretrained.run: the run would begin with its own weights: van_tiny_seed1 <- van_tiny"
+    ),
     "dataset: {name: cityscapes}": (
         "config: dataset.source: null is not allowed: cityscapes is not downloaded, so name yours"
     ),
@@ -113,6 +135,63 @@ def test_a_wrong_value_is_refused_in_one_line_that_says_what_is_allowed(overlay:
     (line,) = errors(config)
     assert line.startswith(WRONG[overlay])
     assert "\n" not in line
+
+
+SEEDED = {
+    "runs: {van_tiny: {seeds: [3, 1]}}": {"resnet18": 0, "van_tiny_seed3": 3, "van_tiny_seed1": 1},
+    "{training: {seeds: [1, 2]}, runs: {van_tiny: {seed: 7}}}": {
+        "resnet18_seed1": 1,
+        "resnet18_seed2": 2,
+        "van_tiny": 7,
+    },
+    "training: {seeds: [1], van: {seeds: null}}": {"resnet18_seed1": 1, "van_tiny": 0},
+    "training: {seed: 5, seeds: [1], van: {seed: 4, seeds: [2]}}": {"resnet18_seed1": 1, "van_tiny_seed2": 2},
+    "{training: {seeds: [1, 2]}, runs: {van_tiny: null, resnet18_seed2: null}}": {"resnet18_seed1": 1},
+}
+
+
+@pytest.mark.parametrize("overlay", SEEDED)
+def test_a_run_is_repeated_with_the_nearest_seeds_and_goes_by_its_name(overlay: str):
+    config = copy.deepcopy(CONFIG)
+    update_config(config, yaml.safe_load(overlay))
+    assert errors(config) == []
+    config["runs"] = recipes.expanded(config)
+    chosen = {run: recipes.recipe(config, run) for run in config["runs"]}
+    assert {run: recipe["seed"] for run, recipe in chosen.items()} == SEEDED[overlay]
+    assert all(run.startswith(recipe["backbone"]) and "seeds" not in recipe for run, recipe in chosen.items())
+
+
+def test_a_seed_begins_with_the_weights_of_the_same_seed():
+    config = copy.deepcopy(CONFIG)
+    runs = {
+        "van_tiny": {"seeds": [0, 1]},
+        "finer": {"backbone": "van_tiny", "seeds": [0, 1], "pretrained": {"run": "van_tiny"}},
+        "from_one": {"backbone": "van_tiny", "seeds": [0, 1], "pretrained": {"run": "van_tiny_seed1"}},
+        "alone": {"backbone": "van_tiny", "pretrained": {"run": "finer"}},
+    }
+    update_config(config, {"runs": runs})
+    assert errors(config) == []
+    config["runs"] = recipes.expanded(config)
+    begun = {run: recipes.recipe(config, run)["pretrained"] for run in config["runs"]}
+    assert {run: source["run"] for run, source in begun.items() if source} == {
+        "finer_seed0": "van_tiny_seed0",
+        "finer_seed1": "van_tiny_seed1",
+        "from_one_seed0": "van_tiny_seed1",
+        "from_one_seed1": "van_tiny_seed1",
+        "alone": "finer_seed0",
+    }
+    assert [runs for runs in recipes.groups(config).values() if len(runs) > 1] == [
+        ["van_tiny_seed0", "van_tiny_seed1"], ["finer_seed0", "finer_seed1"], ["from_one_seed0", "from_one_seed1"]
+    ]  # fmt: skip
+
+
+def test_runs_that_differ_by_their_seed_alone_are_a_group_by_any_name():
+    config = copy.deepcopy(CONFIG)
+    update_config(config, {"runs": {"again": {"backbone": "van_tiny", "seed": 8}, "resnet18": {"seeds": [1, 2]}}})
+    config["runs"] = recipes.expanded(config)
+    assert recipes.groups(config) == {
+        "resnet18": ["resnet18_seed1", "resnet18_seed2"], "van_tiny, again": ["van_tiny", "again"]
+    }  # fmt: skip
 
 
 def test_runs_that_begin_with_each_other_are_all_named():

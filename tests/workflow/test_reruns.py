@@ -36,6 +36,10 @@ TABLE = {
     ),
     "a new run": ("runs: {r1: {backbone: resnet18, recurrence: 1}}", after_settings("r1")),
     "one run less": ("runs: {van_tiny: null}", {"write_report"}),
+    "a seed more, of one run": (
+        "{training: {seed: 3}, runs: {resnet18: {seed: 0}, van_tiny: {seeds: [0, 4]}}}",
+        {"write_report"}.union(*(after_settings(f"van_tiny_seed{seed}") for seed in (0, 4))),
+    ),
     "the device": ("device: cpu", set()),
     "the workers": ("workers: 3", set()),
     "a size limit": ("dataset: {max_size: 100}", PREPARED | RETRAINED),
@@ -187,6 +191,21 @@ def test_pretrained_weights_are_imported_and_moving_their_file_reruns_nothing(co
     assert copy.jobs("train", overlays=(elsewhere,)) == set()
     other = copy.overlay(text.format(path="/my weights/van.pth", sha256="cd" * 32))
     assert copy.jobs("train", overlays=(other,)) == {"import_weights", "write_settings van_tiny", "train_run van_tiny"}
+
+
+def test_a_seed_more_trains_that_one_alone(copy: Workplace):
+    text = "runs: {{resnet18: null, van_tiny: {{seeds: {seeds}}}}}"
+    target = "results/streets/van_tiny_seed2/weights.safetensors"
+    before = copy.overlay(text.format(seeds=[1, 2]))
+    assert copy.jobs(target, overlays=(before,)) == {"write_settings van_tiny_seed2", "train_run van_tiny_seed2"}
+    done = copy.snakemake(overlays=(before,))
+    assert done.returncode == 0, done.stderr
+    assert copy.jobs(overlays=(before,)) == set()
+    assert copy.jobs(overlays=(copy.overlay(text.format(seeds=[3, 2, 1])),)) == after_settings("van_tiny_seed3")
+    assert copy.jobs(overlays=(copy.overlay(text.format(seeds=[2])),)) == {"write_report"}
+    lines = done.stdout.splitlines()
+    assert {"van_tiny_seed1: mIoU 0.5100", "van_tiny_seed2: mIoU 0.5200"} <= set(lines)
+    assert "van_tiny, 2 seeds: mIoU 0.5150 ± 0.0071" in lines
 
 
 FINER = "runs: {van_tiny: {seed: SEED}, finer: {backbone: van_tiny, pretrained: {run: van_tiny}}}"

@@ -6,6 +6,7 @@ import mimetypes
 import os
 import re
 import shlex
+import statistics
 import subprocess
 import sys
 from pathlib import Path
@@ -14,7 +15,7 @@ import recipes
 
 DATASET = config["dataset"]["name"]
 LAYOUT = config["dataset"]["layout"] or DATASET
-RUNS = [run for run, own in config["runs"].items() if own is not None]
+RUNS = list(config["runs"])
 # All protocols except the standard one.
 FURTHER = [
     name
@@ -242,14 +243,32 @@ def out_of_date():
     return {row["output_file"] for row in rows if row["plan"] != "no update"}
 
 
-def score(metrics):
-    """The mIoU in a metrics.json as text."""
-    value = json.loads(metrics.read_text())["mean_iou"]
-    return "–" if value is None else format(value, ".4f")
+def mean_ious(runs, old, name="metrics.json"):
+    """The mIoU of each of these runs whose metrics are there and up to date; None where it is undefined."""
+    files = [Path(f"results/{DATASET}/{run}/{name}") for run in runs]
+    return [
+        json.loads(file.read_text())["mean_iou"]
+        for file in files
+        if file.exists() and str(file) not in old
+    ]
+
+
+def spread(values):
+    """A mean as text, of more than one value with their sample standard deviation; a dash of none."""
+    known = [value for value in values if value is not None]
+    deviation = f" ± {statistics.stdev(known):.4f}" if len(known) > 1 else ""
+    return f"{statistics.mean(known):.4f}{deviation}" if known else "–"
+
+
+def score(runs, old):
+    """The mIoU of these runs, and that on the test split, as text."""
+    on_test = mean_ious(runs, old, "metrics_test.json")
+    test = f", on the test split {spread(on_test)}" if on_test else ""
+    return f"mIoU {spread(mean_ious(runs, old))}{test}"
 
 
 def print_scores():
-    """Print each run's score and the path of the report, or that they are out of date; omits what does not exist."""
+    """Print each run's score, means over seeds and the report's path, or that it is out of date; omits what is not there."""
     old = out_of_date()
     if old is None:
         print(
@@ -263,10 +282,10 @@ def print_scores():
                 f"{run}: its score is out of date: `snakemake evaluate`, with the same options, measures it again"
             )
         elif metrics.exists():
-            on_test = metrics.with_name("metrics_test.json")
-            up_to_date = on_test.exists() and str(on_test) not in old
-            test = f", on the test split {score(on_test)}" if up_to_date else ""
-            print(f"{run}: mIoU {score(metrics)}{test}")
+            print(f"{run}: {score([run], old)}")
+    for name, runs in recipes.groups(config).items():
+        if (count := len(mean_ious(runs, old))) > 1:
+            print(f"{name}, {count} seeds: {score(runs, old)}")
     page = Path(f"results/{DATASET}/report.html")
     if str(page) in old and page.exists():
         print(

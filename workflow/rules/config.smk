@@ -3,6 +3,7 @@ import sys
 from pathlib import Path
 
 import config_files
+import recipes
 import validation
 
 config_files.check([Path(workflow.basedir, "config.yaml")])
@@ -14,3 +15,5 @@ configfile: f"{workflow.basedir}/config.yaml"
 # sys.exit, not WorkflowError: that would add a location in this file, but the error is in the config.
 if errors := validation.errors(config):
     sys.exit("\n".join(errors))
+
+config["runs"] = recipes.expanded(config)

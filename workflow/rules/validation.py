@@ -10,7 +10,7 @@ from typing import Any
 
 import jsonschema
 import yaml
-from recipes import recipe
+from recipes import expanded, named, recipe
 
 SCHEMA = yaml.safe_load((Path(__file__).parents[1] / "schemas/config.schema.yaml").read_text())
 # Datasets without a download: the user must name their source.
@@ -66,8 +66,9 @@ ALLOWED = {
     "maximum": lambda value, bound: f"must be at most {bound}",
     "exclusiveMinimum": lambda value, bound: f"must be greater than {bound}",
     "exclusiveMaximum": lambda value, bound: f"must be less than {bound}",
-    "minItems": lambda value, count: f"must have at least {count} items",
+    "minItems": lambda value, count: f"must have at least {count} item{'s' * (count > 1)}",
     "maxItems": lambda value, count: f"must have at most {count} items",
+    "uniqueItems": lambda value, _: "must not have one twice",
     "pattern": lambda value, pattern: f"must match {pattern}",
     "not": lambda value, names: "the pipeline keeps its own files under this name",
 }
@@ -144,64 +145,83 @@ def _meaning_errors(config: dict) -> Iterator[tuple[str, str]]:
         yield "evaluation.standard", "null is not allowed: metrics.json is measured by it; {} is its default"
     for name, protocol in config["evaluation"].items():
         yield from ((f"evaluation.{name}", what) for what in _clashes(protocol or {}))
-    if not any(own is not None for own in config["runs"].values()):
+    known = {run: own for run, own in config["runs"].items() if own is None or own.get("backbone", run) in backbones}
+    if known == config["runs"] and not expanded(config):
         yield "runs", "all are removed (null): at least one must stay"
-    yield from _pretrained_errors(config)
-    yield from _measuring_errors(config)
+    yield from _seed_errors(config | {"runs": known})
+    yield from _pretrained_errors(config | {"runs": known})
+    yield from _measuring_errors(config | {"runs": known})
+
+
+def _seed_errors(config: dict) -> Iterator[tuple[str, str]]:
+    """Yield errors about the runs that stand for several; a name of theirs must not be a run's already."""
+    runs = {run: own for run, own in config["runs"].items() if own is not None}
+    for run, own in runs.items():
+        if "seed" in own and own.get("seeds"):
+            yield f"runs.{run}.seeds", f"beside seed: {own['seed']}; leave one of them out"
+        for name in named(config, run):
+            if name != run and name in runs:
+                yield f"runs.{name}", f"also the name of a run that {run} has by its seeds; rename it"
 
 
 def _measuring_errors(config: dict) -> Iterator[tuple[str, str]]:
     """Yield errors about what needs measurements during training."""
-    backbones = SCHEMA["$defs"]["backbone"]["enum"]
-    for run, own in config["runs"].items():
-        if own is not None and own.get("backbone", run) in backbones:
-            chosen = recipe(config, run)
-            if chosen["validate_every"] is None and (chosen["keep"] == "best" or chosen["patience"]):
-                yield f"runs.{run}", "keep: best and patience need validate_every: say every how many steps"
+    for run in [run for run, own in config["runs"].items() if own is not None]:
+        chosen = recipe(config, run)
+        if chosen["validate_every"] is None and (chosen["keep"] == "best" or chosen["patience"]):
+            yield f"runs.{run}", "keep: best and patience need validate_every: say every how many steps"
 
 
 def _pretrained_errors(config: dict) -> Iterator[tuple[str, str]]:
-    """Yield errors about the weights that runs begin with."""
-    backbones, runs = SCHEMA["$defs"]["backbone"]["enum"], config["runs"]
-    recipes = {
-        run: recipe(config, run)
-        for run, own in runs.items()
-        if own is not None and own.get("backbone", run) in backbones
-    }
-    for run, chosen in recipes.items():
-        where, source = f"runs.{run}.pretrained", chosen["pretrained"]
-        if source == "imagenet":
-            if chosen["backbone"] == "resnet34" and chosen["deep_stem"]:
-                yield where, "imagenet has no resnet34 with a deep stem: set deep_stem: false"
-        elif source is not None and set(source) not in ({"run"}, {"path"}, {"path", "sha256"}):
-            yield where, "must be imagenet, {run: …}, {path: …} or {path: …, sha256: …}"
-        elif source is not None:
-            yield from _run_errors(where, run, recipes) if "run" in source else _file_errors(where, source)
+    """Yield errors about the weights that runs begin with, one for all the seeds of a run."""
+    members = expanded(config)
+    recipes = {run: recipe(config | {"runs": members}, run) for run in members}
+    for run, own in config["runs"].items():
+        found = (
+            [error for name in named(config, run) for error in _source_errors(name, recipes)] if own is not None else []
+        )
+        yield from ((f"runs.{run}.{key}", what) for key, what in found[:1])
 
 
-def _file_errors(where: str, source: dict) -> Iterator[tuple[str, str]]:
+def _source_errors(run: str, recipes: dict[str, dict]) -> Iterator[tuple[str, str]]:
+    """Yield errors about the weights that a run begins with, each with its key in the run."""
+    chosen = recipes[run]
+    source = chosen["pretrained"]
+    if source == "imagenet":
+        if chosen["backbone"] == "resnet34" and chosen["deep_stem"]:
+            yield "pretrained", "imagenet has no resnet34 with a deep stem: set deep_stem: false"
+    elif source is not None and set(source) not in ({"run"}, {"path"}, {"path", "sha256"}):
+        yield "pretrained", "must be imagenet, {run: …}, {path: …} or {path: …, sha256: …}"
+    elif source is not None:
+        yield from _run_errors(run, recipes) if "run" in source else _file_errors(source)
+
+
+def _file_errors(source: dict) -> Iterator[tuple[str, str]]:
     """Yield errors about a file's weights: one of ccnet's own, which ends in .safetensors, or a published one."""
     own = source["path"].endswith(".safetensors")
     if own and "sha256" in source:
-        yield f"{where}.sha256", "is for published files: leave it out for weights of ccnet"
+        yield "pretrained.sha256", "is for published files: leave it out for weights of ccnet"
     elif own and source["path"].startswith(("http://", "https://")):
-        yield f"{where}.path", "weights of ccnet are not downloaded: name a file"
+        yield "pretrained.path", "weights of ccnet are not downloaded: name a file"
     elif own and not Path(source["path"]).expanduser().exists():
-        yield f"{where}.path", f"no such file: {source['path']}; name weights that were trained, or {{run: …}}"
+        yield "pretrained.path", f"no such file: {source['path']}; name weights that were trained, or {{run: …}}"
     elif not own and "sha256" not in source:
-        yield f"{where}.sha256", "missing: a published file needs it, only weights of ccnet (.safetensors) do not"
+        yield "pretrained.sha256", "missing: a published file needs it, only weights of ccnet (.safetensors) do not"
 
 
-def _run_errors(where: str, run: str, recipes: dict[str, dict]) -> Iterator[tuple[str, str]]:
+def _run_errors(run: str, recipes: dict[str, dict]) -> Iterator[tuple[str, str]]:
     """Yield errors about the weights of another run, by way of which a run must not begin with its own."""
     other = recipes[run]["pretrained"]["run"]
-    if other not in recipes:
+    seeded = [name for name in recipes if re.fullmatch(rf"{re.escape(other)}_seed\d+", name)]
+    if other not in recipes and seeded:
+        yield "pretrained.run", f"{other} has no run of seed {recipes[run]['seed']}: name one of {', '.join(seeded)}"
+    elif other not in recipes:
         near = difflib.get_close_matches(other, recipes, n=1)
-        yield f"{where}.run", f"no run is called {other}" + (f"; did you mean '{near[0]}'?" if near else "")
+        yield "pretrained.run", f"no run is called {other}" + (f"; did you mean '{near[0]}'?" if near else "")
     elif recipes[other]["backbone"] != recipes[run]["backbone"]:
-        yield f"{where}.run", f"{other} has the backbone {recipes[other]['backbone']}, not {recipes[run]['backbone']}"
+        yield "pretrained.run", f"{other} has the backbone {recipes[other]['backbone']}, not {recipes[run]['backbone']}"
     elif run in (chain := _chain(run, recipes)):
-        yield f"{where}.run", f"the run would begin with its own weights: {' <- '.join([run, *chain])}"
+        yield "pretrained.run", f"the run would begin with its own weights: {' <- '.join([run, *chain])}"
 
 
 def _chain(run: str, recipes: dict[str, dict]) -> list[str]:

@@ -19,6 +19,8 @@ NOT_SETTINGS = {"title", "default", "address"}
 def flat(schema: dict) -> dict:
     """A field's JSON schema with `null` among its types or choices instead of in an `anyOf`: errors read better so."""
     schema = {key: value for key, value in schema.items() if key not in NOT_SETTINGS}
+    if "const" in schema:  # a single choice
+        schema["enum"] = [schema.pop("const")]
     if "anyOf" in schema:
         options = [flat(option) for option in schema.pop("anyOf")]
         (value,) = [option for option in options if option != {"type": "null"}]
