@@ -108,7 +108,12 @@ def _train(command: Command) -> None:
     command.add_argument(
         "--pretrained", type=Path, metavar="W.safetensors", help="to begin with; the settings name their SHA-256"
     )
-    command.add_argument("--workers", type=int, default=1, help="processes that load images; 0: none (default: 1)")
+    command.add_argument(
+        "--devices", type=int, default=1, metavar="N", help="GPUs (or processes) that share each batch (default: 1)"
+    )
+    command.add_argument(
+        "--workers", type=int, default=1, help="processes per device that load images; 0: none (default: 1)"
+    )
     command.add_argument("--checkpoint-every", type=float, default=60, metavar="SECONDS", help="(default: 60)")
     command.add_argument(
         "--memory-limit", type=int, metavar="MB",

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from contextlib import redirect_stderr
 from typing import Any
 
-from ccnet import Restart, __version__
+from ccnet import Restart, __version__, launcher
 from ccnet.arguments import COMMANDS, Command
 from ccnet.failures import explain_command
 from ccnet.progress import UnbreakableStream
@@ -20,17 +20,24 @@ INTERRUPTED = 130
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one subcommand. Returns 0 on success, 1 on failure, 130 if interrupted; usage errors exit with 2."""
+    arguments = sys.argv[1:] if arguments is None else arguments
     options = vars(build_parser().parse_args(arguments))
     if threading.current_thread() is threading.main_thread():  # the only one that may set handlers
         signal.signal(signal.SIGTERM, signal.default_int_handler)  # schedulers send SIGTERM: treat it as Ctrl-C
     with redirect_stderr(UnbreakableStream(sys.stderr)):  # type: ignore[type-var]
-        return _run(options.pop("command"), options.pop("debug"), options)
+        return _run(arguments, options.pop("command"), options.pop("debug"), options)
 
 
-def _run(command: str, debug: bool, options: dict[str, Any]) -> int:
+def _run(arguments: Sequence[str], command: str, debug: bool, options: dict[str, Any]) -> int:
     try:
+        devices = options.pop("devices", 1)
+        if devices != 1 and not launcher.inside():
+            launcher.launch(devices, arguments)
         importlib.import_module(f"ccnet.commands.{command.replace('-', '_')}").run(**options)
-    except Restart:  # exec, so that whoever waits for this process still does
+    except Restart:
+        if launcher.inside():
+            return launcher.AGAIN
+        # exec, so that whoever waits for this process still does
         os.execv(sys.executable, [sys.executable, "-m", "ccnet", *sys.argv[1:]])
     except KeyboardInterrupt:
         print(f"ccnet {command}: interrupted", file=sys.stderr)

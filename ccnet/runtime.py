@@ -105,6 +105,8 @@ PROBLEM = cuda_problem()
 if PROBLEM:
     os.environ["nvcc_path"] = ""
 os.environ.setdefault("log_silent", "1")
+if "OMPI_COMM_WORLD_SIZE" not in os.environ:  # one process needs no MPI, and cannot fail over a broken one
+    os.environ.setdefault("use_mpi", "0")
 # OpenMP's threads spin while waiting and so starve other processes on the same cores (data loading, another training):
 # on two busy cores a step took 2 to 5 s instead of 0.4 s
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
@@ -160,5 +162,5 @@ def select(device: str) -> str:
 
 
 def seed(value: int) -> None:
-    """Seed Jittor, NumPy and Python's `random`."""
-    jt.set_global_seed(value)
+    """Seed Jittor, NumPy and Python's `random`, the same in all processes of a training."""
+    jt.set_global_seed(value, different_seed_for_mpi=False)

@@ -133,6 +133,7 @@ OTHER = {
     "backbone": "van_tiny", "head": "non_local", "output_stride": 8, "fusion": True, "head_channels": 8,
     "stem_channels": 32, "auxiliary_channels": 8,
     "pretrained": "0" * 64, "optimizer": "adamw", "resize": [64, 32], "scale": [1.0, 1.0], "loss": "ohem",
+    "clip_norm": 1.0, "class_weights": "median_frequency", "validate_images": 3, "keep": "best", "patience": 2,
 }  # fmt: skip
 
 

@@ -2,6 +2,7 @@
 
 import io
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -9,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import pytest
 import yaml
 from PIL import Image
 
@@ -16,6 +18,9 @@ from ccnet.data import labels
 from ccnet.data.shards import Record, write_shard
 from ccnet.settings import Settings
 
+needs_mpi = pytest.mark.skipif(
+    not (shutil.which("mpirun") and shutil.which("mpicc")), reason="no MPI: apt install openmpi-bin libopenmpi-dev"
+)
 CLASSES = ["wall", "door", "floor", "sheep"]  # a sheep is never seen
 PALETTE = [[200, 40, 40], [40, 200, 40], [40, 40, 200], [250, 250, 250]]
 SMALL = {"backbone": "van_tiny", "head_channels": 16, "steps": 24, "warmup_steps": 3, "learning_rate": 0.002,

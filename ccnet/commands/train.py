@@ -4,7 +4,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from ccnet import InputError, provenance, runtime, weights
+from ccnet import InputError, parallel, provenance, runtime, weights
 from ccnet.data.frequency import median_frequency
 from ccnet.data.loader import Batches
 from ccnet.data.shards import ShardReader
@@ -17,6 +17,7 @@ from ccnet.training.validation import Validation
 from ccnet.weights.checkpoints import Checkpoints
 
 
+@parallel.joined()
 def run(
     *,
     settings: Path,
@@ -48,18 +49,20 @@ def run(
     provenance.checkout(Path(provenance.__file__))  # now: it may change while the network is trained
     class_weights = median_frequency(reader) if chosen.loss.class_weights else None
     trainer = Trainer(chosen, len(reader.class_names), class_weights)
-    with Checkpoints(checkpoints, _fingerprint(chosen, reader, validation)) as store:
+    with Checkpoints(checkpoints, _fingerprint(chosen, reader, validation), parallel.RANK == 0) as store:
         trainer.begin(store.load(), pretrained, reader.class_names)
         store.description = weights.describe(trainer.model, chosen, reader.class_names, reader.palette, reader.dataset)
         batches = Batches(
-            reader, chosen.data, seed=chosen.seed, first_step=trainer.done, steps=chosen.schedule.steps, workers=workers
-        )
-        events = Events(history.with_name("events"), trainer.done, reader.palette)
+            reader, chosen.data, seed=chosen.seed, first_step=trainer.done, steps=chosen.schedule.steps,
+            workers=workers, share=(parallel.RANK, parallel.RANKS),
+        )  # fmt: skip
+        events = Events(history.with_name("events"), trainer.done, reader.palette, parallel.RANK == 0)
         growth = Growth(memory_limit and memory_limit * 2**20)
         Loop(trainer, batches, store, validation, events, growth, checkpoint_every).run()
-        made = provenance.record(device=chosen_device, seed=chosen.seed, seconds=trainer.seconds)
-        _write(trainer, reader, out, made)
-        trainer.history.write(history)
+        if parallel.RANK == 0:
+            made = provenance.record(device=chosen_device, seed=chosen.seed, seconds=trainer.seconds)
+            _write(trainer, reader, out, made | {"devices": parallel.RANKS})
+            trainer.history.write(history)
 
 
 def _opened(shards: list[Path]) -> ShardReader:

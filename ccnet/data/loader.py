@@ -8,7 +8,7 @@ reaches the trainer as a SIGINT without a reason, and the death of one ends the 
 """
 
 import functools
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
 from contextlib import ExitStack, closing
 
 import numpy as np
@@ -26,25 +26,44 @@ Batch = tuple[np.ndarray, np.ndarray]
 class Batches:
     """Iterates over batches `first_step` … `steps` - 1: images `(B, 3, S, S)` uint8, labels `(B, S, S)` uint8.
 
-    A batch holds the images of one optimiser step: B = batch_size · accumulate; S = crop_size.
+    A batch holds the images of one optimiser step: B = batch_size · accumulate; S = crop_size. With `share` (k, n) it
+    holds the k-th of n equal parts of each batch_size images, for one of n devices.
 
     Workers live as long as an iteration: close an iterator that is left early (`contextlib.closing`). Raises
-    InputError for `workers` < 0 and, during iteration, for a record that cannot be read.
+    InputError for `workers` < 0, a batch_size that n does not divide and, during iteration, for a record that cannot
+    be read.
     """
 
-    def __init__(self, reader: ShardReader, data: Data, *, seed: int, first_step: int, steps: int, workers: int):
+    def __init__(
+        self,
+        reader: ShardReader,
+        data: Data,
+        *,
+        seed: int,
+        first_step: int,
+        steps: int,
+        workers: int,
+        share: tuple[int, int] = (0, 1),
+    ):
         if workers < 0:
             raise InputError(f"workers: {workers}: must be 0 (load in the training process) or more")
-        self.reader, self.data, self.seed, self.workers = reader, data, seed, workers
+        if data.batch_size % share[1]:
+            raise InputError(f"batch_size: {data.batch_size}: {share[1]} devices share it: make it a multiple of that")
+        self.reader, self.data, self.seed, self.workers, self.share = reader, data, seed, workers, share
         self.steps = range(first_step, steps)
 
     def batch(self, step: int) -> Batch:
         """The batch of an optimiser step: images `(B, 3, S, S)` uint8, labels `(B, S, S)` uint8."""
-        size = self.data.images_per_step
-        crops, labels = zip(*(self._crop(step * size + index) for index in range(size)), strict=True)
+        crops, labels = zip(*map(self._crop, self._positions(step)), strict=True)
         # channels first here: Jittor's transpose of this array would run on the host, even on CUDA
         planes = np.stack([plane for crop in crops for plane in crop])
-        return planes.reshape(size, 3, *planes.shape[1:]), np.stack(labels)
+        return planes.reshape(len(crops), 3, *planes.shape[1:]), np.stack(labels)
+
+    def _positions(self, step: int) -> Iterator[int]:
+        """The positions of the step's crops, which count from step 0; of each part, those of this share."""
+        (k, n), size = self.share, self.data.batch_size
+        for part in range(step * self.data.accumulate, (step + 1) * self.data.accumulate):
+            yield from range(part * size + k * size // n, part * size + (k + 1) * size // n)
 
     def names(self, step: int) -> list[str]:
         """The names of the images of an optimiser step's batch."""

@@ -1,11 +1,12 @@
 """Dropout and stochastic depth with masks drawn by NumPy and passed to the network as data.
 
 The masks thus depend only on a seed, which training sets anew for each step. They do not depend on what Jittor's
-generator has drawn before, nor on the device.
+generator has drawn before, nor on the device, nor on the number of devices that share a batch.
 """
 
 import numpy as np
 
+from ccnet import parallel
 from ccnet.runtime import jt, nn
 
 
@@ -24,8 +25,9 @@ class Drop(nn.Module):
     def execute(self, x: jt.Var) -> jt.Var:
         if not self.is_training() or self.rate == 0:
             return x
-        shape = [*x.shape[: self.axes], *[1] * (x.ndim - self.axes)]
-        kept = self.generator.random(shape) >= self.rate
+        own = len(x) * parallel.RANK
+        shape = [len(x) * parallel.RANKS, *x.shape[1 : self.axes], *[1] * (x.ndim - self.axes)]
+        kept = self.generator.random(shape)[own : own + len(x)] >= self.rate
         return x * jt.array((kept / (1 - self.rate)).astype(np.float32)).broadcast(x.shape)
 
 

@@ -29,15 +29,17 @@ class Events:
     """Writes rows of the history and pictures of predictions to `folder`, used as a context manager.
 
     A resumed training tells TensorBoard to discard what was written after step `done`; one that begins removes
-    older event files. A write error, such as a full disk, ends the events with a message, and not the training.
+    older event files. A write error, such as a full disk, ends the events with a message, and not the training. With
+    `writes` False nothing is written.
     """
 
-    def __init__(self, folder: Path, done: int, palette: labels.Palette):
-        self.folder, self.done, self.palette = folder, done, palette
+    def __init__(self, folder: Path, done: int, palette: labels.Palette, writes: bool = True):
+        self.folder, self.done, self.palette, self.writes = folder, done, palette, writes
         self._writer: EventsWriter | None = None
 
     def __enter__(self) -> Self:
-        self._attempt(self._open)
+        if self.writes:
+            self._attempt(self._open)
         return self
 
     def __exit__(self, *_) -> None:

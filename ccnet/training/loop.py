@@ -6,7 +6,7 @@ import time
 from contextlib import closing
 from dataclasses import dataclass
 
-from ccnet import InputError, Restart, runtime
+from ccnet import InputError, Restart, parallel, runtime
 from ccnet.data.loader import Batches
 from ccnet.progress import progress
 from ccnet.training.events import Events
@@ -41,6 +41,7 @@ class Loop:
             total=settings.schedule.steps, initial=trainer.done, desc=f"train {settings.model.backbone}", unit="step"
         )
         saved = time.monotonic()
+        parallel.wait()  # until here all processes do the same; from here on each tells its own errors
         with Interruption() as interruption, bar, closing(iter(self.batches)) as loaded, self.events:
             self._measure(bar, interruption)  # where an interruption cut it short
             while not trainer.ended:
@@ -49,11 +50,11 @@ class Loop:
                 bar.update()
                 self._log(bar)
                 self._measure(bar, interruption)
-                grown = self.growth.passed()
-                if time.monotonic() - saved >= self.interval or interruption.asked or grown or trainer.ended:
+                asked, grown = parallel.total([interruption.asked, self.growth.passed()]) > 0
+                if time.monotonic() - saved >= self.interval or asked or grown or trainer.ended:
                     self._save()
                     saved = time.monotonic()
-                self._leave(interruption.asked, grown and not trainer.ended)
+                self._leave(asked, grown and not trainer.ended)
 
     def _step(self, images, labels) -> None:
         trainer = self.trainer
@@ -61,7 +62,8 @@ class Loop:
             trainer.history.add(trainer.step(images, labels), trainer.norm)
         except Diverged as error:
             names = ", ".join(self.batches.names(trainer.done))
-            raise InputError(f"{error}; its images: {names}; {self._last_good()}") from error
+            message = f"{error}; its images: {names}; {self._last_good()}"
+            raise parallel.common(InputError(message)) from error
 
     def _due(self) -> Validation | None:
         """The validation, if the network is to be measured after the step in hand."""
@@ -108,6 +110,8 @@ class Loop:
 
     def _leave(self, asked: bool, grown: bool) -> None:
         done, steps = self.trainer.done, self.trainer.settings.schedule.steps
+        if asked or grown:
+            parallel.wait()  # until the checkpoint is written
         if asked:
             print(f"ccnet: interrupted; saved at step {done} of {steps}", file=sys.stderr)
             raise KeyboardInterrupt

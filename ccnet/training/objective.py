@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from ccnet import parallel
 from ccnet.ops.losses import category_consistent, cross_entropy, ohem, pixel_weights
 from ccnet.runtime import jt
 from ccnet.settings import Loss
@@ -37,16 +38,19 @@ class Objective:
         return cross_entropy(logits, labels, self.class_weights)
 
     def parts(self, images: np.ndarray, labels: np.ndarray, count: int) -> Iterator[Part]:
-        """Split a batch into `count` equal parts; yield each with its share of the labelled pixels' weights.
+        """Split a batch into `count` equal parts; yield each with its share of the weights of all labelled pixels.
+
+        On several devices these are the pixels of all of them, and the batch is this device's share.
 
         Cross entropy is a mean over labelled pixels, so the parts' losses times their shares sum to the batch's loss.
-        OHEM and the category consistent loss see each part alone.
+        OHEM and the category consistent loss see each device's part alone.
         """
-        if count == 1:
+        if count == parallel.RANKS == 1:
             yield images, labels, 1.0
             return
         size = len(images) // count
         counted = pixel_weights(labels, self.class_weights).reshape(count, -1).sum(axis=1, dtype=np.float64)
+        of_all = parallel.total(counted).sum() or 1
         for number, weight in enumerate(counted):
             part = slice(number * size, (number + 1) * size)
-            yield images[part], labels[part], float(weight / (counted.sum() or 1))
+            yield images[part], labels[part], float(weight / of_all)

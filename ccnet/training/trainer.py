@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ccnet import InputError, runtime, weights
+from ccnet import InputError, parallel, runtime, weights
 from ccnet.models import build_from_settings
 from ccnet.ops.drop import Drop
 from ccnet.ops.normalise import normalise
@@ -53,8 +53,9 @@ class Trainer:
     def step(self, images: np.ndarray, labels: np.ndarray) -> float:
         """Run one optimiser step on images `(B, 3, S, S)` and labels `(B, S, S)`, uint8; return its loss.
 
-        Gradients are accumulated over `accumulate` parts of the batch. Raises Diverged, without changing a weight, if
-        the loss or a gradient is not finite.
+        Gradients are accumulated over `accumulate` parts of the batch. On several devices these are this one's share
+        of it, and the loss is that of the whole. Raises Diverged, without changing a weight, if the loss or a gradient
+        is not finite.
         """
         settings, schedule = self.settings, self.settings.schedule
         self.optimizer.lr = poly(
@@ -64,6 +65,8 @@ class Trainer:
         value = 0.0
         for number, part in enumerate(self.objective.parts(images, labels, settings.data.accumulate)):
             value += self._backward(number, *part)
+        value = float(parallel.total(np.float64(value)))
+        self.optimizer.gradients = list(map(parallel.summed, self.optimizer.gradients))
         self.norm = self.optimizer.gradient_norm()
         for what, found in (("loss", value), ("gradient's norm", self.norm)):
             if not np.isfinite(found):

@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ccnet import parallel
 from ccnet.data.shards import ShardReader
 from ccnet.ops.metrics import ConfusionMatrix
 from ccnet.predictor import Predictor
@@ -34,7 +35,8 @@ class Measurement(NamedTuple):
 class Validation:
     """Measures a network on the same val images each time: whole, one scale, resized as in training.
 
-    `reader` is of the val split. It is measured on `validate_images` of its images, evenly spaced.
+    `reader` is of the val split. It is measured on `validate_images` of its images, evenly spaced, which the devices
+    share.
     """
 
     def __init__(self, reader: ShardReader, settings: Settings):
@@ -44,15 +46,19 @@ class Validation:
         self.protocol = Protocol.checked(keep_ratio=settings.data.resize)
 
     def measure(self, model, stop: Callable[[], bool]) -> Measurement | None:
-        """Measure a network in eval mode; None if `stop()` became true before the last image."""
+        """Measure a network in eval mode; None if `stop()` became true before the last image, on any device."""
         predictor, confusion = Predictor(model, self.protocol), ConfusionMatrix(len(self.reader.class_names))
         pictures: list[Picture] = []
-        for position in progress(self.positions, desc="validate", unit="image", leave=False):
-            if stop():
-                return None
+        stopped, own = False, self.positions[parallel.RANK :: parallel.RANKS]
+        for position in progress(own, desc="validate", unit="image", leave=False):
+            if stopped := stop():
+                break
             image, truth = self.reader[position]
             prediction = predictor(image)
             confusion.update(prediction, truth)
             if len(pictures) < SHOWN:
                 pictures.append(Picture(self.reader.names[position], image, truth, prediction))
+        confusion.counts = parallel.total(confusion.counts)
+        if parallel.any_of(stopped):
+            return None
         return Measurement(confusion.mean_iou(), pictures)

@@ -57,14 +57,17 @@ class Checkpoints:
 
     File names contain the `fingerprint` of the settings and data. Checkpoints with another fingerprint are neither
     resumed nor deleted, so that reverting a change loses nothing. Raises InputError if another process trains there.
+    With `writes` False it only loads, without the lock: one process of a training on several devices writes for all.
     """
 
-    def __init__(self, folder: Path, fingerprint: str):
+    def __init__(self, folder: Path, fingerprint: str, writes: bool = True):
         """Set `description` before saving: the metadata needed to use the network, for each header."""
-        self.folder, self.fingerprint = Path(folder), fingerprint
+        self.folder, self.fingerprint, self.writes = Path(folder), fingerprint, writes
         self.description: dict[str, str] = {}  # of `weights.describe`
 
     def __enter__(self) -> Self:
+        if not self.writes:
+            return self
         self.folder.mkdir(parents=True, exist_ok=True)
         # a POSIX record lock, not flock: it is released when this process ends, even if a forked worker still runs
         self._lock = open(self.folder / "lock", "a+")
@@ -82,10 +85,13 @@ class Checkpoints:
         return self
 
     def __exit__(self, *_) -> None:
-        self._lock.close()
+        if self.writes:
+            self._lock.close()
 
     def save(self, checkpoint: Checkpoint) -> None:
         """Write the checkpoint, then delete all but the newest two (one as a fallback)."""
+        if not self.writes:
+            return
         progress = {"step": checkpoint.step, "history": checkpoint.history, "pending": checkpoint.pending,
                     "seconds": checkpoint.seconds}  # fmt: skip
         header = self.description | {key: json.dumps(value) for key, value in progress.items()}

@@ -146,3 +146,14 @@ def test_crops_are_not_all_padding(reader):
     labels = np.concatenate([labels for _, labels in batches(reader)])
     assert set(np.unique(labels)) <= {0, 1, 2, 255}
     assert (labels == 255).mean() < 0.5
+
+
+def test_devices_share_each_part_of_a_batch(trained):
+    reader, data = ShardReader(trained.shards), tiny.settings(batch_size=4, accumulate=2).data
+    options = {"seed": 5, "first_step": 0, "steps": 1, "workers": 0}
+    whole = Batches(reader, data, **options).batch(3)
+    first, second = (Batches(reader, data, **options, share=(k, 2)).batch(3) for k in range(2))
+    for all_of_it, one, other in zip(whole, first, second, strict=True):
+        assert np.array_equal(all_of_it, np.concatenate([one[:2], other[:2], one[2:], other[2:]]))
+    with pytest.raises(InputError, match="batch_size: 4: 3 devices share it: make it a multiple of that"):
+        Batches(reader, data, **options, share=(0, 3))

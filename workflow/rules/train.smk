@@ -50,7 +50,8 @@ rule import_imagenet:
 
 
 # `checkpoints` is not an output: Snakemake deletes outputs of a failed job, and a killed training resumes from it.
-# `device` and `workers` are resources: they affect only where and how fast it runs, so changing them reruns nothing.
+# `device`, `devices` and `workers` are resources: they affect only where and how fast it runs, so changing them reruns
+# nothing.
 rule train_run:
     input:
         settings="results/{dataset}/{run}/settings.json",
@@ -72,10 +73,11 @@ rule train_run:
         "results/{dataset}/benchmarks/train-{run}.tsv"
     conda:
         "../envs/ccnet.yaml"
-    threads: threads_per_gpu()
+    threads: threads_per_gpu() * config["devices"]
     resources:
-        gpu=1,
+        gpu=config["devices"],
         device=config["device"],
+        devices=config["devices"],
         workers=config["workers"],
     params:
         checkpoints="results/{dataset}/{run}/checkpoints",
@@ -89,7 +91,8 @@ rule train_run:
         "trap : TERM; ccnet train --settings {input.settings} --shards {input.shards} --checkpoints {params.checkpoints}"
         " {params.val} {params.pretrained}"
         " --out {output.weights} --history {output.history}"
-        " --device {resources.device} --workers {resources.workers} 2>&1 | (trap '' INT TERM; exec tee {log})"
+        " --device {resources.device} --devices {resources.devices} --workers {resources.workers}"
+        " 2>&1 | (trap '' INT TERM; exec tee {log})"
 
 
 localrules:
