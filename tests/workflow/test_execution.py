@@ -25,8 +25,9 @@ def test_every_command_is_called_as_agreed(finished: Workplace):
     assert (
         f"train --settings {streets}/van_tiny/settings.json"
         f" --shards {streets}/shards/train-0-of-2.h5 {streets}/shards/train-1-of-2.h5"
-        f" --checkpoints {streets}/van_tiny/checkpoints --out {streets}/van_tiny/weights.safetensors"
-        f" --history {streets}/van_tiny/history.csv --device auto --workers 1"
+        f" --checkpoints {streets}/van_tiny/checkpoints --val-shards {streets}/shards/val-0-of-1.h5"
+        f" --out {streets}/van_tiny/weights.safetensors"
+        f" --history {streets}/van_tiny/history.csv --device auto --devices 1 --workers 1"
     ) in calls
     assert (
         f"segment {streets}/source/photos --weights {streets}/resnet18/weights.safetensors"
