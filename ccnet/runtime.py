@@ -105,8 +105,8 @@ PROBLEM = cuda_problem()
 if PROBLEM:
     os.environ["nvcc_path"] = ""
 os.environ.setdefault("log_silent", "1")
-if "OMPI_COMM_WORLD_SIZE" not in os.environ:  # one process needs no MPI, and cannot fail over a broken one
-    os.environ.setdefault("use_mpi", "0")
+# One process needs no MPI, and cannot fail over a broken one; a process of several may inherit the 0 of its parent
+os.environ["use_mpi"] = str(int("OMPI_COMM_WORLD_SIZE" in os.environ))
 # OpenMP's threads spin while waiting and so starve other processes on the same cores (data loading, another training):
 # on two busy cores a step took 2 to 5 s instead of 0.4 s
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
