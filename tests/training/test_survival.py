@@ -135,7 +135,7 @@ from ccnet import cli
 from ccnet.training.trainer import Trainer
 step, held = Trainer.step, []
 def leaking(self, *batch):
-    held.append(bytearray(b"x") * 2**24)
+    held.append(bytearray(b"x") * 2**25)
     return step(self, *batch)
 Trainer.step = leaking
 sys.exit(cli.main())
@@ -144,7 +144,7 @@ sys.exit(cli.main())
 
 @pytest.mark.slow
 def test_a_process_that_grows_is_started_again(trained, tmp_path):
-    """16 MB a step; the process that continues does not leak."""
+    """32 MB a step; the process that continues does not leak."""
     chosen, extra = settings(tmp_path, **LASTING), ["--val-shards", val(tmp_path), "--workers", "2"]
     whole, grown = tmp_path / "whole", tmp_path / "grown"
     command = trained.command(whole, *extra, settings=chosen)

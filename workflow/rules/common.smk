@@ -109,9 +109,17 @@ def shards(*splits):
     ]
 
 
-def validation_shards(run):
-    """The shards on which a run is measured during training; none if it is not."""
-    return shards("val") if recipe(run)["validate_every"] else []
+def deciding_shards(run):
+    """The shards of val where what is measured on them during training decides on a run's weights, else none."""
+    chosen = recipe(run)
+    return shards("val") if chosen["keep"] == "best" or chosen["patience"] else []
+
+
+def validation_flag(run):
+    """The flag that names the shards a run is measured on during training; '' if it is not."""
+    if not recipe(run)["validate_every"]:
+        return ""
+    return " ".join(["--val-shards", *shards("val")]).format(dataset=DATASET)
 
 
 def tested():

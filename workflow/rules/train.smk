@@ -52,13 +52,15 @@ rule import_imagenet:
 # `checkpoints` is not an output: Snakemake deletes outputs of a failed job, and a killed training resumes from it.
 # `device`, `devices` and `workers` are resources: they affect only where and how fast it runs, so changing them reruns
 # nothing.
+# So is `val`, the shards that are measured on during training: unless they decide on the weights, only the history
+# shows them. They exist, since labels.json has read them.
 rule train_run:
     input:
         settings="results/{dataset}/{run}/settings.json",
         shards=shards("train"),
         verified=ancient("results/{dataset}/labels.json"),
         pretrained=ancient(lambda wildcards: pretrained(wildcards.run)),
-        val=lambda wildcards: validation_shards(wildcards.run),
+        val=lambda wildcards: deciding_shards(wildcards.run),
     output:
         weights="results/{dataset}/{run}/weights.safetensors",
         history=report(
@@ -79,17 +81,15 @@ rule train_run:
         device=config["device"],
         devices=config["devices"],
         workers=config["workers"],
+        val=lambda wildcards: validation_flag(wildcards.run),
     params:
         checkpoints="results/{dataset}/{run}/checkpoints",
         pretrained=lambda wildcards, input: option(
             "--pretrained", input.pretrained or None
         ),
-        val=lambda wildcards, input: " ".join(
-            ["--val-shards", *input.val] if input.val else []
-        ),
     shell:
         "trap : TERM; ccnet train --settings {input.settings} --shards {input.shards} --checkpoints {params.checkpoints}"
-        " {params.val} {params.pretrained}"
+        " {resources.val} {params.pretrained}"
         " --out {output.weights} --history {output.history}"
         " --device {resources.device} --devices {resources.devices} --workers {resources.workers}"
         " 2>&1 | (trap '' INT TERM; exec tee {log})"
