@@ -65,7 +65,7 @@ def test_a_continued_training_keeps_what_it_has_learnt(imported, capsys):
     path, _ = imported
     trainer = Trainer(tiny.settings(pretrained=SHA), 4)
     learnt = trainer.checkpoint()
-    trainer.begin(Checkpoint(5, learnt.tensors, []), path, tiny.CLASSES)
+    trainer.begin(Checkpoint(5, learnt.tensors, [], []), path, tiny.CLASSES)
     assert trainer.done == 5
     now = weights.state_arrays(trainer.model)
     assert all((now[name] == learnt.tensors[f"model.{name}"]).all() for name in now)
