@@ -226,7 +226,7 @@ def test_a_checkpoint_is_as_good_as_the_weights(trained, loaded, capsys):
 
 def test_a_checkpoint_without_a_description_is_one_line(tmp_path):
     with Checkpoints(tmp_path, "a") as store:
-        store.save(Checkpoint(1, {}, []))
+        store.save(Checkpoint(1, {}, [], []))
     with pytest.raises(InputError, match="no 'settings' in its header"):
         weights.load(tmp_path / "a_step_00000001.safetensors")
 
