@@ -131,14 +131,27 @@ def _evaluate(command: Command) -> None:
     command.add_argument("--shards", type=Path, nargs="+", required=True, metavar="SHARD.h5", help="validation shards")
     command.add_argument("--out", type=Path, required=True, help="metrics.json to write")
     command.add_argument("--examples", type=Path, help="folder for a few predictions, as palette PNG")
-    _add_protocol(command)
+    group = _add_protocol(command, "default: whole images at their own size, one scale")
+    group.add_argument("--score-at", choices=["original", "resized"], help="labels as they are, or resized alike")
     _add_device(command)
 
 
 def _segment(command: Command) -> None:
-    command.add_argument("folder", type=Path, help="images; folders below it are searched too")
+    command.add_argument(
+        "inputs", type=Path, nargs="*", metavar="IMAGES",
+        help="folders, searched with those below them; files; patterns in quotes, as 'photos/**/*.jpg'")  # fmt: skip
+    command.add_argument("--list", type=Path, dest="listed", metavar="FILE", help="text file with a path on each line")
     _add_weights(command)
     command.add_argument("--out", type=Path, required=True, help="folder for masks, overlays and index.csv")
+    group = command.add_argument_group("results of each image, besides its mask")
+    group.add_argument("--no-overlay", dest="overlay", action="store_false", help="no picture of the classes over it")
+    group.add_argument(
+        "--confidence", action="store_true", help="8-bit map: 255 × the probability of each pixel's class"
+    )
+    group.add_argument("--probabilities", action="store_true", help=".npy: all classes', float16, (classes, H, W)")
+    command.add_argument("--strict", action="store_true", help="exit 1 if any image cannot be segmented")
+    group = _add_protocol(command, "default: at the scale that the weights were trained for, whole, one scale")
+    group.add_argument("--own-size", action="store_true", help="leave images at their own size")
     _add_device(command)
 
 
@@ -172,9 +185,8 @@ def _warmup(command: Command) -> None:
     _add_device(command)
 
 
-def _add_protocol(command: Command) -> None:
-    """Add flags named like the fields of `ccnet.protocol.Protocol`; flags not given keep its defaults."""
-    default = "default: whole images at their own size, one scale"
+def _add_protocol(command: Command, default: str):
+    """Add flags named like the fields of `ccnet.protocol.Protocol`, left out if not given; returns their group."""
     group = command.add_argument_group("protocol", default, argument_default=argparse.SUPPRESS)
     group.add_argument("--keep-ratio", type=int, nargs=2, metavar=("LONG", "SHORT"), help="scale images to fit")
     group.add_argument("--fixed", type=int, nargs=2, metavar=("HEIGHT", "WIDTH"), help="squash images to one size")
@@ -182,7 +194,7 @@ def _add_protocol(command: Command) -> None:
     group.add_argument("--stride", type=int, metavar="PIXELS", help="between windows (default: 2/3 of the window)")
     group.add_argument("--scales", type=float, nargs="+", metavar="FACTOR", help="on the resized image; averaged")
     group.add_argument("--flip", action="store_true", help="average with the mirrored image")
-    group.add_argument("--score-at", choices=["original", "resized"], help="labels as they are, or resized alike")
+    return group
 
 
 def _add_weights(command: Command) -> None:
@@ -235,7 +247,7 @@ COMMANDS: dict[str, tuple[str, Callable[[Command], None], str]] = {
         _evaluate, "--weights RUN/weights.safetensors --shards val-*.h5 --out RUN/metrics.json",
     ),
     "segment": (
-        "segment a folder of images",
+        "segment images: a mask and an overlay for each, and index.csv",
         _segment, "photos/ --weights RUN/weights.safetensors --out segmented/",
     ),
     "report": (

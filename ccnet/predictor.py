@@ -4,7 +4,7 @@ Everything after the network runs on strips of rows. With sliding windows memory
 image's height, and at the label map's resolution only one strip of scores exists at a time.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 
@@ -32,11 +32,44 @@ class Predictor:
         model.eval()
 
     def __call__(self, image: np.ndarray, size: Size | None = None) -> np.ndarray:
+        return np.concatenate([_largest(scores)[0].numpy() for scores in self._strips(image, size)])
+
+    def with_confidence(
+        self, image: np.ndarray, each: Callable[[np.ndarray], None] | None = None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """The label map and 255 times the probability of each pixel's class, both `(H, W)` uint8.
+
+        `each` is called with the probabilities of each strip of rows, `(C, k, W)` float32, from top to bottom.
+        """
+        found = []
+        for scores in self._strips(image):
+            found.append([part.numpy() for part in _confident(scores, self.views)])
+            if each:
+                each((nn.softmax(scores, dim=0) if self.views == 1 else scores / self.views).numpy())
+        labels, confidence = (np.concatenate(parts) for parts in zip(*found, strict=True))
+        return labels, confidence
+
+    def probabilities(self, image: np.ndarray) -> np.ndarray:
+        """The probability of each class at each pixel, `(C, H, W)` float32."""
+        strips: list[np.ndarray] = []
+        self.with_confidence(image, strips.append)
+        return np.concatenate(strips, axis=1)
+
+    @property
+    def views(self) -> int:
+        """The number of times that the network looks at an image."""
+        return len(self.protocol.scales) * (1 + self.protocol.flip)
+
+    def _strips(self, image: np.ndarray, size: Size | None = None) -> Iterator[jt.Var]:
+        """Scores `(C, k, W)` from top to bottom: logits or, with several views, sums of their probabilities."""
         height, width = size or image.shape[:2]
         rows = max(1, STRIP // width)
-        with jt.no_grad():
-            views = list(self._views(image, (height, width)))
-            return np.concatenate([_classes(views, top, min(top + rows, height)) for top in range(0, height, rows)])
+        views = list(self._views(image, (height, width)))
+        for top in range(0, height, rows):
+            with jt.no_grad():
+                strips = [view.strip(top, min(top + rows, height)) for view in views]
+                scores = strips[0] if len(strips) == 1 else sum(nn.softmax(strip, dim=0) for strip in strips)
+            yield scores
 
     def _views(self, image: np.ndarray, size: Size) -> Iterator["_View"]:
         """One view per scale of the protocol and, with its `flip`, one mirrored view per scale."""
@@ -102,22 +135,23 @@ class _View:
         return self.held[:, first - start : last - start]
 
 
-def _classes(views: list[_View], first: int, last: int) -> np.ndarray:
-    """Train ids `(last - first, W)` uint8: argmax of the logits or, with several views, of the mean probability."""
-    strips = [view.strip(first, last) for view in views]
-    scores = strips[0] if len(strips) == 1 else sum(nn.softmax(strip, dim=0) for strip in strips)
-    return _largest(scores).numpy()
+def _confident(scores: jt.Var, views: int) -> tuple[jt.Var, jt.Var]:
+    """Argmax over C of `_strips`' scores `(C, H, W)` and 255 times its probability, both `(H, W)` uint8."""
+    labels, largest = _largest(scores)
+    share = largest / views if views > 1 else 1 / (scores - largest).exp().sum(dim=0)
+    return labels, (255 * share + 0.5).uint8().reshape(labels.shape)
 
 
-def _largest(scores: jt.Var) -> jt.Var:
-    """Argmax over C of scores `(C, H, W)`: `(H, W)` uint8; the first index wins a tie.
+def _largest(scores: jt.Var) -> tuple[jt.Var, jt.Var]:
+    """Argmax over C of scores `(C, H, W)`, `(H, W)` uint8, the first index wins a tie; and the maximum `(1, H, W)`.
 
     On CUDA Jittor's own argmax over any axis but the last copies the scores to the host to transpose them.
     """
     scores.sync()  # otherwise Jittor may compute them twice, with different rounding, so that none equals the maximum
     last = scores.shape[0] - 1
     numbers = jt.arange(last + 1).reshape(-1, 1, 1)
-    return jt.ternary(scores == scores.max(dim=0, keepdims=True), numbers, last).min(dim=0).uint8()
+    largest = scores.max(dim=0, keepdims=True)
+    return jt.ternary(scores == largest, numbers, last).min(dim=0).uint8(), largest
 
 
 def _taken(canvas: np.ndarray, count: int) -> Iterator[jt.Var]:

@@ -9,8 +9,10 @@ towards their edges.
 import json
 import math
 from collections.abc import Sequence
+from dataclasses import asdict
 from typing import Annotated, Any, Literal, Self
 
+import numpy as np
 from pydantic import Field, TypeAdapter, ValidationError
 
 from ccnet import InputError
@@ -66,6 +68,23 @@ class Protocol:
             )
         return protocol
 
+    @classmethod
+    def at_the_scale_of(cls, sizes: np.ndarray, resize: Sequence[int] | None = None) -> Self:
+        """The protocol for images of any size, by a network trained on images of `sizes` (width, height), `(N, 2)`.
+
+        Images are fitted within the sides that training fitted them within or, without, the median sides.
+        """
+        sides = resize or np.median(np.sort(sizes, axis=1), axis=0)
+        short, long = sorted(int(side) for side in np.clip(sides, 32, 16384))
+        return cls.checked(keep_ratio=(long, short))
+
+    def as_dict(self) -> dict[str, Any]:
+        return asdict(self)  # type: ignore[call-overload]
+
+    def changed(self, **values: Any) -> Self:
+        """A protocol with other values. Raises InputError as `checked` does."""
+        return self.checked(**self.as_dict() | values)
+
     @property
     def step(self) -> int:
         """Pixels between windows; 0 without windows."""
@@ -86,7 +105,7 @@ class Protocol:
         window = {"side": self.window, "stride": self.step, "weights": "falling linearly to the edges"}
         resize = f"keep_ratio {self.keep_ratio}" if self.keep_ratio else f"fixed {self.fixed}"
         return {
-            "in_words": self._sentence(),
+            "in_words": f"Images {self.in_words()}; scored {self._place()}.",
             "mode": "sliding" if self.window else "whole",
             "window": window if self.window else None,
             "resize": resize if self.keep_ratio or self.fixed else "original",
@@ -97,7 +116,8 @@ class Protocol:
             "scored_at": SCORED[self.score_at],
         }
 
-    def _sentence(self) -> str:
+    def in_words(self) -> str:
+        """What is done to images, in words that follow "images"."""
         resize = "at their own size"
         if self.keep_ratio:
             resize = f"resized to fit within {max(self.keep_ratio)} × {min(self.keep_ratio)}, aspect kept"
@@ -108,5 +128,7 @@ class Protocol:
         scales = "one scale" if self.scales == (1.0,) else f"scale{'s' * (len(self.scales) > 1)} {scales}"
         flip = ", each also mirrored" * self.flip
         average = " (softmax probabilities averaged)" * (self.flip or len(self.scales) > 1)
-        place = ("at " if self.score_at == "original" else "on ") + SCORED[self.score_at]
-        return f"Images {resize}, {view}, {scales}{flip}{average}; scored {place}."
+        return f"{resize}, {view}, {scales}{flip}{average}"
+
+    def _place(self) -> str:
+        return ("at " if self.score_at == "original" else "on ") + SCORED[self.score_at]

@@ -17,7 +17,9 @@ from pydantic import BaseModel, TypeAdapter, ValidationError
 from ccnet import InputError
 from ccnet.data.shards import Skipped
 
-LONGEST_STEM = 255 - len("_overlay.jpg")  # bytes of a file name, without the longest ending
+# Endings of what `ccnet segment` writes for an image besides its mask, whose ending is .png.
+OVERLAY, CONFIDENCE, PROBABILITIES = "_overlay.jpg", "_confidence.png", "_probabilities.npy"
+LONGEST_STEM = 255 - len(PROBABILITIES)  # bytes of a file name, without the longest ending
 
 
 class Split(BaseModel):
@@ -153,16 +155,21 @@ def overlays(folder: Path, rows: list[Segmented]) -> list[Path]:
     """
     named = zip(stems([Path(row.file) for row in rows]), rows, strict=True)
     done = [stem for stem, row in named if row.status in ("ok", "skipped")]
-    return [path for stem in done if (path := folder / f"{stem}_overlay.jpg").is_file()]
+    return [path for stem in done if (path := folder / f"{stem}{OVERLAY}").is_file()]
 
 
 def stems(files: list[Path]) -> list[Path]:
-    """Base names of the results of segmenting each file: the file without its suffix, unless two would collide.
+    """Base names of the results of segmenting each file: the file without its suffix, unless two could collide.
 
     A name that is too long for the results' endings is truncated, with a digest of the file's path appended.
     """
     uses = Counter([*files, *(file.with_suffix("") for file in files)])
-    return [_shortened(file if uses[file.with_suffix("")] > 1 else file.with_suffix(""), file) for file in files]
+    return [_shortened(file if _collides(file, uses) else file.with_suffix(""), file) for file in files]
+
+
+def _collides(file: Path, uses: Counter[Path]) -> bool:
+    # the mask of a_confidence.jpg would be the confidence map of a.jpg
+    return uses[file.with_suffix("")] > 1 or f"{file.stem}.png".endswith(CONFIDENCE)
 
 
 def _shortened(stem: Path, file: Path) -> Path:

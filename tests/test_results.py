@@ -49,8 +49,8 @@ def test_stems_leave_room_for_every_ending(names):
     files = [Path("folder", f"{name}.jpg") for name in [*names, "x" * 251, "x" * 250 + "y", "街" * 83]]
     named = stems(files)
     assert len(set(named)) == len(set(files))
-    assert all(len(f"{stem.name}_overlay.jpg".encode()) <= 255 for stem in named)
-    assert stems([Path("x" * 243 + ".jpg")]) == [Path("x" * 243)]
+    assert all(len(f"{stem.name}_probabilities.npy".encode()) <= 255 for stem in named)
+    assert stems([Path("x" * 237 + ".jpg")]) == [Path("x" * 237)]
 
 
 def test_overlays_are_sought_where_segment_puts_them(tmp_path):

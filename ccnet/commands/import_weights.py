@@ -10,8 +10,9 @@ from ccnet.data import classes as class_files
 from ccnet.data.download import download, file_name, is_address
 from ccnet.data.labels import voc_colours
 from ccnet.models import BACKBONES, build, build_from_settings
+from ccnet.protocol import Protocol
 from ccnet.settings import Architecture, Model
-from ccnet.weights import library, origins, published
+from ccnet.weights import Weights, library, origins, published
 from ccnet.weights.library import Entry
 from ccnet.weights.matching import some
 from ccnet.weights.origins import Origin
@@ -57,7 +58,9 @@ def run(
             model.mean, model.std = origin.normalisation
         weights.load_state(model, _filled(path, origin, found, model, "", skip or []), str(path))
         dataset = entry.dataset if entry else ""
-        weights.save(out, model, settings, list(names), [list(colour) for colour in palette], dataset)
+        colours = [list(colour) for colour in palette]
+        protocol = entry.protocol if entry else Protocol()
+        weights.save(out, Weights(model, settings, list(names), colours, dataset, protocol=protocol))
     print(f"{out}: {origin.part} of {backbone}, from SHA-256 {digest}")
 
 

@@ -8,12 +8,14 @@ from ccnet import InputError, parallel, provenance, runtime, weights
 from ccnet.data.frequency import median_frequency
 from ccnet.data.loader import Batches
 from ccnet.data.shards import ShardReader
+from ccnet.protocol import Protocol
 from ccnet.settings import Settings
 from ccnet.training.events import Events
 from ccnet.training.loop import Loop
 from ccnet.training.memory import Growth
 from ccnet.training.trainer import Trainer
 from ccnet.training.validation import Validation
+from ccnet.weights import Weights
 from ccnet.weights.checkpoints import Checkpoints
 
 
@@ -51,7 +53,9 @@ def run(
     trainer = Trainer(chosen, len(reader.class_names), class_weights)
     with Checkpoints(checkpoints, _fingerprint(chosen, reader, validation), parallel.RANK == 0) as store:
         trainer.begin(store.load(), pretrained, reader.class_names)
-        store.description = weights.describe(trainer.model, chosen, reader.class_names, reader.palette, reader.dataset)
+        protocol = Protocol.at_the_scale_of(reader.sizes, chosen.data.resize)
+        network = Weights(trainer.model, chosen, reader.class_names, reader.palette, reader.dataset, protocol=protocol)
+        store.description = weights.describe(network)
         batches = Batches(
             reader, chosen.data, seed=chosen.seed, first_step=trainer.done, steps=chosen.schedule.steps,
             workers=workers, share=(parallel.RANK, parallel.RANKS),
@@ -61,7 +65,7 @@ def run(
         Loop(trainer, batches, store, validation, events, growth, checkpoint_every).run()
         if parallel.RANK == 0:
             made = provenance.record(device=chosen_device, seed=chosen.seed, seconds=trainer.seconds)
-            _write(trainer, reader, out, made | {"devices": parallel.RANKS})
+            _write(trainer, network, out, made | {"devices": parallel.RANKS})
             trainer.history.write(history)
 
 
@@ -93,7 +97,7 @@ def _fingerprint(settings: Settings, reader: ShardReader, validation: Validation
     return "-".join([*parts, validation.reader.fingerprint] if validation else parts)
 
 
-def _write(trainer: Trainer, reader: ShardReader, out: Path, made: dict[str, Any]) -> None:
+def _write(trainer: Trainer, network: Weights, out: Path, made: dict[str, Any]) -> None:
     """Write the weights to keep to `out` and, if the network was measured, the others beside it.
 
     Both say in `training` how they were `made`, which they are, and the step and mIoU of the best and the last.
@@ -107,6 +111,4 @@ def _write(trainer: Trainer, reader: ShardReader, out: Path, made: dict[str, Any
             continue
         weights.load_state(trainer.model, found[name], name)
         training = made | {"kept": name, "measured": trainer.history.summary()}
-        weights.save(
-            path, trainer.model, trainer.settings, reader.class_names, reader.palette, reader.dataset, training
-        )
+        weights.save(path, network._replace(training=training))

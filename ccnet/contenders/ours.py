@@ -112,7 +112,8 @@ class Contender:
     def segment(self, folder: str) -> Work:
         file, numbers = Path(folder, "weights.safetensors"), itertools.count()
         model = self._filled(build_from_settings(SETTINGS, CLASSES))
-        weights.save(file, model, SETTINGS, [f"class {k}" for k in range(CLASSES)], [list(c) for c in PALETTE])
+        names, palette = [f"class {k}" for k in range(CLASSES)], [list(colour) for colour in PALETTE]
+        weights.save(file, weights.Weights(model, SETTINGS, names, palette))
 
         def command():
             out = f"{folder}/ccnet/{next(numbers)}"

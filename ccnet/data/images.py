@@ -92,16 +92,10 @@ def decode(data: bytes, name: str) -> np.ndarray:
         return np.asarray(to_rgb(image))
 
 
-def upright(data: bytes, name: str, formats: tuple[str, ...] = FORMATS) -> Image.Image:
-    """Decode an image (its first frame) to RGB and apply its orientation tag. Raises InputError naming `name`.
-
-    Cameras store rotated pixels and record the rotation in the tag. Pillow rotates a TIFF itself and removes its tag.
-    """
-    image = open_image(data, name, formats)
-    with refusing_damage(name):
-        rgb = to_rgb(image)
-        turn = TURNS.get(orientation(image))
-        return rgb if turn is None else rgb.transpose(turn)
+def turned(image: Image.Image, orientation: int) -> Image.Image:
+    """An image turned upright: cameras store rotated pixels and record the rotation as an orientation tag, 1–8."""
+    turn = TURNS.get(orientation)
+    return image if turn is None else image.transpose(turn)
 
 
 def resized(

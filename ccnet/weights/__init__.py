@@ -17,6 +17,7 @@ from safetensors.numpy import save as encode
 from ccnet import InputError
 from ccnet.fields import explain, frozen
 from ccnet.files import atomic
+from ccnet.protocol import Protocol
 from ccnet.settings import Architecture, Settings
 from ccnet.weights import checkpoints, files
 
@@ -26,12 +27,14 @@ if TYPE_CHECKING:
 Value = Annotated[float, Field(gt=-1e6, lt=1e6, allow_inf_nan=False)]  # a pixel value
 Positive = Annotated[float, Field(gt=1e-6, lt=1e6, allow_inf_nan=False)]
 Byte = Annotated[int, Field(ge=0, le=255)]
+FURTHER = ("dataset", "training", "protocol")  # entries of a header that older files lack
 
 
 class Weights(NamedTuple):
     """A network in eval mode; its settings, class names, palette (R, G, B of each class, 0–255) and dataset's name.
 
     `training` is the `ccnet.provenance.record` of its training, None in files of other and of earlier makers.
+    `protocol` shows it an image at the scale it was trained for; in files that do not say, at the image's own size.
     """
 
     model: "CCNet"
@@ -40,6 +43,7 @@ class Weights(NamedTuple):
     palette: list[list[int]]
     dataset: str = ""
     training: dict[str, Any] | None = None
+    protocol: Protocol = Protocol()
 
 
 def state_arrays(model) -> dict[str, np.ndarray]:
@@ -76,13 +80,14 @@ class Description:
     std: tuple[Positive, Positive, Positive]
     dataset: str = ""  # the name of the one it was trained on
     training: dict[str, Any] | None = None  # its provenance
+    protocol: Protocol = Protocol()  # for images of any size
 
     @classmethod
     def checked(cls, metadata: dict[str, Any], where: str) -> Self:
         """Validate the description in a header. Raises InputError that names what is missing or wrong."""
         try:
             own = {name: metadata[name] for name in ("settings", "class_names", "palette", "mean", "std")}
-            own |= {name: metadata[name] for name in ("dataset", "training") if name in metadata}  # not in older files
+            own |= {name: metadata[name] for name in FURTHER if name in metadata}
             found = TypeAdapter(cls).validate_json(json.dumps(own))
         except KeyError as error:
             raise InputError(f"{where}: no {error} in its header: not the weights of a whole network") from error
@@ -96,35 +101,18 @@ class Description:
         return found
 
 
-def describe(
-    model,
-    settings: Settings | Architecture,
-    class_names: list[str],
-    palette: list[list[int]],
-    dataset: str = "",
-    training: dict[str, Any] | None = None,
-) -> dict[str, str]:
-    """The header's entries, each encoded as JSON; `training` is the `ccnet.provenance.record` of a training."""
-    entries = {
-        "settings": settings.as_dict(), "class_names": class_names, "palette": palette, "dataset": dataset,
-    }  # fmt: skip
-    entries |= {"training": training} if training else {}
-    return {key: json.dumps(value) for key, value in (entries | {"mean": model.mean, "std": model.std}).items()}
+def describe(network: Weights) -> dict[str, str]:
+    """The header's entries, each encoded as JSON."""
+    entries = network._asdict() | {"mean": network.model.mean, "std": network.model.std}
+    del entries["model"]
+    entries |= {name: entries[name].as_dict() for name in ("settings", "protocol")}
+    return {name: json.dumps(value) for name, value in entries.items() if value is not None}
 
 
-def save(
-    path: Path,
-    model,
-    settings: Settings | Architecture,
-    class_names: list[str],
-    palette: list[list[int]],
-    dataset: str = "",
-    training: dict[str, Any] | None = None,
-) -> None:
-    """Write a model's weights and their description to a safetensors file."""
-    described = describe(model, settings, class_names, palette, dataset, training)
+def save(path: Path, network: Weights) -> None:
+    """Write a network's weights and their description to a safetensors file."""
     with atomic(path) as temporary:
-        temporary.write_bytes(encode(state_arrays(model), described))
+        temporary.write_bytes(encode(state_arrays(network.model), describe(network)))
 
 
 def located(path: Path) -> Path:
@@ -177,6 +165,7 @@ def load(path: Path) -> Weights:
         described.palette,
         described.dataset,
         described.training,
+        described.protocol,
     )
 
 

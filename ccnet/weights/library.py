@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 from ccnet import InputError
 from ccnet.data.download import download, file_name
 from ccnet.files import atomic, sha256
+from ccnet.protocol import Protocol
 
 MIRROR = "CCNET_WEIGHTS_MIRROR"  # environment variable: an address that is asked first, with the publishers' paths
 
@@ -26,6 +27,7 @@ class Entry:
 
     `digest` is the SHA-256's first digits, None if the file's name has none; `miou` that of a whole CCNet in percent,
     single scale and multi-scale with flip. `settings`, by flat names, are those that its tensors do not tell.
+    `protocol` is that of the single scale.
     """
 
     name: str
@@ -34,6 +36,7 @@ class Entry:
     digest: str | None
     miou: tuple[float, float] | None
     settings: dict[str, Any]
+    protocol: Protocol
     licence: str
     url: str
 
@@ -46,8 +49,12 @@ class Entry:
 def _entry(row: dict[str, str]) -> Entry:
     miou = (float(row["miou"]), float(row["miou_multi_scale"])) if row["miou"] else None
     settings = {"align_corners": True} if row["align_corners"] else {}
+    sides = (int(row["long_side"]), int(row["short_side"])) if row["long_side"] else None
     names = ("name", "backbone", "dataset", "licence", "url")
-    return Entry(digest=row["digest"] or None, miou=miou, settings=settings, **{name: row[name] for name in names})
+    told = {name: row[name] for name in names}
+    return Entry(
+        digest=row["digest"] or None, miou=miou, settings=settings, protocol=Protocol.checked(keep_ratio=sides), **told
+    )
 
 
 def _table() -> dict[str, Entry]:

@@ -86,7 +86,7 @@ def test_metrics_say_how_they_were_measured(evaluated, trained):
 
 def test_metrics_say_how_the_weights_were_trained(trained, records, tmp_path):
     network, training = weights.load(trained.weights), {"commit": "ab" * 20, "seconds": 12.5}
-    weights.save(tmp_path / "w.safetensors", *network[:5], training=training)
+    weights.save(tmp_path / "w.safetensors", network._replace(training=training))
     write_shard(tmp_path / "val.h5", records, class_names=tiny.CLASSES, palette=tiny.PALETTE, split="val")
     evaluate.run(weights_file=tmp_path / "w.safetensors", shards=[tmp_path / "val.h5"], out=tmp_path / "m.json")
     assert metrics(tmp_path / "m.json")["training"] == training

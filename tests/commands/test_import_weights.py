@@ -97,7 +97,7 @@ def test_a_whole_ccnet_is_ready_to_segment(tmp_path, kind, stream):
     assert model.negative_slope == (0.01 if official else 0)
     assert model.pretrained == sha256(source)
     tiny_image(tmp_path / "photos")
-    segment.run(folder=tmp_path / "photos", weights_file=out, out=tmp_path / "segmented", device="cpu")
+    segment.run(inputs=[tmp_path / "photos"], weights_file=out, out=tmp_path / "segmented", device="cpu")
     assert ",ok," in (tmp_path / "segmented" / "index.csv").read_text()
 
 

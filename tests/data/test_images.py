@@ -5,13 +5,12 @@ from contextlib import suppress
 
 import numpy as np
 import pytest
-from PIL import Image, ImageOps
+from PIL import Image
 
 from ccnet import InputError
 from ccnet.commands import prepare
-from ccnet.data import images
+from ccnet.data import images, photos
 from ccnet.data.coding import Coding
-from tests.odd_exif import ODD_EXIF
 
 GREY = np.arange(0, 240, 20, dtype=np.uint8).reshape(3, 4)
 
@@ -61,36 +60,6 @@ def test_a_tiff_whose_strips_lie_at_a_fraction_is_refused_by_name():
         images.decode(bytes(data), "odd.tif")
 
 
-@pytest.mark.parametrize("value", range(1, 10))
-def test_the_orientation_tag_turns_an_image_and_nothing_else_does(value):
-    exif = Image.Exif()
-    exif[0x0112] = value
-    picture = Image.fromarray(np.stack([GREY, GREY.T.reshape(3, 4), GREY[::-1]], axis=-1))
-    expected = ImageOps.exif_transpose(Image.open(io.BytesIO(encoded(picture, exif=exif))))
-    assert np.array_equal(images.upright(encoded(picture, exif=exif), "a"), expected)
-    assert np.array_equal(images.upright(encoded(picture), "a"), picture)
-
-
-def test_a_tiff_is_turned_once():
-    exif = Image.Exif()
-    exif[0x0112] = 6
-    picture = Image.fromarray(np.stack([GREY] * 3, axis=-1))
-    turned = picture.transpose(Image.Transpose.ROTATE_270)
-    assert np.array_equal(images.upright(encoded(picture, "TIFF", tiffinfo=exif), "a"), turned)
-
-
-@pytest.mark.parametrize("name", ODD_EXIF)
-def test_exif_need_not_be_fit_for_writing(name):
-    data = encoded(Image.new("RGB", (20, 10)), "JPEG", exif=ODD_EXIF[name])
-    assert images.upright(data, "a").size == (10, 20)
-
-
-@pytest.mark.filterwarnings("ignore::UserWarning")
-@pytest.mark.parametrize("exif", [b"Exif\0\0nonsense", b"Exif\0\0II*\0" + b"\xff" * 40])
-def test_an_image_with_damaged_exif_stays_as_it_is(exif):
-    assert images.upright(encoded(Image.new("RGB", (20, 10)), "JPEG", exif=exif), "a").size == (20, 10)
-
-
 def test_only_the_formats_asked_for_are_read():
     frames = [Image.new("P", (6, 4), colour) for colour in (1, 2)]
     for frame in frames:
@@ -98,7 +67,7 @@ def test_only_the_formats_asked_for_are_read():
     data = encoded(frames[0], "GIF", save_all=True, append_images=frames[1:])
     with pytest.raises(InputError, match="not an image of a known format"):
         images.decode(data, "a.gif")
-    assert np.array_equal(images.upright(data, "a.gif", ("GIF",)), np.full((4, 6, 3), (250, 0, 0)))
+    assert np.array_equal(images.to_rgb(images.open_image(data, "a.gif", ("GIF",))), np.full((4, 6, 3), (250, 0, 0)))
 
 
 def test_what_is_wrong_with_the_machine_is_not_blamed_on_the_file():
@@ -150,7 +119,7 @@ def test_mutated_files_are_read_or_refused(tmp_path):
         ways = {
             "image": lambda: prepare._record("a", damaged, whole, coding, None),
             "label": lambda: prepare._record("a", whole, damaged, coding, None),
-            "photo": lambda: images.upright(damaged.read_bytes(), str(damaged), (*images.FORMATS, "GIF")),
+            "photo": lambda: photos.decode(damaged),
         }
         for way, attempt in ways.items():
             with suppress(InputError):

@@ -202,7 +202,7 @@ def saved(folder, **changes):
         if tuple(value.shape) == (1,):  # gamma, from 0
             value.assign(jt.ones(1))
     trainer.step(*batch(9))
-    weights.save(folder / "w.safetensors", trainer.model, trainer.settings, tiny.CLASSES, tiny.PALETTE)
+    weights.save(folder / "w.safetensors", weights.Weights(trainer.model, trainer.settings, tiny.CLASSES, tiny.PALETTE))
     return folder / "w.safetensors"
 
 

@@ -104,7 +104,7 @@ def test_a_training_begins_with_imagenet_weights(name, publish, tmp_path, traine
 def segmented(path: Path, folder: Path) -> None:
     (folder / "photos").mkdir()
     Image.fromarray(tiny.draw(9)[0]).save(folder / "photos/a.png")
-    segment.run(folder=folder / "photos", weights_file=path, out=folder / "segmented", device="cpu")
+    segment.run(inputs=[folder / "photos"], weights_file=path, out=folder / "segmented", device="cpu")
     assert "a.png,ok" in (folder / "segmented/index.csv").read_text()
 
 

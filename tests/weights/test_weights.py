@@ -35,7 +35,7 @@ def header(path) -> dict[str, str]:
 def test_weights_come_back_as_they_were(loaded, trained, tmp_path):
     assert loaded.settings.as_dict() == json.loads(trained.settings.read_text())
     assert (loaded.class_names, loaded.palette) == (tiny.CLASSES, tiny.PALETTE)
-    weights.save(tmp_path / "again.safetensors", *loaded)
+    weights.save(tmp_path / "again.safetensors", loaded)
     again = weights.load(tmp_path / "again.safetensors")
     image = normalise(jt.array(tiny.draw(9)[0].transpose(2, 0, 1)[None].copy()))
     np.testing.assert_array_equal(again.model(image).numpy(), loaded.model(image).numpy())
@@ -45,7 +45,7 @@ def test_weights_come_back_as_they_were(loaded, trained, tmp_path):
 def test_how_they_were_trained_is_in_their_header(loaded, tmp_path):
     made = {"commit": None, "seconds": 1.5, "versions": {"python": "3.12"}}
     for training in (made, None):
-        weights.save(tmp_path / "w.safetensors", *loaded[:5], training=training)
+        weights.save(tmp_path / "w.safetensors", loaded._replace(training=training))
         assert ("training" in header(tmp_path / "w.safetensors")) == bool(training)
         assert weights.load(tmp_path / "w.safetensors").training == training
 
@@ -159,7 +159,7 @@ def test_a_failed_save_leaves_the_old_file(loaded, tmp_path, monkeypatch):
     path.write_bytes(b"old")
     monkeypatch.setattr("os.fsync", lambda _: (_ for _ in ()).throw(OSError(28, "No space left on device")))
     with pytest.raises(OSError, match="No space left"):
-        weights.save(path, loaded.model, loaded.settings, loaded.class_names, loaded.palette)
+        weights.save(path, loaded)
     assert path.read_bytes() == b"old"
     assert list(tmp_path.iterdir()) == [path]
 
@@ -174,7 +174,7 @@ def test_images_are_normalised_as_the_file_says(loaded, trained, tmp_path):
     pixels = (image.astype(np.float32) - (1, 2.5, -3)) / (60, 70, 80.5)
     expected = loaded.model(jt.array(pixels.transpose(2, 0, 1)[None].astype(np.float32))).numpy()[0].argmax(0)
     np.testing.assert_array_equal(Predictor(other.model)(image), expected)
-    weights.save(tmp_path / "again.safetensors", *other)
+    weights.save(tmp_path / "again.safetensors", other)
     assert header(tmp_path / "again.safetensors")["std"] == "[60.0, 70.0, 80.5]"
 
 
@@ -251,5 +251,5 @@ def test_an_interrupted_run_is_evaluated_by_its_folder(trained, interrupted, tmp
 def test_an_interrupted_run_segments_by_its_folder(interrupted, tmp_path):
     (tmp_path / "photos").mkdir()
     Image.fromarray(tiny.draw(9)[0]).save(tmp_path / "photos/a.png")
-    segment.run(folder=tmp_path / "photos", weights_file=interrupted, out=tmp_path / "out", device="cpu")
+    segment.run(inputs=[tmp_path / "photos"], weights_file=interrupted, out=tmp_path / "out", device="cpu")
     assert "a.png,ok" in (tmp_path / "out/index.csv").read_text()

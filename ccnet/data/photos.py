@@ -1,0 +1,138 @@
+"""Photos from anywhere: finding the files that a user names, and decoding them with remarks on what was lost."""
+
+import glob
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from PIL import Image, features
+
+from ccnet import InputError
+from ccnet.data import images
+
+# A dataset's formats and more: files in these are not used for training, but some are photos.
+HEIC = (".heic", ".heif")
+SUFFIXES = (*images.SUFFIXES, ".gif", ".avif", *HEIC)
+FORMATS = (*images.FORMATS, "GIF", "AVIF")
+BACKGROUND = (255, 255, 255)  # of transparent pixels
+
+
+class Photo(NamedTuple):
+    """An image file to segment, and its name: its path relative to the folder that all have in common."""
+
+    path: Path
+    name: Path
+
+
+def find(named: Sequence[Path], listed: Path | None, out: Path) -> list[Photo]:
+    """The image files among the files, folders and patterns in `named` and the lines of the file `listed`, sorted.
+
+    Folders are searched with those below them, without hidden files and results in `out`. A file that is named by
+    itself is taken whatever its suffix, and one in a list even if it does not exist. Raises InputError for a path that
+    does not exist, if no image is found, and if results in `out` could overwrite the images.
+    """
+    paths = [path for each in named for path in _expanded(each)] + (_lines(listed) if listed else [])
+    unique = {Path(os.path.abspath(path)): path for path in paths}
+    common, results = _common(list(unique), [] if listed else named), out.resolve()
+    if results in (common.resolve(), *common.resolve().parents):
+        raise InputError(f"{out}: results there could overwrite the images in {common}; choose another --out")
+    found = [(whole, path) for whole, path in sorted(unique.items()) if results not in path.resolve().parents]
+    if not found:
+        where = ", ".join(map(str, [*named, *([listed] if listed else [])]))
+        raise InputError(f"{where}: no images ({', '.join(SUFFIXES)}) in it or below it")
+    return [Photo(path, whole.relative_to(common)) for whole, path in found]
+
+
+def _expanded(named: Path) -> list[Path]:
+    path = named.expanduser()
+    if path.is_dir():
+        return list(_below(path))
+    if path.exists():
+        return [path]
+    if glob.has_magic(str(named)):
+        found = [Path(match) for match in glob.glob(str(path), recursive=True)]
+        files = [file for file in found if _is_photo(file)]
+        return files + [file for folder in found if folder.is_dir() for file in _below(folder)]
+    raise InputError(f"{named}: no such file or folder; name images, folders of images, or a pattern in quotes")
+
+
+def _below(folder: Path) -> Iterator[Path]:
+    return (path for path in folder.rglob("*") if _is_photo(path))
+
+
+def _is_photo(path: Path) -> bool:
+    return path.suffix.lower() in SUFFIXES and not path.name.startswith(".") and path.is_file()
+
+
+def _lines(listed: Path) -> list[Path]:
+    """The paths in a list, one a line, relative to the current folder. Names need not be UTF-8."""
+    try:
+        lines = os.fsdecode(listed.read_bytes()).split("\n")
+    except OSError as error:
+        raise InputError(f"{listed}: {error.strerror}; name a text file with a path on each line") from None
+    return [Path(line.strip("\r")).expanduser() for line in lines if line.strip()]
+
+
+def _common(paths: list[Path], named: Sequence[Path]) -> Path:
+    """The one folder that is named, or the deepest that all paths lie below."""
+    if len(named) == 1 and (folder := named[0].expanduser()).is_dir():
+        return Path(os.path.abspath(folder))
+    return Path(os.path.commonpath([path.parent for path in paths] or ["/nowhere"]))
+
+
+def decode(path: Path) -> tuple[Image.Image, list[str]]:
+    """A photo in 8-bit RGB, turned upright, and remarks on what its file holds besides.
+
+    Transparent pixels are laid over white. Raises InputError for a file that cannot be decoded, or OSError.
+    """
+    formats = _formats(path)
+    image = images.open_image(path.read_bytes(), str(path), formats)
+    with images.refusing_damage(str(path)):
+        image.load()  # turns a TIFF and removes its orientation
+        remarks = list(_remarks(image))
+        rgb = _on_white(image) if image.has_transparency_data else images.to_rgb(image)
+        return images.turned(rgb, images.orientation(image)), remarks
+
+
+def _formats(path: Path) -> tuple[str, ...]:
+    """The formats that a file may have. Raises InputError for one that Pillow does not read here."""
+    suffix = path.suffix.lower()
+    if suffix == ".avif" and not features.check("avif"):
+        raise InputError(f"{path}: this Pillow reads no AVIF: pip install --upgrade pillow")
+    if suffix not in HEIC:
+        return FORMATS
+    try:
+        from pillow_heif import register_heif_opener
+    except ImportError:
+        raise InputError(f"{path}: HEIC needs Pillow's plugin: pip install pillow-heif") from None
+    register_heif_opener()
+    return (*FORMATS, "HEIF")
+
+
+def _remarks(image: Image.Image) -> Iterator[str]:
+    if (frames := _frames(image)) > 1:
+        yield f"the first of its {frames} {'pages' if image.format == 'TIFF' else 'frames'}"
+    if image.mode.startswith("I"):
+        yield "over 8 bits: only the upper 8 of 16 are used"
+    if image.mode == "F":
+        yield "floating-point values are clipped to 0–255"
+    if image.has_transparency_data and not _is_opaque(image):
+        yield "transparent pixels are laid over white"
+
+
+def _frames(image: Image.Image) -> int:
+    try:
+        return getattr(image, "n_frames", 1)
+    except Exception:  # a damaged page after the first
+        return 1
+
+
+def _is_opaque(image: Image.Image) -> bool:
+    lowest, _ = image.convert("RGBA").getchannel("A").getextrema()
+    return lowest == 255
+
+
+def _on_white(image: Image.Image) -> Image.Image:
+    ground = Image.new("RGBA", image.size, (*BACKGROUND, 255))
+    return Image.alpha_composite(ground, image.convert("RGBA")).convert("RGB")
