@@ -104,7 +104,8 @@ def bad() -> dict[str, tuple[bytes, str]]:
         "wrong sum.png": bytes(whole[:20] + b"\xff" + whole[21:]), "loop.tif": b"II*\0\x08\0\0\0\0\0\x08\0\0\0",
     }  # fmt: skip
     return {
-        "empty.png": (b"", "the file is empty"), "bomb.png": (png(60000, 60000, chunk(b"IDAT", b"")), "limit of 178956970 pixels"),
+        "empty.png": (b"", "the file is empty"),
+        "bomb.png": (png(60000, 60000, chunk(b"IDAT", b"")), "limit of 178956970 pixels"),
         "phone.heic": (b"\0\0\0\x18ftypheic", "HEIC needs Pillow's plugin: pip install pillow-heif"),
         **{name: (data, undecodable) for name, data in broken.items()},
         **{name: (data, unknown) for name, data in (OTHERS | strange).items()},

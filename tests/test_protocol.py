@@ -1,3 +1,4 @@
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -66,6 +67,25 @@ def test_a_protocol_is_told_in_a_sentence():
         "Images squashed to 256 × 320 (height × width), whole, one scale; scored on labels resized alike (nearest)."
     )
     assert loose["resize"] == "fixed (256, 320)"
+
+
+@pytest.mark.parametrize(
+    ("sizes", "resize", "sides"),
+    [
+        ([[480, 360]] * 3, None, (480, 360)),
+        ([[400, 600], [500, 375], [90, 100]], None, (500, 375)),  # width, height: the median of the longer sides
+        ([[400, 600]], [512, 2048], (2048, 512)),
+        ([[20, 30]], None, (32, 32)),
+    ],
+)
+def test_the_protocol_of_any_image_has_the_scale_of_training(sizes, resize, sides):
+    assert Protocol.at_the_scale_of(np.array(sizes), resize) == Protocol(keep_ratio=sides)
+
+
+def test_a_changed_protocol_is_checked():
+    assert Protocol(flip=True).changed(window=64) == Protocol(flip=True, window=64)
+    with pytest.raises(InputError, match="protocol: window: 8"):
+        Protocol().changed(window=8)
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,7 @@ def test_trained_weights_label_a_photo(trained: tiny.Trained, tmp_path, monkeypa
     names: dict = {}
     exec(USE, names)
     assert names["classes"].shape == tiny.draw(1)[1].shape
-    assert names["classes"].max() < len(names["network"].class_names)
+    assert names["classes"].max() < len(names["model"].class_names) == len(names["probabilities"])
 
 
 def test_an_untrained_network_gives_logits():

@@ -78,7 +78,7 @@ def _common(paths: list[Path], named: Sequence[Path]) -> Path:
     """The one folder that is named, or the deepest that all paths lie below."""
     if len(named) == 1 and (folder := named[0].expanduser()).is_dir():
         return Path(os.path.abspath(folder))
-    return Path(os.path.commonpath([path.parent for path in paths] or ["/nowhere"]))
+    return Path(os.path.commonpath([path.parent for path in paths] or [Path("/nowhere")]))
 
 
 def decode(path: Path) -> tuple[Image.Image, list[str]]:

@@ -53,6 +53,15 @@ def test_what_was_computed_lazily_is_of_the_old_weights(name):
     assert (weight.numpy() < 1).all()
 
 
+@pytest.mark.parametrize("exponent", range(-46, -14, 2))
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_gradients_whose_squares_are_below_the_normal_numbers_move_a_weight_as_little(name, exponent):
+    """Without AVX-512 the vectorised square root of such a square was NaN on the threads that share a step."""
+    weight = jt.array(np.ones(100_000, np.float32)).start_grad()
+    OPTIMIZERS[name](Ours, [weight]).step((weight * 10.0**exponent).sum())
+    np.testing.assert_allclose(weight.numpy(), 1, atol=1e-6)
+
+
 def after_backward(name: str):
     """An optimizer with gradients 2 · value of three parameters; the values."""
     values = [jt.array(array).start_grad() for array in draw(0, *SHAPES)]

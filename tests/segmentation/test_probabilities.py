@@ -15,7 +15,6 @@ def test_strips_become_one_array(tmp_path):
 
 
 def test_an_error_leaves_nothing(tmp_path):
-    with pytest.raises(OSError, match="full"), writing(tmp_path / "a.npy", (7, 5)) as add:
-        add(np.zeros((3, 2, 5), np.float32))
-        raise OSError("full")
+    with pytest.raises(IndexError), writing(tmp_path / "a.npy", (7, 5)) as add:
+        add(np.zeros(0, np.float32))
     assert not list(tmp_path.iterdir())
