@@ -33,7 +33,7 @@ inline void step(const AdamW &adamw, int64_t count, float *p, const float *g, fl
         const float gradient = scale * g[i];
         m[i] = beta1 * m[i] + (1 - beta1) * gradient;
         v[i] = beta2 * v[i] + (1 - beta2) * gradient * gradient;
-        // Without AVX-512, fast-math's vectorised square root of a subnormal number is NaN.
+        // Without AVX-512, fast-math's vectorised square root of a subnormal number is NaN, on threads that keep them.
         const float root = std::sqrt(std::max(v[i], std::numeric_limits<float>::min()));
         p[i] = p[i] * (1 - decay) - rate * m[i] / (root / correction + epsilon);
     }
