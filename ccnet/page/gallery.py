@@ -1,4 +1,4 @@
-"""The gallery of a segmented folder: index.html, which refers to the originals and the masks instead of holding them."""
+"""The gallery of a segmented folder: index.html, which refers to the files of originals and masks by links."""
 
 import os
 from collections.abc import Sequence

@@ -23,9 +23,9 @@ from tests.drawn import CLASSES, PALETTE, SIZE, picture
 from tests.page.browser import CHROMIUM, needs_chromium
 
 HOSTILE = [
-    "plain.jpg", "a b.jpg", "50%.jpg", "%41.jpg", "what?.jpg", "#1.jpg", "it's.jpg", 'say "cheese".jpg', "a:b.jpg", "-a.jpg",
-    "</script><script>alert(1)<!--.jpg".replace("/", ""), "<img src=x onerror=alert(1)>.jpg", "犬 – Straße.jpg",
-    "back\\slash.jpg", "two\nlines.jpg", "&amp;.jpg", "{{ 1 }}.jpg", "\u202egpj.exe.jpg", os.fsdecode(b"latin-\xe9.jpg"),
+    "plain.jpg", "a b.jpg", "50%.jpg", "%41.jpg", "what?.jpg", "#1.jpg", "it's.jpg", 'say "cheese".jpg', "a:b.jpg",
+    "</script><script>alert(1)<!--.jpg", "<img src=x onerror=alert(1)>.jpg", "犬 – Straße.jpg", "back\\slash.jpg",
+    "two\nlines.jpg", "&amp;.jpg", "{{ 1 }}.jpg", "-a.jpg", "\u202egpj.exe.jpg", os.fsdecode(b"latin-\xe9.jpg"),
 ]  # fmt: skip
 XMP = (
     b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#">'
@@ -83,7 +83,8 @@ class Folder:
         save_palette_png(mask, ids, PALETTE)
         shares = (np.bincount(ids.ravel(), minlength=4) / ids.size).tolist()
         confidence = 0.5 + len(self.pictures) / 100
-        self.pictures.append(Picture(name, original, name + ".png", "ok", "", width, height, confidence, shares, "whole"))
+        listed = Picture(name, original, name + ".png", "ok", "", width, height, confidence, shares, "whole")
+        self.pictures.append(listed)
         return original
 
     def fail(self, name: str, reason: str) -> None:
@@ -143,7 +144,14 @@ def test_what_was_found_is_readable_without_the_script(folder):
     folder.add("a.jpg", classes=(1, 3))
     folder.fail("cut.jpg", "cannot be decoded (image file is truncated)")
     page = folder.write()
-    for words in ("a.jpg", "confidence 50.0 %", "tree 75 %, cat 25 %", "cut.jpg", "(image file is truncated)", "2 images"):
+    for words in (
+        "2 images",
+        "a.jpg",
+        "confidence 50.0 %",
+        "tree 75 %, cat 25 %",
+        "cut.jpg",
+        "(image file is truncated)",
+    ):
         assert words in page.words
     hidden = [attrs["class"] for tag, attrs in page.tags if "hidden" in attrs]
     assert hidden == ["bars scripted"]
@@ -153,7 +161,8 @@ def test_the_data_say_what_is_known(folder):
     folder.add("a.jpg", classes=(0, 2))
     folder.add("b.jpg", classes=(0, 2))
     folder.fail("c.jpg", "no")
-    folder.pictures.append(Picture("d.jpg", folder.photos / "a.jpg", "a.jpg.png", "skipped", "done before", done="windows"))
+    again = Picture("d.jpg", folder.photos / "a.jpg", "a.jpg.png", "skipped", "done before", done="windows")
+    folder.pictures.append(again)
     rows = folder.write().data["pictures"]
     assert rows[0] == {
         "status": "ok", "size": list(SIZE), "confidence": 0.5, "shares": [[0, 75.0], [2, 25.0]], "reason": "", "done": 0
@@ -326,8 +335,9 @@ def seen(browser: Browser) -> Iterator[Seen]:
 @pytest.fixture
 def street(folder: Folder) -> Folder:
     """Six images, one of them failed."""
-    for name, classes in (("a.jpg", (0, 1)), ("b.jpg", (1, 0)), ("c.jpg", (2, 3)), ("d.tif", (0, 3)), ("e.jpg", (1, 2))):
-        folder.add(name, classes=classes)
+    classes = {"a.jpg": (0, 1), "b.jpg": (1, 0), "c.jpg": (2, 3), "d.tif": (0, 3), "e.jpg": (1, 2)}
+    for name, drawn in classes.items():
+        folder.add(name, classes=drawn)
     folder.fail("f.jpg", "the file is empty")
     folder.write()
     return folder
