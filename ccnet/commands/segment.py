@@ -1,4 +1,4 @@
-"""`ccnet segment`: segment photos; write a palette PNG and an overlay for each, and index.csv."""
+"""`ccnet segment`: segment photos; write a palette PNG and an overlay for each, index.csv, and a gallery."""
 
 import sys
 from collections.abc import Sequence
@@ -8,6 +8,8 @@ from typing import Any
 from ccnet import InputError, runtime, weights
 from ccnet.data import photos
 from ccnet.files import sha256
+from ccnet.page import gallery
+from ccnet.page.gallery import Picture
 from ccnet.progress import progress
 from ccnet.protocol import Protocol
 from ccnet.results import stems
@@ -50,6 +52,8 @@ def run(
     made = dict(progress(processes.rows(segmenter, jobs, workers), total=len(jobs), desc="segment", unit="image"))
     rows = [made[job] for job in jobs]
     index.write(out / "index.csv", rows, trained.class_names)
+    pictures = [_picture(job, row) for job, row in zip(jobs, rows, strict=True)]
+    gallery.write(out, pictures, trained.class_names, trained.palette, _heading(inputs), str(weights_file))
     _tell(rows, out, strict)
 
 
@@ -62,11 +66,22 @@ def _protocol(remembered: Protocol, own_size: bool, fields: dict[str, Any]) -> P
     return remembered.changed(**forgotten | fields)
 
 
+def _picture(job: Job, row: Row) -> Picture:
+    return Picture(
+        row.file, job.photo.path, row.mask or None, row.status, row.reason, row.width, row.height, row.confidence,
+        row.shares or None, row.protocol,
+    )  # fmt: skip
+
+
+def _heading(inputs: Sequence[Path]) -> str:
+    return inputs[0].resolve().name if len(inputs) == 1 else "segmented photos"
+
+
 def _tell(rows: list[Row], out: Path, strict: bool) -> None:
     failed = [row for row in rows if row.status == "failed"]
     for row in failed:
         print(f"ccnet segment: {row.file}: {row.reason}", file=sys.stderr)
-    print(f"{len(rows) - len(failed)} of {len(rows)} images segmented: {out / 'index.csv'}")
+    print(f"{len(rows) - len(failed)} of {len(rows)} images segmented: {out / 'index.csv'}, {out / 'index.html'}")
     if len(failed) == len(rows):
         raise InputError(f"none of the {len(rows)} images could be segmented; see the lines above")
     if strict and failed:

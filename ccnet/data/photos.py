@@ -86,8 +86,7 @@ def decode(path: Path) -> tuple[Image.Image, list[str]]:
 
     Transparent pixels are laid over white. Raises InputError for a file that cannot be decoded, or OSError.
     """
-    formats = _formats(path)
-    image = images.open_image(path.read_bytes(), str(path), formats)
+    image = images.open_image(path.read_bytes(), str(path), formats(path))
     with images.refusing_damage(str(path)):
         image.load()  # turns a TIFF and removes its orientation
         remarks = list(_remarks(image))
@@ -95,7 +94,7 @@ def decode(path: Path) -> tuple[Image.Image, list[str]]:
         return images.turned(rgb, images.orientation(image)), remarks
 
 
-def _formats(path: Path) -> tuple[str, ...]:
+def formats(path: Path) -> tuple[str, ...]:
     """The formats that a file may have. Raises InputError for one that Pillow does not read here."""
     suffix = path.suffix.lower()
     if suffix == ".avif" and not features.check("avif"):

@@ -12,12 +12,11 @@ import numpy as np
 from PIL import Image
 
 from ccnet import InputError
-from ccnet.data import images
+from ccnet.data import images, photos
 from ccnet.files import atomic
 from ccnet.page import templates
 from ccnet.progress import progress
 
-FORMATS = (*images.FORMATS, "GIF")  # that are opened
 SHOWN = ("JPEG", "MPO", "PNG", "GIF", "WEBP", "BMP", "AVIF")  # by browsers; a phone's MPO is a JPEG with more behind it
 TURNED = ("JPEG", "MPO")  # formats whose EXIF orientation all browsers apply
 # Where a PNG says its orientation, maybe after the pixels; without them it need not be decoded to know.
@@ -172,14 +171,15 @@ def _link(out: Path, original: Path) -> str | None:
 
 
 def _shown_alike(path: Path) -> bool:
-    """Whether browsers show an image file as the network saw it: one frame, upright. Raises InputError, OSError."""
-    with images.refusing_damage(str(path)), Image.open(path, formats=FORMATS) as image:
+    """Whether browsers show a file as the network saw it: one frame, opaque, upright. Raises InputError, OSError."""
+    with images.refusing_damage(str(path)), Image.open(path, formats=photos.formats(path)) as image:
         still = image.format == "MPO" or not getattr(image, "is_animated", False)
-        return image.format in SHOWN and still and _turned_alike(image, path)
+        alike = still and not image.has_transparency_data and _turned_alike(image, path)
+        return image.format in SHOWN and alike
 
 
 def _turned_alike(image: Image.Image, path: Path) -> bool:
-    """Whether browsers turn an image as `images.upright` does: XMP's orientation is unknown to them."""
+    """Whether browsers turn an image as `photos.decode` does: XMP's orientation is unknown to them."""
     if image.format == "PNG":
         data = path.read_bytes()
         return not any(mark in data for mark in PNG_ORIENTATION) or images.orientation(image) == 1
@@ -196,7 +196,7 @@ def _reduced(out: Path, picture: Picture) -> str:
     state = picture.original.stat()
     stamp = f"{state.st_mtime_ns} {state.st_size}"
     if not _current(out / relative, stamp):
-        image = images.upright(picture.original.read_bytes(), str(picture.original), FORMATS)
+        image, _ = photos.decode(picture.original)
         image.thumbnail((SIDE, SIDE))
         with atomic(out / relative) as temporary:
             image.save(temporary, "JPEG", quality=85, comment=stamp)

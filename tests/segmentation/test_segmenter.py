@@ -56,7 +56,7 @@ def test_what_is_wanted_besides_is_made_later_and_what_is_not_is_removed(few, tr
     assert statuses(few, trained, out, confidence=True) == ["ok"] * 3
     assert statuses(few, trained, out, confidence=True) == ["skipped"] * 3
     assert statuses(few, trained, out, flip=True, overlay=False) == ["ok"] * 3
-    assert sorted(path.name for path in out.iterdir()) == ["0.png", "1.png", "2.png", "index.csv"]
+    assert sorted(path.name for path in out.iterdir()) == ["0.png", "1.png", "2.png", "index.csv", "index.html"]
 
 
 def test_skipped_rows_have_the_figures_of_the_first_run(few, trained, tmp_path):

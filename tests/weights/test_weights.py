@@ -219,7 +219,7 @@ def test_a_folder_that_is_no_run_is_one_line(tmp_path):
 def test_a_checkpoint_is_as_good_as_the_weights(trained, loaded, capsys):
     last = weights.load(checkpoints.newest(trained.weights.parent / "checkpoints"))
     assert capsys.readouterr().err.endswith("step_00000024.safetensors: a checkpoint, of step 24\n")
-    assert last[1:-1] == loaded[1:-1]  # a checkpoint does not say how it was made
+    assert last[1:] == loaded._replace(training=None)[1:]  # a checkpoint does not say how it was made
     for name, value in weights.state_arrays(loaded.model).items():
         np.testing.assert_array_equal(weights.state_arrays(last.model)[name], value, err_msg=name)
 

@@ -37,6 +37,8 @@ def interrupted(*_: object) -> None:
 def outputs(command: str, options: dict[str, str]) -> Iterator[Path]:
     inside = {"fetch": "index.json", "segment": "index.csv"}.get(command, "")
     yield Path(options["--out"], inside)
+    if command == "segment":
+        yield Path(options["--out"], "index.html")
     if "--history" in options:
         yield Path(options["--history"])
     if "--examples" in options:

@@ -3,7 +3,8 @@ rule segment_folder:
         weights="results/{dataset}/{run}/weights.safetensors",
         folders=folders_or_index,
     output:
-        "results/{dataset}/{run}/segmented/{folder}/index.csv",
+        index="results/{dataset}/{run}/segmented/{folder}/index.csv",
+        gallery="results/{dataset}/{run}/segmented/{folder}/index.html",
     log:
         "results/{dataset}/logs/segment-{run}-{folder}.log",
     benchmark:
@@ -17,5 +18,5 @@ rule segment_folder:
     params:
         folder=lambda wildcards: FOLDERS[wildcards.folder],
     shell:
-        "trap : TERM; ccnet segment {params.folder:q} --weights {input.weights} --out $(dirname {output})"
+        "trap : TERM; ccnet segment {params.folder:q} --weights {input.weights} --out $(dirname {output.index})"
         " --device {resources.device} 2>&1 | (trap '' INT TERM; exec tee {log})"
