@@ -145,12 +145,11 @@ def _segment(command: Command) -> None:
 def _attend(command: Command) -> None:
     command.add_argument("image", type=Path, metavar="IMAGE", help="JPEG, PNG, BMP, TIFF or WebP, up to 24 megapixels")
     _add_weights(command)
-    command.add_argument(
-        "--at", type=_point, action="append", required=True, metavar="X,Y",
-        help="a pixel of the image, from 0,0 at its top left; repeat it for more, a row of the picture each")  # fmt: skip
+    pixels = "a pixel of the image, from 0,0 at its top left; repeat it for more, a row of the picture each"
+    command.add_argument("--at", type=_point, action="append", required=True, metavar="X,Y", help=pixels)
     command.add_argument(
         "--out", type=Path, required=True, metavar="A.png",
-        help="picture to write; A.npy beside it has the weights as float32 (R, h, w), after 1, … R loops at the size of"
+        help="picture to write; A.npy beside it has the weights after 1, … R loops, float32 (R, h, w) at the size of"
         " the feature map, or (N, R, h, w) for N > 1 pixels; each map sums to 1")  # fmt: skip
     _add_device(command)
 

@@ -47,7 +47,8 @@ def run(*, image: Path, weights_file: Path, at: list[Point], out: Path, device: 
         np.save(temporary, found if len(at) > 1 else found[0])
     with atomic(out) as temporary:
         _picture(seen, at, found[:, :, rows[:, None], columns]).savefig(temporary, dpi=DOTS)
-    print(f"{out}, {numbers}: maps of {found.shape[2]} × {found.shape[3]} positions after {_loops(found.shape[1])}")
+    height, width = query.shape[1:3]
+    print(f"{out}, {numbers}: maps of {height} × {width} positions after {_counted(len(query))}")
 
 
 def _check(image: Path, shape: tuple[int, ...], at: list[Point]) -> None:
@@ -89,10 +90,12 @@ def _picture(image: np.ndarray, at: list[Point], found: np.ndarray) -> Figure:
             axes.set(xticks=[], yticks=[])
     panels[0, 0].set_title("image")
     for number, axes in enumerate(panels[0, 1:], start=1):
-        axes.set_title(f"after {_loops(number)}")
+        axes.set_title(f"after {number} loop{'s' * (number > 1)}")
     figure.colorbar(drawn, ax=panels, label="weight (they sum to 1; logarithmic)", fraction=0.05, pad=0.01)
     return figure
 
 
-def _loops(number: int) -> str:
-    return f"{number} loop{'s' * (number > 1)}"
+def _counted(loops: int) -> str:
+    """"1 loop", "1 and 2 loops", "1, 2 and 3 loops"."""
+    numbers = [str(number) for number in range(1, loops + 1)]
+    return " and ".join(filter(None, [", ".join(numbers[:-1]), numbers[-1]])) + " loop" + "s" * (loops > 1)
