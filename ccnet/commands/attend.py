@@ -1,8 +1,10 @@
-"""`ccnet attend`: show where pixels look after each loop of criss-cross attention, as a picture and as numbers."""
+"""`ccnet attend`: show where pixels look after each loop of criss-cross attention, as a picture and numbers."""
 
 from pathlib import Path
 
 import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
 from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 
@@ -11,12 +13,13 @@ from ccnet.attention import maps, nearest, projections
 from ccnet.data import images
 from ccnet.files import atomic
 from ccnet.predictor import padded
+from ccnet.progress import progress
 
 LARGEST = 24_000_000  # pixels of an image that is seen whole: memory grows with them
-PANEL = 4.2  # width of a panel in inches
-DOTS = 160  # per inch of the picture
-DARKENED = 0.45  # brightness of the grey image under the weights
-OPACITY = 0.8  # of the weights' colours over it
+PANEL = 4  # width of a panel in inches
+DOTS = 150  # per inch of the picture
+DARKENED = 0.65  # brightness of the grey image under the weights
+OPACITY = 0.35, 0.9  # of the colours over it: of the weights below the scale, and of the largest
 DECADES = 4  # of the logarithmic colour scale, down from the largest weight
 Point = tuple[int, int]  # x, y: a pixel of the upright image, from 0 at its top left
 
@@ -35,18 +38,16 @@ def run(*, image: Path, weights_file: Path, at: list[Point], out: Path, device: 
     runtime.select(device)
     weights_file = weights.located(weights_file)
     model = weights.load(weights_file).model
-    seen = _seen(photo)
-    query, key = projections(model, seen, str(weights_file))
-    rows, columns = (
-        nearest(pixels, positions, model.align_corners)
-        for pixels, positions in zip(seen.shape[:2], query.shape[1:3], strict=True)
-    )
-    found = np.stack([maps(query, key, rows[y], columns[x]) for x, y in at])
-    numbers = out.with_suffix(".npy")
-    with atomic(numbers) as temporary:
-        np.save(temporary, found if len(at) > 1 else found[0])
-    with atomic(out) as temporary:
-        _picture(seen, at, found[:, :, rows[:, None], columns]).savefig(temporary, dpi=DOTS)
+    seen, numbers = _seen(photo), out.with_suffix(".npy")
+    with progress(total=1, desc="attend", unit="image") as bar:
+        query, key = projections(model, seen, str(weights_file))
+        grid = [nearest(*sides, model.align_corners) for sides in zip(seen.shape, query.shape[1:3], strict=False)]
+        found = np.stack([maps(query, key, grid[0][y], grid[1][x]) for x, y in at])
+        with atomic(numbers) as temporary:
+            np.save(temporary, found if len(at) > 1 else found[0])
+        with atomic(out) as temporary:
+            _picture(seen, at, found, grid).savefig(temporary, dpi=DOTS)
+        bar.update()
     height, width = query.shape[1:3]
     print(f"{out}, {numbers}: maps of {height} × {width} positions after {_counted(len(query))}")
 
@@ -67,35 +68,48 @@ def _seen(photo: np.ndarray) -> np.ndarray:
     return padded(photo)
 
 
-def _picture(image: np.ndarray, at: list[Point], found: np.ndarray) -> Figure:
-    """A row for each point: the image `(H, W, 3)` with the point marked, and its maps, `found` `(N, R, H, W)`, over it.
+def _picture(image: np.ndarray, at: list[Point], found: np.ndarray, grid: list[np.ndarray]) -> Figure:
+    """A row of panels for each point: the image `(H, W, 3)` with the point marked, then its maps over the grey image.
 
-    The colours are those of a logarithmic scale, so that the many small weights show beside the few large ones.
+    `found` is `(N, R, h, w)`, `grid` the maps' row of each of the image's rows and column of each of its columns. All
+    maps have one logarithmic colour scale, so that the many small weights show beside the few large ones.
     """
-    count, loops, height, width = found.shape
-    tall = PANEL * height / width
-    figure = Figure(figsize=(PANEL * (loops + 1) + 0.9, count * tall + 0.35), layout="constrained")
+    height, width = image.shape[:2]
+    step = -(-max(height, width) // round(2 * PANEL * DOTS))  # a panel has no more pixels
+    rows, columns = grid[0][::step, None], grid[1][::step]
+    image = image[::step, ::step]
+    grey = DARKENED * image @ np.array([0.299, 0.587, 0.114])  # luma
+    count, loops = found.shape[:2]
+    size = PANEL * (loops + 1) + 0.9, PANEL * height / width * count + 0.3
+    figure = Figure(figsize=size, layout="constrained")
     panels = figure.subplots(count, loops + 1, squeeze=False)
-    grey = DARKENED * (image @ (0.299, 0.587, 0.114))
-    norm = LogNorm(found.max() / 10**DECADES, found.max(), clip=True)
-    for row, (x, y), layers in zip(panels, at, found, strict=True):
-        row[0].imshow(image)
-        row[0].set_ylabel(f"pixel {x},{y}")
+    shown = {"extent": (-0.5, width - 0.5, height - 0.5, -0.5)}
+    scale = LogNorm(found.max() / 10**DECADES, found.max(), clip=True)
+    for row, point, layers in zip(panels, at, found, strict=True):
+        row[0].imshow(image, **shown)
+        row[0].set_ylabel("pixel {},{}".format(*point))
         for axes, layer in zip(row[1:], layers, strict=True):
-            axes.imshow(grey, cmap="gray", vmin=0, vmax=255)
-            drawn = axes.imshow(np.ma.masked_equal(layer, 0), cmap="inferno", norm=norm, alpha=OPACITY)
+            axes.imshow(grey, cmap="gray", vmin=0, vmax=255, **shown)
+            weight = layer[rows, columns]
+            opacity = np.interp(scale(weight), (0, 1), OPACITY) * (weight > 0)
+            axes.imshow(weight, cmap="inferno", norm=scale, alpha=opacity, **shown)
         for axes in row:
-            axes.plot(x, y, "o", markersize=9, markerfacecolor="none", markeredgecolor="black", markeredgewidth=3)
-            axes.plot(x, y, "o", markersize=9, markerfacecolor="none", markeredgecolor="cyan", markeredgewidth=1.5)
-            axes.set(xticks=[], yticks=[])
-    panels[0, 0].set_title("image")
-    for number, axes in enumerate(panels[0, 1:], start=1):
-        axes.set_title(f"after {number} loop{'s' * (number > 1)}")
-    figure.colorbar(drawn, ax=panels, label="weight (they sum to 1; logarithmic)", fraction=0.05, pad=0.01)
+            _mark(axes, *point)
+    for loop, axes in enumerate(panels[0]):
+        axes.set_title(f"after {loop} loop{'s' * (loop > 1)}" if loop else "image")
+    colours = ScalarMappable(scale, "inferno")
+    figure.colorbar(colours, ax=panels, label="weight (a map sums to 1)", extend="min", aspect=20 * count, pad=0.01)
     return figure
 
 
+def _mark(axes: Axes, x: int, y: int) -> None:
+    """A ring around a pixel, legible on light and on dark."""
+    axes.set(xticks=[], yticks=[])
+    for colour, width in (("black", 3.5), ("cyan", 1.5)):
+        axes.plot(x, y, "o", markersize=9, markerfacecolor="none", markeredgecolor=colour, markeredgewidth=width)
+
+
 def _counted(loops: int) -> str:
-    """"1 loop", "1 and 2 loops", "1, 2 and 3 loops"."""
+    """The loops in words: 1 loop; 1 and 2 loops; 1, 2 and 3 loops."""
     numbers = [str(number) for number in range(1, loops + 1)]
     return " and ".join(filter(None, [", ".join(numbers[:-1]), numbers[-1]])) + " loop" + "s" * (loops > 1)

@@ -1,7 +1,5 @@
 import os
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -127,12 +125,26 @@ def test_a_pixel_that_is_none_is_a_usage_error(capsys):
         assert f"--at: '{said}': a pixel is X,Y, such as 120,80" in capsys.readouterr().err
 
 
-def test_the_command(photo, network, tmp_path):
-    command = [sys.executable, "-m", "ccnet", "attend", photo, "--weights", network, "--out", tmp_path / "a.png"]
-    done = subprocess.run([*command, "--at", "1,2", "--at", "30,4"], capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    assert np.load(tmp_path / "a.npy").shape == (2, 2, 7, 12)
-    failed = subprocess.run([*command, "--at", "90,2"], capture_output=True, text=True)
-    assert failed.returncode == 1
-    (line,) = failed.stderr.splitlines()
+def test_the_command(photo, network, capsys):
+    command = ["attend", str(photo), "--weights", str(network), "--out", str(photo.with_name("a.png")), "--at", "1,2"]
+    assert cli.main([*command, "--at", "30,4"]) == 0
+    assert np.load(photo.with_name("a.npy")).shape == (2, 2, 7, 12)
+    capsys.readouterr()
+    assert cli.main([*command, "--at", "90,2"]) == 1
+    (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith(f"ccnet attend: error: {photo}: pixel 90,2 is outside its 90×50")
+
+
+@pytest.mark.parametrize(("dots", "step"), [(100, 1), (4, 3)], ids=["whole", "large"])
+def test_the_picture_has_the_maps_over_the_image(monkeypatch, dots, step):
+    monkeypatch.setattr(attend, "DOTS", dots)
+    image, found = tiny.draw(1, 90, 50)[0], np.random.default_rng(0).random((1, 2, 7, 12), np.float32)
+    grid = [attention.nearest(50, 7), attention.nearest(90, 12)]
+    first, *maps, bar = attend._picture(image, [(80, 5)], found, grid).axes
+    np.testing.assert_array_equal(first.get_images()[0].get_array(), image[::step, ::step])
+    for axes, weights_ in zip(maps, found[0], strict=True):
+        drawn = axes.get_images()[1]
+        np.testing.assert_array_equal(drawn.get_array(), weights_[grid[0]][:, grid[1]][::step, ::step])
+        assert drawn.get_extent() == [-0.5, 89.5, 49.5, -0.5]
+    assert [axes.get_title() for axes in (first, *maps)] == ["image", "after 1 loop", "after 2 loops"]
+    assert bar.get_ylabel() == "weight (a map sums to 1)"
