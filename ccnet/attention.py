@@ -19,8 +19,8 @@ from ccnet.runtime import jt
 def projections(model, image: np.ndarray, where: str = "the network") -> tuple[np.ndarray, np.ndarray]:
     """Queries and keys of each of a CCNet's R loops, float32 `(R, h, w, C')`, h and w those of its feature map.
 
-    `image` is `(H, W, 3)` uint8; the model is set to eval mode. Raises InputError, naming `where` the network is from,
-    if it has no criss-cross attention.
+    `image` is `(H, W, 3)` uint8, padded as by the Predictor; the model is set to eval mode. Raises InputError, naming
+    `where` the network is from, if it has no criss-cross attention.
     """
     attention = model.head.attention
     if not isinstance(attention, CrissCrossAttention):

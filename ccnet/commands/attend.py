@@ -17,7 +17,7 @@ from ccnet.progress import progress
 
 LARGEST = 24_000_000  # pixels of an image that is seen whole: memory grows with them
 PANEL = 4  # width of a panel in inches
-DOTS = 150  # per inch of the picture
+DOTS = 120  # per inch of the picture
 DARKENED = 0.65  # brightness of the grey image under the weights
 OPACITY = 0.35, 0.9  # of the colours over it: of the weights below the scale, and of the largest
 DECADES = 4  # of the logarithmic colour scale, down from the largest weight
