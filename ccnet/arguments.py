@@ -155,6 +155,27 @@ def _segment(command: Command) -> None:
     _add_device(command)
 
 
+def _attend(command: Command) -> None:
+    command.add_argument("image", type=Path, metavar="IMAGE", help="JPEG, PNG, BMP, TIFF or WebP, up to 24 megapixels")
+    _add_weights(command)
+    pixels = "a pixel of the image, from 0,0 at its top left; repeat it for more, a row of the picture each"
+    command.add_argument("--at", type=_point, action="append", required=True, metavar="X,Y", help=pixels)
+    command.add_argument(
+        "--out", type=Path, required=True, metavar="A.png",
+        help="picture to write; A.npy beside it has the weights after 1, … R loops, float32 (R, h, w) at the size of"
+        " the feature map, or (N, R, h, w) for N > 1 pixels; each map sums to 1")  # fmt: skip
+    _add_device(command)
+
+
+def _point(text: str) -> tuple[int, int]:
+    """X,Y as two integers; argparse shows the error as a usage error."""
+    try:
+        x, y = map(int, text.split(","))
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r}: a pixel is X,Y, such as 120,80") from None
+    return x, y
+
+
 def _report(command: Command) -> None:
     command.add_argument("--labels", type=Path, required=True, help="labels.json of the dataset")
     command.add_argument("--shards", type=Path, nargs="+", required=True, metavar="SHARD.h5", help="validation shards")
@@ -249,6 +270,10 @@ COMMANDS: dict[str, tuple[str, Callable[[Command], None], str]] = {
     "segment": (
         "segment images: a mask and an overlay for each, and index.csv",
         _segment, "photos/ --weights RUN/weights.safetensors --out segmented/",
+    ),
+    "attend": (
+        "show where a pixel looks after each loop of criss-cross attention",
+        _attend, "photo.jpg --weights RUN/weights.safetensors --at 120,80 --out attention.png",
     ),
     "report": (
         "compare runs in one self-contained HTML page",

@@ -18,6 +18,7 @@ SMALLER = {
     "train": "lower batch_size (accumulate makes up for it) or crop_size",
     "evaluate": "let a --window slide over the images, or make it smaller",
     "segment": "scale the images down",
+    "attend": "scale the image down",
 }
 
 

@@ -20,6 +20,17 @@ STRIP = 2**17  # maximum pixels of the label map per strip
 PIECE = 32  # maximum rows per band of logits from sliding windows
 
 
+def network_input(model, image: np.ndarray) -> jt.Var:
+    """The normalised input `(1, 3, H, W)` float32 that `model` takes of an image `(H, W, 3)` uint8.
+
+    Sides below SMALLEST are padded with the edge pixels, at the bottom and the right.
+    """
+    margin = [(0, max(0, SMALLEST - side)) for side in image.shape[:2]]
+    padded = np.pad(image, (*margin, (0, 0)), mode="edge")
+    pixels = jt.array(np.ascontiguousarray(padded.transpose(2, 0, 1)[None]))
+    return normalise(pixels, model.mean, model.std)
+
+
 class Predictor:
     """`predictor(image)`: image `(H, W, 3)` uint8 RGB of any size -> train ids `(H, W)` uint8.
 
@@ -99,12 +110,9 @@ class Predictor:
             yield from _taken(canvas, end - top)
 
     def _logits(self, image: np.ndarray) -> jt.Var:
-        """Logits `(C, H, W)` of an image `(H, W, 3)` uint8; sides below SMALLEST are padded with the edge pixels."""
+        """Logits `(C, H, W)` of an image `(H, W, 3)` uint8."""
         height, width = image.shape[:2]
-        margin = [(0, max(0, SMALLEST - side)) for side in (height, width)]
-        padded = np.pad(image, (*margin, (0, 0)), mode="edge")
-        pixels = jt.array(np.ascontiguousarray(padded.transpose(2, 0, 1)[None]))
-        return self.model(normalise(pixels, self.model.mean, self.model.std))[0, :, :height, :width]
+        return self.model(network_input(self.model, image))[0, :, :height, :width]
 
 
 class _View:
