@@ -199,13 +199,14 @@ def test_the_class_is_the_first_of_the_largest_scores(shape):
     rng = np.random.default_rng(0)
     for scores in (rng.normal(size=shape), rng.integers(-2, 2, shape), np.full(shape, -np.inf)):
         scores = scores.astype(np.float32)
-        found = predictor._largest(jt.array(scores))
+        found, largest = predictor._largest(jt.array(scores))
         assert found.dtype == "uint8"
         if np.isfinite(scores).all():
             np.testing.assert_array_equal(found.numpy(), scores.argmax(axis=0))
+            np.testing.assert_array_equal(largest.numpy()[0], scores.max(axis=0))
         assert found.numpy().max() < shape[0]
 
 
 def test_scores_that_are_none_give_a_class_all_the_same():
-    found = predictor._largest(jt.array(np.full((4, 5, 6), np.nan, np.float32))).numpy()
+    found = predictor._largest(jt.array(np.full((4, 5, 6), np.nan, np.float32)))[0].numpy()
     assert found.max() < 4
