@@ -68,11 +68,6 @@ class Contender:
 
         return work
 
-    def _network(self, name: str):
-        van = name in networks.VANS
-        channels = networks.VANS[name][3] // 2 if van else (128 if name in ("resnet18", "resnet34") else 512)
-        return networks.CCNet(name, CLASSES, channels, output_stride=32 if van else 8, fusion=van)
-
     def matmul(self, size: int, precision: str) -> Work:
         a, b = self._noise(precision, 2, size, size)
         return self._timed(torch.inference_mode()(lambda: [a @ b]))
@@ -96,7 +91,7 @@ class Contender:
         return self._timed(both if backward else torch.inference_mode()(lambda: [module(x)]))
 
     def inference(self, network: str, size: int, batch: int) -> Work:
-        model, x = self._filled(self._network(network)).eval(), self._tensor(noise(batch, 3, size, size))
+        model, x = self._filled(networks.CCNet(network, CLASSES)).eval(), self._tensor(noise(batch, 3, size, size))
 
         def forward():
             with torch.inference_mode(), self._autocast():
@@ -105,7 +100,7 @@ class Contender:
         return self._timed(forward)
 
     def training(self, network: str, size: int, batch: int) -> Work:
-        model = self._filled(self._network(network)).train()
+        model = self._filled(networks.CCNet(network, CLASSES)).train()
         x, y = self._tensor(noise(batch, 3, size, size)), self._tensor(targets(batch, size)).long()
         optimizer = torch.optim.SGD(model.parameters(), **SGD)
 
@@ -133,10 +128,10 @@ class Contender:
     def segment(self, folder: str) -> Work:
         name, numbers = SETTINGS.model.backbone, itertools.count()
         saved = f"{folder}/PyTorch {self.variant}.pth"
-        torch.save(self._filled(self._network(name)).state_dict(), saved)
+        torch.save(self._filled(networks.CCNet(name, CLASSES)).state_dict(), saved)
 
         def loop():
-            model = self._network(name).eval()
+            model = networks.CCNet(name, CLASSES).eval()
             model.load_state_dict(torch.load(saved))
             model.to(self.device, memory_format=self.layout)
             out = Path(folder, f"PyTorch {self.variant}", str(next(numbers)))

@@ -260,24 +260,27 @@ class CCNet(nn.Module):
     """Normalised images `(B, 3, H, W)` float32 -> logits `(B, classes, H, W)`, without dropout.
 
     In train mode returns (logits, auxiliary logits), both at the image's size; with an `embedding` also the features
-    `(B, embedding, h, w)` for the category consistent loss. The options are those of `ccnet.models.build`.
+    `(B, embedding, h, w)` for the category consistent loss. The options and their defaults are those of
+    `ccnet.models.build`.
     """
 
-    def __init__(self, name: str, classes: int, head_channels: int, recurrence=2, head="rcca", fusion=False,
-                 auxiliary_channels: int | None = None, align_corners=False, negative_slope=0.0, embedding=0,
-                 **backbone):  # fmt: skip
+    def __init__(self, name: str, classes: int, head_channels: int | None = None, recurrence=2, head="rcca",
+                 output_stride: int | None = None, fusion: bool | None = None, auxiliary_channels: int | None = None,
+                 align_corners=False, negative_slope=0.0, embedding=0, **backbone):  # fmt: skip
         super().__init__()
-        self.backbone = VAN(name, **backbone) if name in VANS else ResNet(name, ceil_mode=align_corners, **backbone)
-        channels = self.backbone.channels
-        inputs = sum(channels[1:]) if fusion else channels[3]
-        self.head = Head(inputs, head_channels, head, recurrence, negative_slope)
-        self.classifier = classifier(head_channels, classes)
-        width = auxiliary_channels or channels[2] // 2
+        van = name in VANS
+        stride = output_stride or (32 if van else 8)
+        self.backbone = VAN(name, stride) if van else ResNet(name, stride, ceil_mode=align_corners, **backbone)
+        channels, fusion = self.backbone.channels, van if fusion is None else fusion
+        inputs, width = sum(channels[1:]) if fusion else channels[3], head_channels or channels[3] // (2 if van else 4)
+        self.head = Head(inputs, width, head, recurrence, negative_slope)
+        self.classifier = classifier(width, classes)
+        half = auxiliary_channels or channels[2] // 2
         self.auxiliary = nn.ModuleDict(
-            {"conv": ConvNorm(channels[2], width, negative_slope), "classifier": classifier(width, classes)}
+            {"conv": ConvNorm(channels[2], half, negative_slope), "classifier": classifier(half, classes)}
         )
         if embedding:
-            self.embedding = conv(head_channels, embedding, 1, bias=True)
+            self.embedding = conv(width, embedding, 1, bias=True)
         self.fusion, self.align_corners = fusion, align_corners
 
     def forward(self, image):
