@@ -35,4 +35,6 @@ def _imported(to: str):
     except ModuleNotFoundError as error:
         if error.name not in LIBRARIES:
             raise
-        raise InputError(f"--to {to}: needs {error.name}, which is not installed: pip install -e '.[export]'") from error
+        raise InputError(
+            f"--to {to}: needs {error.name}, which is not installed: pip install -e '.[export]'"
+        ) from error

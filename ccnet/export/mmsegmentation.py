@@ -34,7 +34,9 @@ def write(segmenter: Segmenter, path: Path) -> str:
             f"--to mmsegmentation: its {own['backbone']} dilates only the first convolution of a block;"
             " this network fits with output_stride 32 and without multi_grid alone"
         )
-    values = {name: torch.from_numpy(value) for name, value in foreign.renamed(foreign.arrays(segmenter), ORIGIN).items()}
+    values = {
+        name: torch.from_numpy(value) for name, value in foreign.renamed(foreign.arrays(segmenter), ORIGIN).items()
+    }
     gamma = "decode_head.cca.gamma.scale"  # a number there, a tensor of one here
     described = segmenter.described
     meta = {"CLASSES": tuple(described.class_names), "PALETTE": described.palette}

@@ -54,27 +54,23 @@ def normalised_as_there(values: Arrays, segmenter: Segmenter) -> Arrays:
 def scaled_by_absolute(values: Arrays) -> Arrays:
     """For norms that scale by |weight| + 1e-5: a negative weight moves its sign into the convolution before the norm.
 
-    Weights below 1e-5 become 1e-5.
+    Weights below 1e-5 become 1e-5. All from 2⁻¹³ on come back bit for bit, as |weight| + 1e-5 in float32.
     """
     changed = dict(values)
     for name in filter(NORM.search, values):
         sign = np.where(values[name] < 0, np.float32(-1), np.float32(1))
         for other in (convolution_before(name), name.replace("weight", "running_mean")):
             changed[other] = changed[other] * sign.reshape(-1, *[1] * (changed[other].ndim - 1))
-        changed[name] = without_epsilon(np.abs(values[name]))
+        changed[name] = np.maximum(np.abs(values[name]) - ABN_EPSILON, 0)
     return changed
 
 
 def convolution_before(norm: str) -> str:
     """The name of the weight of the convolution that a norm follows, from the name of the norm's weight."""
-    for pattern, replacement in ((r"bn(\d)\.", r"conv\1."), (r"norm\.", "conv."), (r"downsample\.1\.", "downsample.0.")):
+    for pattern, replacement in (
+        (r"bn(\d)\.", r"conv\1."),
+        (r"norm\.", "conv."),
+        (r"downsample\.1\.", "downsample.0."),
+    ):
         norm = re.sub(pattern + "weight$", replacement + "weight", norm)
     return norm
-
-
-def without_epsilon(scale: np.ndarray) -> np.ndarray:
-    """The float32 weight w >= 0 for which w + 1e-5 rounds to `scale`; 0 for a scale below 1e-5."""
-    weight = np.maximum(scale - ABN_EPSILON, 0)
-    for neighbour in (np.nextafter(weight, np.float32(0)), np.nextafter(weight, np.float32(np.inf))):
-        weight = np.where((weight + ABN_EPSILON != scale) & (neighbour + ABN_EPSILON == scale), neighbour, weight)
-    return weight

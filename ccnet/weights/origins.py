@@ -125,10 +125,7 @@ ABN_EPSILON = np.float32(1e-5)  # InPlace-ABN scales by |weight| + this
 
 def _from_official(arrays: Arrays) -> Arrays:
     """Convert the official CCNet: its input is B, G, R, and its norms scale by |weight| + eps (InPlace-ABN)."""
-    arrays = {
-        name: np.abs(values) + ABN_EPSILON if NORM.search(name) else values
-        for name, values in arrays.items()
-    }
+    arrays = {name: np.abs(values) + ABN_EPSILON if NORM.search(name) else values for name, values in arrays.items()}
     if "backbone.conv1.weight" in arrays:
         arrays["backbone.conv1.weight"] = arrays["backbone.conv1.weight"][:, ::-1].copy()  # (64, R G B, 3, 3)
     return arrays

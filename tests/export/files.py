@@ -1,18 +1,23 @@
 """What the tests of the export share: weights files of networks in which every parameter has an effect, and photos."""
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
+import torch
+from safetensors.numpy import save_file
 
 from ccnet import weights
 from ccnet.contenders.inputs import drawn
-from ccnet.models import build_from_settings
-from ccnet.runtime import jt
+from ccnet.export.networks import CCNet
+from ccnet.export.segmenter import network_options
+from ccnet.ops.normalise import MEAN, STD
 from ccnet.settings import Settings
 from tests import tiny
 from tests.drawn import picture
 
 CLASSES = tiny.CLASSES
+SIZES = [(34, 50), (65, 83)]  # height and width of the photos
 # of each kind of block, and all that differs in a graph: resizing, pooling, attention, loops
 NETWORKS: dict[str, dict] = {
     "resnet18": {"backbone": "resnet18"},
@@ -30,16 +35,17 @@ def settings(**changes) -> Settings:
     return tiny.settings(**family | changes)
 
 
-def save(path: Path, change=lambda tensors: tensors, normalisation=None, **changes) -> Path:
+def save(path: Path, change=lambda tensors: tensors, normalisation=(MEAN, STD), **changes) -> Path:
     """Write the weights of a network with these settings; `change` maps its arrays by name to others."""
-    own = settings(**changes)
-    model, generator = build_from_settings(own, len(CLASSES)), np.random.default_rng(3)
-    state = {name: drawn(name, tuple(value.shape), generator) for name, value in model.state_dict().items()}
-    for name, value in change(state).items():
-        model.state_dict()[name].assign(jt.array(value))
-    if normalisation:
-        model.mean, model.std = normalisation
-    weights.save(path, model, own, CLASSES, tiny.PALETTE, "rooms")
+    own, statistics = settings(**changes), SimpleNamespace(mean=normalisation[0], std=normalisation[1])
+    described = SimpleNamespace(settings=own, class_names=CLASSES)
+    embedding = {"embedding": 16 if own.loss.category_consistency else 0}
+    with torch.device("meta"):  # names and shapes alone
+        state = CCNet(**network_options(described, {}) | embedding).state_dict()
+    shapes = {name: tuple(value.shape) for name, value in state.items() if not name.endswith("num_batches_tracked")}
+    generator = np.random.default_rng(3)
+    tensors = change({name: drawn(name, shape, generator) for name, shape in shapes.items()})
+    save_file(tensors, path, weights.describe(statistics, own, CLASSES, tiny.PALETTE, "rooms"))
     return path
 
 

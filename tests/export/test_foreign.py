@@ -12,7 +12,12 @@ def test_what_settings_leave_to_the_family_is_filled_in(saved, tmp_path):
     assert (own["head_channels"], own["auxiliary_channels"]) == (16, 80)
     path = files.save(tmp_path / "w.safetensors", backbone="resnet18", output_stride=None, head_channels=None)
     own = foreign.resolved(load(path))
-    assert (own["output_stride"], own["fusion"], own["head_channels"], own["auxiliary_channels"]) == (8, False, 128, 128)
+    assert (own["output_stride"], own["fusion"], own["head_channels"], own["auxiliary_channels"]) == (
+        8,
+        False,
+        128,
+        128,
+    )
 
 
 @pytest.mark.parametrize(

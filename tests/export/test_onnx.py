@@ -5,13 +5,9 @@ import onnx
 import onnxruntime
 import pytest
 
-from ccnet import weights
 from ccnet.export import load
 from ccnet.export import onnx as format_onnx
-from ccnet.predictor import Predictor
 from tests.export import files
-
-SIZES = [(96, 72), (65, 83), (32, 130), (34, 50)]
 
 
 @pytest.fixture(scope="module")
@@ -28,14 +24,20 @@ def session(path) -> onnxruntime.InferenceSession:
 
 
 @pytest.mark.parametrize("name", files.NETWORKS)
-def test_logits_of_onnx_runtime_are_ours_at_every_size(exported, saved, name):
-    ours, theirs = Predictor(weights.load(saved[name]).model), session(exported / f"{name}.onnx")
-    for height, width in SIZES:
-        image = files.photo(height, width)
-        (logits,) = theirs.run(["logits"], {"image": image.transpose(2, 0, 1)[None]})
-        assert logits.shape == (1, len(files.CLASSES), height, width)
+def test_logits_of_onnx_runtime_are_ours(exported, expected, name):
+    theirs = session(exported / f"{name}.onnx")
+    for size, ours in zip(files.SIZES, expected[name], strict=True):
+        (logits,) = theirs.run(["logits"], {"image": files.photo(*size).transpose(2, 0, 1)[None]})
         assert logits.dtype == np.float32
-        np.testing.assert_allclose(logits[0], ours._logits(image).numpy(), atol=1e-4, rtol=0)
+        np.testing.assert_allclose(logits[0], ours, atol=1e-4, rtol=0)
+
+
+@pytest.mark.parametrize("size", [(32, 32), (96, 40), (33, 190)], ids=str)
+def test_any_size_gives_logits_of_that_size(exported, size):
+    for name in ("aligned", "van_tiny"):
+        image = files.photo(*size).transpose(2, 0, 1)[None]
+        (logits,) = session(exported / f"{name}.onnx").run(["logits"], {"image": image})
+        assert logits.shape == (1, len(files.CLASSES), *size)
 
 
 def test_the_graph_says_what_it_takes_and_gives(exported):
@@ -53,5 +55,7 @@ def test_metadata_say_what_the_weights_file_says(exported, saved):
 def test_one_file_without_what_is_for_training_and_without_paths(exported):
     assert {path.suffix for path in exported.iterdir()} == {".onnx"}
     data = (exported / "resnet18.onnx").read_bytes()
-    assert not [value.name for value in onnx.load_model_from_string(data).graph.initializer if "auxiliary" in value.name]
+    assert not [
+        value.name for value in onnx.load_model_from_string(data).graph.initializer if "auxiliary" in value.name
+    ]
     assert b".py" not in data

@@ -5,10 +5,9 @@ import numpy as np
 import pytest
 import torch
 
-from ccnet import InputError, __version__, weights
+from ccnet import InputError, __version__
 from ccnet.export import load
 from ccnet.files import sha256
-from ccnet.predictor import Predictor
 from tests import tiny
 from tests.export import files
 
@@ -19,11 +18,10 @@ def logits(module: torch.nn.Module, image: np.ndarray) -> np.ndarray:
 
 
 @pytest.mark.parametrize("name", files.NETWORKS)
-def test_logits_of_bytes_are_ours(saved, name):
-    ours, theirs = Predictor(weights.load(saved[name]).model), load(saved[name])
-    for size in [(64, 48), (65, 83)]:
-        image = files.photo(*size)
-        np.testing.assert_allclose(logits(theirs, image), ours._logits(image).numpy(), atol=1e-4, rtol=0)
+def test_logits_of_bytes_are_ours(saved, expected, name):
+    segmenter = load(saved[name])
+    for size, ours in zip(files.SIZES, expected[name], strict=True):
+        np.testing.assert_allclose(logits(segmenter, files.photo(*size)), ours, atol=1e-4, rtol=0)
 
 
 def test_a_module_in_eval_mode_that_can_be_trained(saved):
