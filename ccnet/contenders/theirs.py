@@ -68,6 +68,9 @@ class Contender:
 
         return work
 
+    def _network(self, name: str):
+        return networks.CCNet(name, CLASSES)
+
     def matmul(self, size: int, precision: str) -> Work:
         a, b = self._noise(precision, 2, size, size)
         return self._timed(torch.inference_mode()(lambda: [a @ b]))
@@ -91,7 +94,7 @@ class Contender:
         return self._timed(both if backward else torch.inference_mode()(lambda: [module(x)]))
 
     def inference(self, network: str, size: int, batch: int) -> Work:
-        model, x = self._filled(networks.CCNet(network, CLASSES)).eval(), self._tensor(noise(batch, 3, size, size))
+        model, x = self._filled(self._network(network)).eval(), self._tensor(noise(batch, 3, size, size))
 
         def forward():
             with torch.inference_mode(), self._autocast():
@@ -100,7 +103,7 @@ class Contender:
         return self._timed(forward)
 
     def training(self, network: str, size: int, batch: int) -> Work:
-        model = self._filled(networks.CCNet(network, CLASSES)).train()
+        model = self._filled(self._network(network)).train()
         x, y = self._tensor(noise(batch, 3, size, size)), self._tensor(targets(batch, size)).long()
         optimizer = torch.optim.SGD(model.parameters(), **SGD)
 
@@ -128,10 +131,10 @@ class Contender:
     def segment(self, folder: str) -> Work:
         name, numbers = SETTINGS.model.backbone, itertools.count()
         saved = f"{folder}/PyTorch {self.variant}.pth"
-        torch.save(self._filled(networks.CCNet(name, CLASSES)).state_dict(), saved)
+        torch.save(self._filled(self._network(name)).state_dict(), saved)
 
         def loop():
-            model = networks.CCNet(name, CLASSES).eval()
+            model = self._network(name).eval()
             model.load_state_dict(torch.load(saved))
             model.to(self.device, memory_format=self.layout)
             out = Path(folder, f"PyTorch {self.variant}", str(next(numbers)))

@@ -18,14 +18,14 @@ def origin(description: str) -> Origin:
 
 def resolved(segmenter: Segmenter) -> dict[str, Any]:
     """The settings of the model by name; what they leave to the backbone's family is filled in."""
-    model, network = segmenter.described.settings.as_dict()["model"], segmenter.network
+    model, state = segmenter.described.settings.as_dict()["model"], segmenter.network.state_dict()
     van = model["backbone"] in VANS
     filled = {
         "output_stride": 32 if van else 8,
         "fusion": van,
         "stem_channels": 64,
-        "head_channels": network.classifier["conv"].in_channels,
-        "auxiliary_channels": network.auxiliary["conv"].norm.num_features,
+        "head_channels": state["classifier.conv.weight"].shape[1],
+        "auxiliary_channels": state["auxiliary.classifier.conv.weight"].shape[1],
     }
     return model | {name: value for name, value in filled.items() if model[name] is None}
 
