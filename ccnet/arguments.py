@@ -176,6 +176,15 @@ def _point(text: str) -> tuple[int, int]:
     return x, y
 
 
+def _export(command: Command) -> None:
+    command.add_argument("weights_file", type=Path, metavar="W.safetensors", help="a file, or a run's folder")
+    command.add_argument(
+        "--to", required=True, choices=["onnx", "torchscript", "pytorch", "mmsegmentation", "official"],
+        help="onnx, torchscript: from an image's bytes to logits at its size; pytorch: a state dict for the networks of"
+        " ccnet.export.networks; mmsegmentation, official: one by the names of these codebases' CCNets")  # fmt: skip
+    command.add_argument("--out", type=Path, required=True, metavar="F", help="file to write")
+
+
 def _report(command: Command) -> None:
     command.add_argument("--labels", type=Path, required=True, help="labels.json of the dataset")
     command.add_argument("--shards", type=Path, nargs="+", required=True, metavar="SHARD.h5", help="validation shards")
@@ -274,6 +283,10 @@ COMMANDS: dict[str, tuple[str, Callable[[Command], None], str]] = {
     "attend": (
         "show where a pixel looks after each loop of criss-cross attention",
         _attend, "photo.jpg --weights RUN/weights.safetensors --at 120,80 --out attention.png",
+    ),
+    "export": (
+        "turn weights into a file for ONNX Runtime, PyTorch, mmsegmentation or the official CCNet",
+        _export, "RUN/weights.safetensors --to onnx --out van_tiny.onnx",
     ),
     "report": (
         "compare runs in one self-contained HTML page",

@@ -7,14 +7,15 @@ from pathlib import Path
 import numpy as np
 import torch
 from PIL import Image, ImageOps
+from torch.nn import functional as F
 from torch.utils.data import DataLoader, Dataset
 
 from ccnet import InputError
-from ccnet.contenders import pytorch
 from ccnet.contenders.inputs import BLIND, CLASSES, PALETTE, SETTINGS, SGD, STEPS, Work, drawn, noise, targets
 from ccnet.data import labels
 from ccnet.data.augment import augment
 from ccnet.data.shards import ShardReader
+from ccnet.export import networks
 
 # copies of those in `ccnet.ops.normalise`, which imports Jittor
 MEAN, STD = (torch.tensor(v).view(3, 1, 1) for v in ([123.675, 116.28, 103.53], [58.395, 57.12, 57.375]))
@@ -68,9 +69,7 @@ class Contender:
         return work
 
     def _network(self, name: str):
-        van = name in pytorch.VANS
-        channels = pytorch.VANS[name][3] // 2 if van else (128 if name in ("resnet18", "resnet34") else 512)
-        return pytorch.CCNet(name, CLASSES, channels, output_stride=32 if van else 8, fusion=van)
+        return networks.CCNet(name, CLASSES)
 
     def matmul(self, size: int, precision: str) -> Work:
         a, b = self._noise(precision, 2, size, size)
@@ -84,7 +83,7 @@ class Contender:
         self, block: str, batch: int, channels: int, height: int, width: int, backward: bool, precision: str
     ) -> Work:
         x, dy = (self._noise(precision, batch, channels, height, width) for _ in range(2))
-        module = self._filled(pytorch.PixelAttention(channels, block == "rcca").to(x.dtype))
+        module = self._filled(networks.PixelAttention(channels, block == "rcca").to(x.dtype))
         x.requires_grad_(backward)
         wanted = [x, *(value for name, value in sorted(module.named_parameters()) if name != BLIND)]
 
@@ -99,7 +98,7 @@ class Contender:
 
         def forward():
             with torch.inference_mode(), self._autocast():
-                return [model(x)[0]]
+                return [model(x)]
 
         return self._timed(forward)
 
@@ -111,7 +110,7 @@ class Contender:
         def step():
             optimizer.zero_grad()
             with self._autocast():
-                value = pytorch.loss(model, x, y)
+                value = loss(model, x, y)
             value.backward()
             optimizer.step()
             return [value.detach()]
@@ -148,10 +147,18 @@ class Contender:
     def _segment(self, model, file: Path, out: Path) -> None:
         image = ImageOps.exif_transpose(Image.open(file)).convert("RGB")
         x = (torch.from_numpy(np.array(image)).permute(2, 0, 1)[None] - MEAN) / STD
-        label = model(x.to(self.device).contiguous(memory_format=self.layout))[0].argmax(1)[0].byte().cpu().numpy()
+        label = model(x.to(self.device).contiguous(memory_format=self.layout)).argmax(1)[0].byte().cpu().numpy()
         labels.save_palette_png(out.with_suffix(".png"), label, PALETTE)
         overlay = Image.blend(image, Image.fromarray(labels.colourise(label, PALETTE)), 0.5)
         overlay.save(f"{out}_overlay.jpg", "JPEG", quality=90)
+
+
+def loss(model: networks.CCNet, image, labels):
+    """Cross entropy plus 0.4 times the auxiliary cross entropy; label 255 is ignored."""
+    logits, auxiliary = model(image)
+    return F.cross_entropy(logits, labels, ignore_index=255) + 0.4 * F.cross_entropy(
+        auxiliary, labels, ignore_index=255
+    )
 
 
 class _Crops(Dataset):

@@ -56,17 +56,22 @@ def load_state(model, tensors: dict[str, np.ndarray], where: str) -> None:
     from ccnet.runtime import jt
 
     own = model.state_dict()
-    wrong = sorted(set(own) ^ set(tensors)) + [
+    check_fit({name: (tuple(value.shape), str(value.dtype)) for name, value in own.items()}, tensors, where)
+    for name, value in own.items():
+        value.assign(jt.array(tensors[name]))
+
+
+def check_fit(wanted: dict[str, tuple[tuple[int, ...], str]], tensors: dict[str, np.ndarray], where: str) -> None:
+    """Raise InputError unless `tensors` have the names, shapes and dtypes `wanted`, and no others."""
+    wrong = sorted(set(wanted) ^ set(tensors)) + [
         name
-        for name in sorted(set(own) & set(tensors))
-        if (tuple(own[name].shape), str(own[name].dtype)) != (tensors[name].shape, str(tensors[name].dtype))
+        for name in sorted(set(wanted) & set(tensors))
+        if wanted[name] != (tensors[name].shape, str(tensors[name].dtype))
     ]
     if wrong:
         raise InputError(
             f"{where}: does not fit the network its settings describe: {', '.join(wrong[:5])}{' …' * (len(wrong) > 5)}"
         )
-    for name, value in own.items():
-        value.assign(jt.array(tensors[name]))
 
 
 @frozen

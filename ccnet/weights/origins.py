@@ -46,6 +46,16 @@ class Origin:
                 return re.sub(pattern, replacement, name, count=1)
         return None
 
+    def published(self, name: str) -> str | None:
+        """The publisher's name of one of ccnet's tensors, the inverse of `rename`; None if there is no counterpart."""
+        for pattern, replacement in self.names.items():
+            ours = replacement.replace(r"\1", "")
+            text = re.sub(r"\[(.).*?\]", r"\1", pattern).replace("\\", "")  # the first of [34]; no escapes
+            theirs = ("" if r"\1" in replacement else text) + name.removeprefix(ours)
+            if name.startswith(ours) and self.rename(theirs) == name:
+                return theirs
+        return None
+
 
 def recognise(tensors: Iterable[str], where: str) -> Origin:
     """The origin of a state dict, from its keys. Raises InputError for one that is not in `ORIGINS`.
@@ -109,12 +119,13 @@ def _first(names: Iterable[str]) -> str:
     return ", ".join(list(names)[:3])
 
 
+NORM = re.compile(r"(bn\d|norm|downsample\.1)\.weight$")  # the weight of a batch norm of a ResNet or a head
+ABN_EPSILON = np.float32(1e-5)  # InPlace-ABN scales by |weight| + this
+
+
 def _from_official(arrays: Arrays) -> Arrays:
     """Convert the official CCNet: its input is B, G, R, and its norms scale by |weight| + eps (InPlace-ABN)."""
-    arrays = {
-        name: np.abs(values) + 1e-5 if re.search(r"(bn\d|norm|downsample\.1)\.weight$", name) else values
-        for name, values in arrays.items()
-    }
+    arrays = {name: np.abs(values) + ABN_EPSILON if NORM.search(name) else values for name, values in arrays.items()}
     if "backbone.conv1.weight" in arrays:
         arrays["backbone.conv1.weight"] = arrays["backbone.conv1.weight"][:, ::-1].copy()  # (64, R G B, 3, 3)
     return arrays

@@ -108,7 +108,7 @@ def official_logits(state: dict[str, np.ndarray], image: np.ndarray) -> np.ndarr
     """
     import torch
 
-    from ccnet.contenders.pytorch import CCNet
+    from ccnet.export.networks import CCNet
 
     network = CCNet("resnet18", naming.CLASSES, 128, align_corners=True, negative_slope=0.01, deep_stem=True,
                     contract_dilation=False).eval()  # fmt: skip
@@ -116,7 +116,7 @@ def official_logits(state: dict[str, np.ndarray], image: np.ndarray) -> np.ndarr
     scaled = {name: np.abs(values) + 1e-5 if name in norms else values for name, values in state.items()}
     network.load_state_dict({name: torch.tensor(values) for name, values in scaled.items()}, strict=False)
     pixels = image[:, :, ::-1] - np.array([104.00698793, 116.66876762, 122.67891434], np.float32)
-    return network(torch.tensor(pixels.transpose(2, 0, 1)[None].astype(np.float32)))[0][0].detach().numpy()
+    return network(torch.tensor(pixels.transpose(2, 0, 1)[None].astype(np.float32)))[0].detach().numpy()
 
 
 def test_the_official_network_computes_the_same_up_to_the_border(tmp_path):

@@ -27,7 +27,7 @@ def torch_twin(model, name: str, **options):
     """PyTorch's network of the same options with the weights of `model`, every one of which must find its place."""
     import torch
 
-    from ccnet.contenders.pytorch import CCNet
+    from ccnet.export.networks import CCNet
 
     options = DEFAULTS[BACKBONES[name] is VAN] | options
     twin = CCNet(name, CLASSES, HEAD_CHANNELS, **options).eval()

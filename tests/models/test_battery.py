@@ -58,7 +58,7 @@ def logits_of_both(model, twin, size: tuple[int, int]) -> tuple[np.ndarray, np.n
 
     x = images(*size)
     with torch.no_grad():
-        expected = twin(torch.tensor(x))[0].numpy()
+        expected = twin(torch.tensor(x)).numpy()
     return model(jt.array(x)).numpy(), expected
 
 
@@ -102,7 +102,7 @@ def training_step(model, x: np.ndarray, labels: np.ndarray) -> tuple[dict, dict]
 def torch_training_step(twin, x: np.ndarray, labels: np.ndarray) -> tuple[dict, dict]:
     import torch
 
-    from ccnet.contenders.pytorch import loss
+    from ccnet.contenders.theirs import loss
 
     twin.train().zero_grad()
     loss(twin, torch.tensor(x), torch.tensor(labels)).backward()
@@ -129,7 +129,7 @@ def smooth(monkeypatch):
 
     monkeypatch.setattr(BatchNorm, "execute", smoothly)
     monkeypatch.setattr(jt.nn.MaxPool2d, "execute", lambda _, x: jt.nn.avg_pool2d(x, 3, 2, 1))
-    monkeypatch.setattr("ccnet.contenders.pytorch.rectified", lambda x, *_: functional.gelu(x))
+    monkeypatch.setattr("ccnet.export.networks.rectified", lambda x, *_: functional.gelu(x))
     monkeypatch.setattr(torch.nn.MaxPool2d, "forward", lambda _, x: functional.avg_pool2d(x, 3, 2, 1))
 
 

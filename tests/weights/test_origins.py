@@ -137,3 +137,13 @@ def test_an_absurd_width_is_not_built_but_reported():
     tensors = {"backbone.stem.0.weight": (48, 3, 3, 3), "auxiliary_head.convs.0.conv.weight": (2**40, 1, 3, 3)}
     found = origins.settings_of(origin, {name: Tensor(Storage("<f4", 0), 0, shape) for name, shape in tensors.items()})
     assert found == origin.settings
+
+
+@pytest.mark.parametrize("kind", naming.NETWORKS)
+def test_every_tensor_has_its_publishers_name_and_a_strange_one_none(kind):
+    _, ours, theirs = naming.published(kind)
+    origin = origins.recognise(theirs, "w.pth")
+    beside = naming.KINDS[kind][3]
+    names = [name for name in theirs if name not in beside and not name.endswith("num_batches_tracked")]
+    assert [origin.published(name) for name in ours] == names
+    assert origin.published("embedding.weight") is None

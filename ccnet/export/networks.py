@@ -1,4 +1,4 @@
-"""The networks in PyTorch: the reference for tests of `ccnet.models` and the opponent in `ccnet bench`.
+"""The networks in PyTorch: what is exported, the reference for tests of `ccnet.models`, the opponent in `ccnet bench`.
 
 Written from the papers, He et al. (arXiv:1512.03385), Guo et al. (arXiv:2202.09741), Huang et al. (arXiv:1811.11721),
 Wang et al. (arXiv:1711.07971), in fast PyTorch: batched products over rows and columns, in-place ReLU. It shares only
@@ -180,7 +180,7 @@ class VAN(nn.Module):
         for number in range(1, 5):
             for part in (f"patch_embed{number}.proj", f"patch_embed{number}.norm", f"block{number}"):
                 x = self.get_submodule(part)(x)
-            x = self.get_submodule(f"norm{number}")(x.movedim(1, -1)).movedim(-1, 1)
+            x = self.get_submodule(f"norm{number}")(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
             levels.append(x)
         return levels
 
@@ -207,17 +207,18 @@ def criss_cross_context(query, key, value):
         (t.permute(0, 3, 2, 1), t.permute(0, 2, 3, 1))
         for t in (query, key, value)  # (B, W, H, C) and (B, H, W, C)
     )
-    of_columns = query_c @ key_c.mT
-    of_columns.diagonal(dim1=2, dim2=3).fill_(-torch.inf)  # the pixel itself counts once, in its row
-    attention = torch.cat((of_columns.transpose(1, 2), query_r @ key_r.mT), 3).softmax(3)
+    rows = torch.arange(height, device=query.device)
+    itself = rows[:, None] == rows  # the pixel counts once, in its row
+    of_columns = (query_c @ key_c.transpose(2, 3)).masked_fill_(itself, -torch.inf)
+    attention = torch.cat((of_columns.transpose(1, 2), query_r @ key_r.transpose(2, 3)), 3).softmax(3)
     from_columns = attention[..., :height].transpose(1, 2) @ value_c
     return from_columns.permute(0, 3, 2, 1) + (attention[..., height:] @ value_r).permute(0, 3, 1, 2)
 
 
 def non_local_context(query, key, value):
     """One softmax over all H·W positions."""
-    attention = (query.flatten(2).mT @ key.flatten(2)).softmax(2)
-    return (value.flatten(2) @ attention.mT).reshape(value.shape)
+    attention = (query.flatten(2).transpose(1, 2) @ key.flatten(2)).softmax(2)
+    return (value.flatten(2) @ attention.transpose(1, 2)).reshape(value.shape)
 
 
 class ConvNorm(nn.Module):
@@ -256,25 +257,30 @@ def classifier(inputs: int, classes: int) -> nn.ModuleDict:
 
 
 class CCNet(nn.Module):
-    """Returns (logits, auxiliary logits, embedding); logits at the image's size, no dropout.
+    """Normalised images `(B, 3, H, W)` float32 -> logits `(B, classes, H, W)`, without dropout.
 
-    In eval mode the second and third are None; the third is also None without an embedding.
+    In train mode returns (logits, auxiliary logits), both at the image's size; with an `embedding` also the features
+    `(B, embedding, h, w)` for the category consistent loss. The options and their defaults are those of
+    `ccnet.models.build`.
     """
 
-    def __init__(self, name: str, classes: int, head_channels: int, recurrence=2, head="rcca", fusion=False,
+    def __init__(self, name: str, classes: int, head_channels: int | None = None, recurrence=2, head="rcca",
+                 output_stride: int | None = None, fusion: bool | None = None, auxiliary_channels: int | None = None,
                  align_corners=False, negative_slope=0.0, embedding=0, **backbone):  # fmt: skip
         super().__init__()
-        self.backbone = VAN(name, **backbone) if name in VANS else ResNet(name, ceil_mode=align_corners, **backbone)
-        channels = self.backbone.channels
-        inputs = sum(channels[1:]) if fusion else channels[3]
-        self.head = Head(inputs, head_channels, head, recurrence, negative_slope)
-        self.classifier = classifier(head_channels, classes)
-        half = channels[2] // 2
+        van = name in VANS
+        stride = output_stride or (32 if van else 8)
+        self.backbone = VAN(name, stride) if van else ResNet(name, stride, ceil_mode=align_corners, **backbone)
+        channels, fusion = self.backbone.channels, van if fusion is None else fusion
+        inputs, width = sum(channels[1:]) if fusion else channels[3], head_channels or channels[3] // (2 if van else 4)
+        self.head = Head(inputs, width, head, recurrence, negative_slope)
+        self.classifier = classifier(width, classes)
+        half = auxiliary_channels or channels[2] // 2
         self.auxiliary = nn.ModuleDict(
             {"conv": ConvNorm(channels[2], half, negative_slope), "classifier": classifier(half, classes)}
         )
         if embedding:
-            self.embedding = conv(head_channels, embedding, 1, bias=True)
+            self.embedding = conv(width, embedding, 1, bias=True)
         self.fusion, self.align_corners = fusion, align_corners
 
     def forward(self, image):
@@ -286,14 +292,6 @@ class CCNet(nn.Module):
         features = self.head(fused)
         logits = like(self.classifier["conv"](features), image)
         if not self.training:
-            return logits, None, None
-        auxiliary = self.auxiliary.get_submodule("classifier.conv")(self.auxiliary["conv"](levels[2]))
-        return logits, like(auxiliary, image), self.embedding(features) if hasattr(self, "embedding") else None
-
-
-def loss(model: CCNet, image, labels):
-    """Cross entropy plus 0.4 times the auxiliary cross entropy; label 255 is ignored."""
-    logits, auxiliary, _ = model(image)
-    return F.cross_entropy(logits, labels, ignore_index=255) + 0.4 * F.cross_entropy(
-        auxiliary, labels, ignore_index=255
-    )
+            return logits
+        auxiliary = like(self.auxiliary.get_submodule("classifier.conv")(self.auxiliary["conv"](levels[2])), image)
+        return (logits, auxiliary, self.embedding(features)) if hasattr(self, "embedding") else (logits, auxiliary)
