@@ -79,7 +79,9 @@ class Protocol:
         return cls.checked(keep_ratio=(long, short))
 
     def as_dict(self) -> dict[str, Any]:
-        return asdict(self)  # type: ignore[call-overload]
+        """The fields in JSON's types."""
+        fields = asdict(self)  # type: ignore[call-overload]
+        return {name: list(value) if isinstance(value, tuple) else value for name, value in fields.items()}
 
     def changed(self, **values: Any) -> Self:
         """A protocol with other values. Raises InputError as `checked` does."""

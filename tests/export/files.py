@@ -13,6 +13,7 @@ from ccnet.export.networks import CCNet
 from ccnet.export.segmenter import network_options
 from ccnet.ops.normalise import MEAN, STD
 from ccnet.settings import Settings
+from ccnet.weights import Weights
 from tests import tiny
 from tests.drawn import picture
 
@@ -45,7 +46,7 @@ def save(path: Path, change=lambda tensors: tensors, normalisation=(MEAN, STD), 
     shapes = {name: tuple(value.shape) for name, value in state.items() if not name.endswith("num_batches_tracked")}
     generator = np.random.default_rng(3)
     tensors = change({name: drawn(name, shape, generator) for name, shape in shapes.items()})
-    save_file(tensors, path, weights.describe(statistics, own, CLASSES, tiny.PALETTE, "rooms"))
+    save_file(tensors, path, weights.describe(Weights(statistics, own, CLASSES, tiny.PALETTE, "rooms")))
     return path
 
 

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import torch
 
-from ccnet import InputError, __version__
+from ccnet import InputError, __version__, weights
 from ccnet.export import load
 from ccnet.files import sha256
 from tests import tiny
@@ -48,6 +48,7 @@ def test_a_runs_folder_and_the_header(trained: tiny.Trained):
     assert segmenter.header() == {
         "class_names": tiny.CLASSES, "palette": tiny.PALETTE, "dataset": segmenter.described.dataset,
         "mean": [123.675, 116.28, 103.53], "std": [58.395, 57.12, 57.375],
+        "protocol": weights.load(trained.weights).protocol.as_dict(),
         "settings": tiny.settings().as_dict(), "ccnet": __version__, "weights_sha256": sha256(trained.weights),
     }  # fmt: skip
 
