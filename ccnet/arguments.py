@@ -5,18 +5,7 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
-
-class Command(argparse.ArgumentParser):
-    """A subcommand's parser; the table of hyperparameters is built only when its help is shown."""
-
-    shows_hyperparameters = False
-
-    def format_help(self) -> str:
-        if not self.shows_hyperparameters:
-            return super().format_help()
-        from ccnet.settings import table
-
-        return super().format_help() + table()
+from ccnet.parser import Command
 
 
 def _fetch(command: Command) -> None:
@@ -122,18 +111,18 @@ def _train(command: Command) -> None:
     command.add_argument(
         "--set", action="append", dest="changes", metavar="GROUP.NAME=VALUE", help="change a hyperparameter"
     )
-    _add_device(command)
+    command.add_device()
     command.shows_hyperparameters = True
 
 
 def _evaluate(command: Command) -> None:
-    _add_weights(command)
+    command.add_weights()
     command.add_argument("--shards", type=Path, nargs="+", required=True, metavar="SHARD.h5", help="validation shards")
     command.add_argument("--out", type=Path, required=True, help="metrics.json to write")
     command.add_argument("--examples", type=Path, help="folder for a few predictions, as palette PNG")
-    group = _add_protocol(command, "default: whole images at their own size, one scale")
+    group = command.add_protocol("default: whole images at their own size, one scale")
     group.add_argument("--score-at", choices=["original", "resized"], help="labels as they are, or resized alike")
-    _add_device(command)
+    command.add_device()
 
 
 def _segment(command: Command) -> None:
@@ -141,7 +130,7 @@ def _segment(command: Command) -> None:
         "inputs", type=Path, nargs="*", metavar="IMAGES",
         help="folders, searched with those below them; files; patterns in quotes, as 'photos/**/*.jpg'")  # fmt: skip
     command.add_argument("--list", type=Path, dest="listed", metavar="FILE", help="text file with a path on each line")
-    _add_weights(command)
+    command.add_weights()
     command.add_argument("--out", type=Path, required=True, help="folder for masks, overlays and index.csv")
     group = command.add_argument_group("results of each image, besides its mask")
     group.add_argument("--no-overlay", dest="overlay", action="store_false", help="no picture of the classes over it")
@@ -150,21 +139,21 @@ def _segment(command: Command) -> None:
     )
     group.add_argument("--probabilities", action="store_true", help=".npy: all classes', float16, (classes, H, W)")
     command.add_argument("--strict", action="store_true", help="exit 1 if any image cannot be segmented")
-    group = _add_protocol(command, "default: at the scale that the weights were trained for, whole, one scale")
+    group = command.add_protocol("default: at the scale that the weights were trained for, whole, one scale")
     group.add_argument("--own-size", action="store_true", help="leave images at their own size")
-    _add_device(command)
+    command.add_device()
 
 
 def _attend(command: Command) -> None:
     command.add_argument("image", type=Path, metavar="IMAGE", help="JPEG, PNG, BMP, TIFF or WebP, up to 24 megapixels")
-    _add_weights(command)
+    command.add_weights()
     pixels = "a pixel of the image, from 0,0 at its top left; repeat it for more, a row of the picture each"
     command.add_argument("--at", type=_point, action="append", required=True, metavar="X,Y", help=pixels)
     command.add_argument(
         "--out", type=Path, required=True, metavar="A.png",
         help="picture to write; A.npy beside it has the weights after 1, … R loops, float32 (R, h, w) at the size of"
         " the feature map, or (N, R, h, w) for N > 1 pixels; each map sums to 1")  # fmt: skip
-    _add_device(command)
+    command.add_device()
 
 
 def _point(text: str) -> tuple[int, int]:
@@ -202,7 +191,7 @@ def _bench(command: Command) -> None:
     )
     command.add_argument("--repeats", type=int, default=7, help="runs of each side of a case (default: 7)")
     command.add_argument("--out", type=Path, default=Path("results/bench.json"), help="(default: results/bench.json)")
-    _add_device(command)
+    command.add_device()
 
 
 def _doctor(command: Command) -> None:
@@ -212,29 +201,7 @@ def _doctor(command: Command) -> None:
 
 def _warmup(command: Command) -> None:
     command.add_argument("runs", type=Path, nargs="+", metavar="RUN", help="folders of runs, with their settings.json")
-    _add_device(command)
-
-
-def _add_protocol(command: Command, default: str):
-    """Add flags named like the fields of `ccnet.protocol.Protocol`, left out if not given; returns their group."""
-    group = command.add_argument_group("protocol", default, argument_default=argparse.SUPPRESS)
-    group.add_argument("--keep-ratio", type=int, nargs=2, metavar=("LONG", "SHORT"), help="scale images to fit")
-    group.add_argument("--fixed", type=int, nargs=2, metavar=("HEIGHT", "WIDTH"), help="squash images to one size")
-    group.add_argument("--window", type=int, metavar="PIXELS", help="side of sliding windows")
-    group.add_argument("--stride", type=int, metavar="PIXELS", help="between windows (default: 2/3 of the window)")
-    group.add_argument("--scales", type=float, nargs="+", metavar="FACTOR", help="on the resized image; averaged")
-    group.add_argument("--flip", action="store_true", help="average with the mirrored image")
-    return group
-
-
-def _add_weights(command: Command) -> None:
-    command.add_argument(
-        "--weights", type=Path, dest="weights_file", required=True, metavar="W.safetensors",
-        help="a file, or a run's folder: its weights, else its newest checkpoint")  # fmt: skip
-
-
-def _add_device(command: Command) -> None:
-    command.add_argument("--device", choices=["auto", "cpu", "cuda"], default="auto", help="(default: auto)")
+    command.add_device()
 
 
 COMMANDS: dict[str, tuple[str, Callable[[Command], None], str]] = {

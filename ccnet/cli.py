@@ -11,8 +11,9 @@ from contextlib import redirect_stderr
 from typing import Any
 
 from ccnet import Restart, __version__, launcher
-from ccnet.arguments import COMMANDS, Command
+from ccnet.arguments import COMMANDS
 from ccnet.failures import explain_command
+from ccnet.parser import Command
 from ccnet.progress import UnbreakableStream
 
 INTERRUPTED = 130
