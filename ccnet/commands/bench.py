@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from ccnet import InputError
-from ccnet.contenders.cases import CASES, PHOTOS, SIZE, Case
+from ccnet.contenders.cases import CASES, PHOTOS, SIZES, Case
 from ccnet.data import streets
 from ccnet.data.shards import write_shard
 from ccnet.files import write_json
@@ -84,7 +84,7 @@ def draw_dataset(folder: Path) -> None:
     for part in ("photos", "labels"):
         (folder / part).mkdir()
     for number in range(PHOTOS):
-        record = streets.record(number, SIZE, "JPEG", quality=90)
+        record = streets.record(number, SIZES[number % len(SIZES)], "JPEG", quality=90)
         (folder / "photos" / f"{record.name}.jpg").write_bytes(record.image)
         (folder / "labels" / f"{record.name}.png").write_bytes(record.label)
         records.append(record)
@@ -96,7 +96,7 @@ class Contender:
 
     def __init__(self, case: Case, side: str, device: str, threads: int, folder: Path):
         self.what, self.output = f"{case.name}: {side}", folder / f"{side}.npz"
-        options = {**case.options, **({"folder": str(folder)} if case.kind in ("loader", "segment") else {})}
+        options = {**case.options, **({"folder": str(folder)} if case.kind in ("loader", "label", "segment") else {})}
         spec = {"kind": case.kind, "options": options, "side": side, "device": device, "threads": threads,
                 "output": str(self.output)}  # fmt: skip
         inherited = {key: value for key, value in os.environ.items() if not key.startswith(("OMP_", "GOMP_", "MKL_"))}

@@ -7,7 +7,8 @@ from typing import Any
 LAYOUTS = ("PyTorch", "PyTorch channels_last")
 COMPILED = (*LAYOUTS, "PyTorch channels_last compile")
 AUTOCAST = ("PyTorch channels_last autocast", "PyTorch channels_last autocast compile")
-PHOTOS, SIZE = 24, (480, 360)  # photos for the loader and `ccnet segment`: number, and size as CamVid's
+# Photos for the loader and `ccnet segment`: their number, and the sizes that they have in turn, as in mixed folders.
+PHOTOS, SIZES = 24, ((480, 360), (500, 375), (375, 500), (640, 480))
 
 
 @dataclass(frozen=True)
@@ -93,6 +94,7 @@ CPU = [
              ("PyTorch", "PyTorch files"), (192, "images"))
         for workers in (1, 2)
     ),
+    Case("label photos", "label", {}, amount=(PHOTOS, "images")),  # the network's part of the next case
     Case("segment a folder", "segment", {}, amount=(PHOTOS, "images")),
 ]  # fmt: skip
 

@@ -4,6 +4,9 @@ import itertools
 from contextlib import closing
 from pathlib import Path
 
+import numpy as np
+from PIL import Image
+
 from ccnet import cli, runtime, weights
 from ccnet.contenders.inputs import BLIND, CLASSES, PALETTE, SETTINGS, SGD, STEPS, Work, drawn, noise, targets
 from ccnet.data.loader import Batches
@@ -12,6 +15,7 @@ from ccnet.models import build, build_from_settings
 from ccnet.models.ccnet import ATTENTION
 from ccnet.ops import flops, optimizers
 from ccnet.ops.losses import cross_entropy
+from ccnet.predictor import Predictor
 from ccnet.runtime import jt
 
 
@@ -108,6 +112,11 @@ class Contender:
             return batch
 
         return epoch
+
+    def label(self, folder: str) -> Work:
+        predictor = Predictor(self._filled(build_from_settings(SETTINGS, CLASSES)))
+        photos = [np.asarray(Image.open(file)) for file in sorted(Path(folder, "photos").iterdir())]
+        return lambda: [jt.array(predictor(photo)) for photo in photos]
 
     def segment(self, folder: str) -> Work:
         file, numbers = Path(folder, "weights.safetensors"), itertools.count()

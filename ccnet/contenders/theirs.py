@@ -128,6 +128,11 @@ class Contender:
 
         return epoch
 
+    def label(self, folder: str) -> Work:
+        model = self._filled(self._network(SETTINGS.model.backbone)).eval()
+        photos = [Image.open(file).convert("RGB") for file in sorted(Path(folder, "photos").iterdir())]
+        return torch.inference_mode()(lambda: [self._label(model, photo) for photo in photos])
+
     def segment(self, folder: str) -> Work:
         name, numbers = SETTINGS.model.backbone, itertools.count()
         saved = f"{folder}/PyTorch {self.variant}.pth"
@@ -146,11 +151,14 @@ class Contender:
 
     def _segment(self, model, file: Path, out: Path) -> None:
         image = ImageOps.exif_transpose(Image.open(file)).convert("RGB")
-        x = (torch.from_numpy(np.array(image)).permute(2, 0, 1)[None] - MEAN) / STD
-        label = model(x.to(self.device).contiguous(memory_format=self.layout)).argmax(1)[0].byte().cpu().numpy()
+        label = self._label(model, image).numpy()
         labels.save_palette_png(out.with_suffix(".png"), label, PALETTE)
         overlay = Image.blend(image, Image.fromarray(labels.colourise(label, PALETTE)), 0.5)
         overlay.save(f"{out}_overlay.jpg", "JPEG", quality=90)
+
+    def _label(self, model, image: Image.Image):
+        x = (torch.from_numpy(np.array(image)).permute(2, 0, 1)[None] - MEAN) / STD
+        return model(x.to(self.device).contiguous(memory_format=self.layout)).argmax(1)[0].byte().cpu()
 
 
 def loss(model: networks.CCNet, image, labels):

@@ -294,6 +294,17 @@ def test_both_sides_load_the_same_batches(tmp_path):
     assert bench.difference(found, expected) == 0
 
 
+def test_both_sides_label_the_same_photos(tmp_path, monkeypatch):
+    from ccnet.contenders import ours, theirs
+    from ccnet.contenders.__main__ import arrays
+
+    monkeypatch.setattr(bench, "PHOTOS", 2)
+    bench.draw_dataset(tmp_path)
+    found, expected = (arrays(side.Contender("", "cpu", 1).label(folder=str(tmp_path))()) for side in (ours, theirs))
+    assert [array.shape for array in found] == [(360, 480), (375, 500)]
+    assert bench.difference(found, expected) < 1e-3
+
+
 @pytest.mark.parametrize("kind", ["inference", "training"])
 def test_pytorch_in_bfloat16_by_autocast(kind):
     from ccnet.contenders import theirs
