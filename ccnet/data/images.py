@@ -1,6 +1,7 @@
 """Decoding image files of datasets and cameras to 8-bit RGB, with an InputError for those that cannot be decoded."""
 
 import io
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
@@ -30,10 +31,12 @@ def refusing_damage(name: str) -> Iterator[None]:
 
     Pillow's plugins and SciPy's reader raise many types of errors on mutated files: TypeError, IndexError,
     AttributeError, AssertionError, struct.error and more. MemoryError is not converted: it concerns the machine, not
-    the file.
+    the file. Pillow's warning of large images is not shown: `open_image` decides.
     """
     try:
-        yield
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            yield
     except MemoryError:
         raise
     except Image.DecompressionBombError as error:
@@ -45,17 +48,19 @@ def refusing_damage(name: str) -> Iterator[None]:
         raise InputError(f"{name}: cannot be decoded ({reason})") from error
 
 
-def open_image(data: bytes, name: str, formats: tuple[str, ...] = FORMATS) -> ImageFile.ImageFile:
+def open_image(
+    data: bytes, name: str, formats: tuple[str, ...] = FORMATS, limit: int | None = None
+) -> ImageFile.ImageFile:
     """Read only the header of an encoded image in one of `formats` (Pillow's names), without decoding pixels.
 
-    Raises InputError naming `name` for an empty file, an unknown format, or more pixels than Pillow's
-    MAX_IMAGE_PIXELS.
+    Raises InputError naming `name` for an empty file, an unknown format, or more than `limit` pixels, by default
+    Pillow's MAX_IMAGE_PIXELS. Pillow itself refuses twice as many.
     """
     if not data:
         raise InputError(f"{name}: the file is empty")
     with refusing_damage(name):
         image = Image.open(io.BytesIO(data), formats=formats)
-    limit = Image.MAX_IMAGE_PIXELS
+    limit = limit or Image.MAX_IMAGE_PIXELS
     if limit and image.width * image.height > limit:
         raise InputError(f"{name}: {image.width}×{image.height} is over the limit of {limit} pixels: cut it into tiles")
     return image

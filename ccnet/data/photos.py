@@ -15,6 +15,7 @@ from ccnet.data import images
 HEIC = (".heic", ".heif")
 SUFFIXES = (*images.SUFFIXES, ".gif", ".avif", *HEIC)
 FORMATS = (*images.FORMATS, "GIF", "AVIF")
+MOST = 178_956_970  # pixels of a photo; Pillow's own limit against decompression bombs
 BACKGROUND = (255, 255, 255)  # of transparent pixels
 
 
@@ -86,7 +87,7 @@ def decode(path: Path) -> tuple[Image.Image, list[str]]:
 
     Transparent pixels are laid over white. Raises InputError for a file that cannot be decoded, or OSError.
     """
-    image = images.open_image(path.read_bytes(), str(path), formats(path))
+    image = images.open_image(path.read_bytes(), str(path), formats(path), MOST)
     with images.refusing_damage(str(path)):
         image.load()  # turns a TIFF and removes its orientation
         remarks = list(_remarks(image))
