@@ -72,7 +72,14 @@ def _counts(label: np.ndarray) -> np.ndarray:
 
 def colourise(label: np.ndarray, palette: Palette) -> np.ndarray:
     """Colour train ids uint8 `(H, W)`: uint8 `(H, W, 3)` RGB; ids without a class have `VOID_COLOUR`."""
-    return np.take(_full_palette(palette), label, axis=0)
+    return np.asarray(paletted(label, palette).convert("RGB"))
+
+
+def paletted(label: np.ndarray, palette: Palette) -> Image.Image:
+    """Train ids uint8 `(H, W)` as a palette image; ids without a class have `VOID_COLOUR`."""
+    image = Image.fromarray(label)
+    image.putpalette(_full_palette(palette).tobytes())
+    return image
 
 
 def save_palette_png(path: str | os.PathLike, label: np.ndarray, palette: Palette, comment: str = "") -> None:
@@ -82,10 +89,8 @@ def save_palette_png(path: str | os.PathLike, label: np.ndarray, palette: Palett
     """
     text = PngInfo()
     text.add_text("Comment", comment)
-    image = Image.fromarray(label)
-    image.putpalette(_full_palette(palette).tobytes())
     with atomic(path) as temporary:
-        image.save(temporary, "PNG", pnginfo=text)
+        paletted(label, palette).save(temporary, "PNG", pnginfo=text)
 
 
 def _full_palette(palette: Palette) -> np.ndarray:

@@ -13,7 +13,7 @@ from PIL import Image
 
 from ccnet import InputError
 from ccnet.data import images, photos
-from ccnet.data.labels import colourise, save_palette_png
+from ccnet.data.labels import histogram, paletted, save_palette_png
 from ccnet.data.photos import Photo
 from ccnet.failures import explain
 from ccnet.files import atomic
@@ -142,7 +142,7 @@ class Segmenter:
     def _describe(self, row: Row, job: Job, labels: np.ndarray, confidence: float) -> None:
         row.height, row.width = labels.shape
         row.mask, row.confidence, row.protocol = f"{job.stem}.png", confidence, self._in_words(labels.shape)
-        row.shares = list(np.bincount(labels.ravel(), minlength=len(self.palette))[: len(self.palette)] / labels.size)
+        row.shares = list(histogram(labels, len(self.palette))[:-1] / labels.size)
 
     def _write(self, job: Job, image: Image.Image, found: Found, comment: str) -> None:
         """Write the files that are wanted and remove those of an earlier run that are not; the mask marks the end."""
@@ -150,7 +150,7 @@ class Segmenter:
             if not wanted:
                 self._path(job, ending).unlink(missing_ok=True)
         if self.wanted.overlay:
-            _write_overlay(self._path(job, OVERLAY), image, colourise(found.labels, self.palette))
+            _write_overlay(self._path(job, OVERLAY), image, paletted(found.labels, self.palette))
         if self.wanted.confidence:
             with atomic(self._path(job, CONFIDENCE)) as temporary:
                 Image.fromarray(found.confidence).save(temporary, "PNG")
@@ -177,8 +177,8 @@ def _failed(row: Row, reason: str) -> Row:
     return row
 
 
-def _write_overlay(path: Path, image: Image.Image, colours: np.ndarray) -> None:
-    blended = Image.blend(image, Image.fromarray(colours), OPACITY)
+def _write_overlay(path: Path, image: Image.Image, mask: Image.Image) -> None:
+    blended = Image.blend(image, mask.convert("RGB"), OPACITY)
     blended.thumbnail((JPEG_SIDE, JPEG_SIDE))  # only if it is larger
     with atomic(path) as temporary:
         blended.save(temporary, "JPEG", quality=90)
