@@ -20,6 +20,7 @@ from pathlib import Path
 
 from ccnet import InputError
 from ccnet.machine import cuda
+from ccnet.machine.floats import flush_subnormals
 from ccnet.machine.toolkit import cache_home, find_toolkit, read_toolkit
 from ccnet.progress import progress
 
@@ -101,6 +102,7 @@ def end_compilers() -> None:
         jittor_utils.pool_size = 0  # Jittor starts new ones when needed
 
 
+flush_subnormals()  # before OpenMP's threads begin
 PROBLEM = cuda_problem()
 if PROBLEM:
     os.environ["nvcc_path"] = ""

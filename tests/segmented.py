@@ -3,6 +3,7 @@
 import csv
 import io
 import struct
+import sys
 import zlib
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from ccnet.commands import segment
 from ccnet.predictor import Predictor
 from tests import tiny
 
+sys.modules["pillow_heif"] = None  # type: ignore[assignment]  # for all tests the plugin is not installed
 UPRIGHT = (40, 60)  # width, height of the photo that lies on its side
 GOOD = {
     "plain.jpg": (50, 40), "plain.png": (50, 40), "alpha.png": (33, 21), "grey.tif": (64, 48), "ink.jpg": (40, 40),

@@ -15,6 +15,16 @@ DRIVER = Driver(13000, (Gpu("NVIDIA H200", 90),))
 CASE = bench.Case("made up", "matmul", {}, {"time": 0.5, "memory": 0.8, "floor": 1.6})
 
 
+@pytest.fixture(autouse=True)
+def threads():
+    """A contender sets PyTorch's threads, which may be those of Jittor too: give them back."""
+    import torch
+
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)
+
+
 def clock(seconds: list[float], log: list[str], name: str):
     """A side whose runs take these seconds."""
     left = iter(seconds)

@@ -133,7 +133,7 @@ def test_an_enlarged_photo_keeps_its_mask(trained, tmp_path):
     assert statuses(tmp_path, trained, tmp_path / "out") == ["ok", "ok"]
     small, large = (Image.open(tmp_path / f"out/{name}.png") for name in ("small", "large"))
     assert large.size == (image.width * 4, image.height * 4)
-    assert np.mean(np.asarray(large.resize(small.size, Image.Resampling.NEAREST)) == np.asarray(small)) >= 0.98
+    assert np.mean(np.asarray(large.resize(small.size, Image.Resampling.NEAREST)) == np.asarray(small)) >= 0.95
 
 
 @pytest.mark.parametrize(
