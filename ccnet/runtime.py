@@ -19,7 +19,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from ccnet import InputError
-from ccnet.machine import cuda
+from ccnet.machine import compiling, cuda
 from ccnet.machine.floats import flush_subnormals
 from ccnet.machine.toolkit import cache_home, find_toolkit, read_toolkit
 from ccnet.progress import progress
@@ -103,6 +103,21 @@ def end_compilers() -> None:
 
 
 flush_subnormals()  # before OpenMP's threads begin
+
+
+def compile_faster() -> None:
+    """Have Jittor compile operators with a precompiled header, and without Python where it is not needed.
+
+    Every operator's key contains the flags, not the path of Python as it was called: `ccnet` and `python -m ccnet` (a
+    script names python3, the shell python) would compile each other's operators again.
+    """
+    folder = Path(jt.flags.cache_path)
+    os.environ[compiling.PYTHON] = sys.executable
+    jt.flags.python_path = f"/bin/sh '{compiling.script(folder)}'"
+    if header := compiling.precompiled_header(jt.flags.cc_path, jt.flags.cc_flags, folder):
+        jt.flags.cc_flags += f" -include '{header}' "
+
+
 PROBLEM = cuda_problem()
 if PROBLEM:
     os.environ["nvcc_path"] = ""
@@ -134,11 +149,7 @@ with _announced(), _nameless():
     import jittor_utils
     from jittor import nn  # noqa: F401 (re-exported)
 end_compilers()
-# Every kernel's key contains the path of Python as it was called: without this, `ccnet` and `python -m ccnet` (a script
-# names python3, the shell python) would compile each other's kernels again
-_python = Path(sys.prefix) / "bin" / f"python{sys.version_info.major}.{sys.version_info.minor}"
-if _python.exists():
-    jt.flags.python_path = str(_python)
+compile_faster()
 if not PROBLEM and not jt.has_cuda:
     PROBLEM = "Jittor did not accept this machine's CUDA"
 # Restore the handlers: Jittor's own exit at once on Ctrl-C or when a child is killed, without saving or reporting
