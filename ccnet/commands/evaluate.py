@@ -14,6 +14,8 @@ from ccnet.data.images import resized
 from ccnet.data.labels import save_palette_png
 from ccnet.data.shards import ShardReader
 from ccnet.files import sha256, write_json
+from ccnet.models.ccnet import SMALLEST
+from ccnet.ops import flops
 from ccnet.ops.metrics import ConfusionMatrix
 from ccnet.predictor import Predictor
 from ccnet.progress import progress
@@ -68,7 +70,9 @@ def run(
     metrics = summary(confusion, reader.class_names) | {
         # Jittor lists running statistics as parameters; in eval mode, requires_grad does not tell them apart
         "parameters": sum(value.numel() for name, value in trained.model.named_parameters() if "running_" not in name),
+        "flops": _flops(trained.model, protocol, reader.sizes),
         "seconds_per_image": float(np.median(seconds)), "protocol": measured,
+        "shards": {path.name: sha256(path) for path in shards},
         "training": trained.training, "provenance": _provenance(trained, device, time.monotonic() - began)}  # fmt: skip
     write_json(out, metrics)
     print(f"{weights_file}: mIoU {confusion.mean_iou():.4f}, pixel accuracy {confusion.pixel_accuracy():.4f}")
@@ -84,6 +88,15 @@ def summary(confusion: ConfusionMatrix, class_names: list[str]) -> dict:
         "per_class": {name: _number(iou) for name, iou in ious},
         "confusion": confusion.counts.tolist(),
     }
+
+
+def _flops(model, protocol: Protocol, sizes: np.ndarray) -> dict[str, int]:
+    """The FLOPs of one forward pass on what the network sees of an image of the mean of `sizes` (width, height)."""
+    mean = sizes.mean(axis=0)[::-1].round().astype(int)
+    seen = [protocol.window] * 2 if protocol.window else protocol.size(mean.tolist())
+    height, width = (max(SMALLEST, side) for side in seen)
+    model.eval()
+    return {"count": sum(flops.count(model, (1, 3, height, width)).values()), "height": height, "width": width}
 
 
 def _provenance(trained: weights.Weights, device: str, seconds: float) -> dict:

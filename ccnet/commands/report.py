@@ -1,6 +1,5 @@
 """`ccnet report`: write a self-contained HTML page that compares the runs of a dataset, with pictures."""
 
-import math
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,15 +8,15 @@ from typing import Any
 import numpy as np
 
 from ccnet import InputError
+from ccnet.data import anchors
 from ccnet.data.shards import ShardReader
 from ccnet.groups import Group, grouped, spread
-from ccnet.page import figures, templates
+from ccnet.page import figures, measures, templates
 from ccnet.results import Labels, Provenance, Run, Segmented, flat, load, overlays, pixels, read
 
 Palette = list[tuple[int, int, int]]
 PICTURES = 48  # of each kind in a page, divided among the runs: keeps the file below 5 MB
 WIDEST_TABLE = 24  # classes; a larger confusion matrix is shown as a picture
-MEASURES = {"mean_iou": max, "pixel_accuracy": max, "mean_accuracy": max, "seconds_per_image": min}
 
 
 def run(*, labels: Path, shards: list[Path], runs: list[Path], out: Path, protocols: Sequence[str] = ()) -> None:
@@ -31,13 +30,18 @@ def run(*, labels: Path, shards: list[Path], runs: list[Path], out: Path, protoc
     loaded = [load(folder, described.class_names, protocols) for folder in runs]
     groups = grouped(loaded)
     firsts = [group.runs[0] for group in groups]
+    shown = measures.known(loaded)
     templates.write(
         "report.html.j2",
         out,
         dataset=labels.resolve().parent.name,
         labels=described,
         groups=groups,
-        best={key: best([group.measure(key).mean for group in groups], of) for key, of in MEASURES.items()},
+        scored={name: each for name, each in shown.items() if name in measures.SCORES},
+        others={name: each for name, each in shown.items() if name not in measures.SCORES},
+        best={name: each.best(groups) for name, each in shown.items()},
+        flops_sizes=sorted({f"{each.height} × {each.width}" for run in loaded if (each := run.metrics.flops)}),
+        anchors=anchored(described.class_names, loaded),
         rows=list(enumerate(groups)),
         single=[
             (i, Group(run.name, [run])) for i, group in enumerate(groups) if len(group.runs) > 1 for run in group.runs
@@ -53,6 +57,13 @@ def run(*, labels: Path, shards: list[Path], runs: list[Path], out: Path, protoc
         segmented=segmented(firsts),
     )
     print(f"report of {len(loaded)} {'run' if len(loaded) == 1 else 'runs'}: {out}")
+
+
+def anchored(class_names: list[str], runs: list[Run]) -> list[tuple[anchors.Anchor, str]]:
+    """The published figures on these classes, each with a sentence on how it compares with the runs."""
+    protocols = {"standard": [run.metrics.protocol for run in runs]}
+    protocols |= {name: [run.further[name].protocol for run in runs] for name in runs[0].further}
+    return [(each, anchors.comparison(each, protocols)) for each in anchors.published(class_names)]
 
 
 def measured(run: Run) -> dict[str, Any]:
@@ -74,7 +85,7 @@ def scores(groups: list[Group], protocols: Sequence[str]) -> list[dict[str, Any]
         metrics = [[run.metrics if name == "standard" else run.further[name] for run in group.runs] for group in groups]
         words = dict.fromkeys(described(each.protocol) for group in metrics for each in group)
         found = [spread(each.mean_iou for each in group) for group in metrics]
-        top = best([each.mean for each in found], max)
+        top = measures.best([each.mean for each in found])
         rows.append({"name": name, "words": " / ".join(words), "mean_ious": found, "best": top})
     return rows
 
@@ -103,12 +114,6 @@ def compared(tables: list[dict[str, Any]]) -> dict[str, dict[str, list[Any]]]:
     rows = {key: [table.get(key) for table in tables] for key in keys}
     differ = {key: row for key, row in rows.items() if any(value != row[0] for value in row)}
     return {"differ": differ, "common": {key: row for key, row in rows.items() if key not in differ}}
-
-
-def best(values: list[float | None], of: Any) -> float | None:
-    """The best (`of`: max or min) of the finite values; None if there are fewer than two."""
-    known = [value for value in values if value is not None and math.isfinite(value)]
-    return of(known) if len(known) > 1 else None
 
 
 def pictures(reader: ShardReader, runs: list[Run], palette: Palette) -> dict[str, Any]:

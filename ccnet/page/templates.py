@@ -74,6 +74,6 @@ def duration(seconds: float | None) -> str:
     return f"{minutes} min" if minutes < 120 else f"{minutes // 60} h {minutes % 60} min"
 
 
-def memory(size: int | None) -> str:
+def memory(size: float | None) -> str:
     """A number of bytes in GB of 10⁹; a dash for None."""
     return "–" if size is None else f"{size / 1e9:.2f} GB"

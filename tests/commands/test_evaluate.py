@@ -9,6 +9,7 @@ from ccnet.commands import evaluate
 from ccnet.data.shards import ShardReader, write_shard
 from ccnet.files import sha256
 from ccnet.models import build_from_settings
+from ccnet.ops import flops
 from ccnet.ops.metrics import ConfusionMatrix
 from ccnet.predictor import Predictor
 from ccnet.protocol import Protocol
@@ -78,6 +79,12 @@ def test_metrics_say_how_they_were_measured(evaluated, trained):
     assert found["seconds_per_image"] > 0
     fresh = build_from_settings(weights.load(trained.weights).settings, len(tiny.CLASSES))
     assert found["parameters"] == sum(value.numel() for value in fresh.parameters() if not value.is_stop_grad())
+    fresh.eval()
+    height, width = 32, 39  # the mean is 39 × 29, below the network's smallest input
+    assert found["flops"] == {
+        "count": sum(flops.count(fresh, (1, 3, height, width)).values()), "height": height, "width": width
+    }  # fmt: skip
+    assert found["shards"] == {f"val-{k}.h5": sha256(evaluated / f"val-{k}.h5") for k in range(2)}
     provenance = found["provenance"]
     assert provenance["seed"] == weights.load(trained.weights).settings.seed
     assert provenance["device"] in ("cpu", "cuda")
@@ -93,13 +100,13 @@ def test_metrics_say_how_the_weights_were_trained(trained, records, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("options", "score_size"),
+    ("options", "score_size", "seen"),
     [
-        ({"keep_ratio": [90, 40], "window": 32, "scales": [1.0, 1.5], "flip": True}, None),
-        ({"fixed": [40, 56], "score_at": "resized"}, (40, 56)),
+        ({"keep_ratio": [90, 40], "window": 32, "scales": [1.0, 1.5], "flip": True}, None, (32, 32)),
+        ({"fixed": [40, 56], "score_at": "resized"}, (40, 56), (40, 56)),
     ],
 )
-def test_another_protocol_is_measured_where_it_says(trained, evaluated, tmp_path, options, score_size):
+def test_another_protocol_is_measured_where_it_says(trained, evaluated, tmp_path, options, score_size, seen):
     files = {"out": tmp_path / "m.json", "examples": tmp_path / "examples"}
     evaluate.run(weights_file=trained.weights, shards=[evaluated / "val.h5"], **files, **options)
     with Image.open(tmp_path / "examples/val 0.png") as example:
@@ -113,6 +120,7 @@ def test_another_protocol_is_measured_where_it_says(trained, evaluated, tmp_path
             label = label[rows.astype(int)[:, None], columns.astype(int)]
         confusion.update(predict(image, label.shape), label)
     assert found["confusion"] == confusion.counts.tolist()
+    assert (found["flops"]["height"], found["flops"]["width"]) == seen
     assert found["protocol"].items() >= protocol.record().items()
 
 
@@ -146,7 +154,7 @@ def test_examples_are_palette_pngs_of_the_predictions(evaluated, predictions):
 def test_shards_are_only_a_way_of_storing(evaluated, trained, tmp_path):
     evaluate.run(weights_file=trained.weights, shards=[evaluated / "val.h5"], out=tmp_path / "one.json")
     one, two = metrics(tmp_path / "one.json"), metrics(evaluated / "metrics.json")
-    timed = {"seconds_per_image": 0, "provenance": None}
+    timed = {"seconds_per_image": 0, "provenance": None, "shards": None}
     assert one | timed == two | timed
     assert not list(tmp_path.glob("*.png"))
 

@@ -4,16 +4,19 @@ import io
 import json
 import os
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
+from playwright.sync_api import Browser
 
 from ccnet import InputError
 from ccnet.commands import report
+from ccnet.data.catalog import DATASETS
 from ccnet.data.shards import Record, write_shard
-from tests.page.browser import Page, needs_chromium, on_a_phone
+from tests.page.browser import Page, Watched, needs_chromium, on_a_phone
 
 CLASSES = ["road", "<script>alert(1)</script>", "sky & more", "ünseen"]
 PALETTE = [[128, 64, 128], [70, 70, 70], [0, 130, 180], [255, 255, 0]]
@@ -82,8 +85,8 @@ def build(dataset: Path, *runs: Path, protocols: tuple[str, ...] = ()) -> Page:
 
 def test_tables_have_the_numbers_of_the_metrics(dataset):
     page = build(dataset, add_run(dataset, "b", 0.6123), add_run(dataset, "a", 0.45))
-    assert page.row("b") == ["van_tiny", "rcca", "2", "300", "61.23", "71.23", "66.23", "0.0612"]
-    assert page.row("a") == ["van_tiny", "rcca", "2", "300", "45.00", "55.00", "50.00", "0.0450"]
+    assert page.row("b") == ["61.23", "71.23", "66.23", "van_tiny", "rcca", "2", "300", "9.50", "16.3"]
+    assert page.row("a") == ["45.00", "55.00", "50.00", "van_tiny", "rcca", "2", "300", "9.50", "22.2"]
     assert page.row("road") == ["60.00", "61.2", "45.0"]
     assert page.row("mean") == ["", "61.2", "45.0"]
     assert page.row("ünseen") == ["0.00", "–", "–"]
@@ -92,7 +95,7 @@ def test_tables_have_the_numbers_of_the_metrics(dataset):
     assert page.row("scales") == ["1.0", "1.0"]
     assert page.row("road", 1) == ["90", "10", "0", "0"]
     assert page.row("ünseen", 1) == ["–"] * 4
-    assert re.findall("<strong>(.+?)</strong>", page.text) == ["61.23", "71.23", "66.23", "0.0450"]
+    assert re.findall("<strong>(.+?)</strong>", page.text) == ["61.23", "71.23", "66.23", "22.2"]
     assert "<h1>streets</h1>" in page.text
     assert "1\u2009203 images · 4 classes" in page.text
 
@@ -115,10 +118,11 @@ def test_seeds_are_compared_by_mean_and_standard_deviation(dataset):
     for run in (*three, *two, alone):
         add_example(run, "val/0")
     page = build(dataset, *three, alone, *two, protocols=("tiled",))
-    assert page.row("resnet18 3 seeds")[3:] == ["300", "60.00 ± 10.00", "70.00 ± 10.00", "65.00 ± 10.00", "0.0600"]
-    assert page.row("van_tiny 2 seeds")[4] == "64.00 ± 0.00"
-    assert page.row("alone")[4] == "62.00"
-    assert page.row("resnet18_seed3")[4] == "70.00"
+    assert page.row("resnet18 3 seeds")[:3] == ["60.00 ± 10.00", "70.00 ± 10.00", "65.00 ± 10.00"]
+    assert page.row("resnet18 3 seeds")[6:] == ["300", "9.50 ± 0", "17.0 ± 2.87"]
+    assert page.row("van_tiny 2 seeds")[0] == "64.00 ± 0.00"
+    assert page.row("alone")[0] == "62.00"
+    assert page.row("resnet18_seed3")[0] == "70.00"
     assert page.row("tiled") == ["70.00 ± 10.00", "90.00", "74.00 ± 0.00", "Windows."]
     assert page.row("road") == ["60.00", "60.0 ± 10.0", "62.0", "64.0 ± 0.0"]
     assert page.row("ünseen") == ["0.00", "–", "–", "–"]
@@ -180,10 +184,37 @@ def test_skipped_pairs_are_counted_and_listed(dataset):
     assert shown == [(" open", "1 of 1\u2009201 pairs of train"), ("", "11 of 14 pairs of val")]
 
 
-def test_parameters_are_shown_when_they_were_counted(dataset):
-    page = build(dataset, add_run(dataset, "a", parameters=11_400_000), add_run(dataset, "b"))
-    assert page.row("a")[3] == "11\u2009400\u2009000"
-    assert page.row("b")[3] == "–"
+def test_costs_are_shown_where_they_are_known(dataset):
+    flops = {"count": 52_360_000_000, "height": 360, "width": 480}
+    runs = [add_run(dataset, "a", parameters=11_400_000, flops=flops, training=TRAINING), add_run(dataset, "b")]
+    page = build(dataset, *runs)
+    assert page.row("a")[7:] == ["11.4 M", "52.4", "9.50", "20.0", "3 min", "1.90 GB"]
+    assert page.row("b")[7:] == ["–", "–", "9.50", "20.0", "–", "–"]
+    assert "on an image of 360 × 480 pixels" in page.text
+    assert "GFLOPs" not in build(dataset, runs[1]).text
+
+
+def as_camvid(dataset: Path) -> None:
+    """Give a dataset CamVid's classes, and its runs metrics of these."""
+    names = list(DATASETS["camvid"].class_names)
+    labels = json.loads((dataset / "labels.json").read_text())
+    labels |= {"class_names": names, "palette": [[0, 0, 9]] * len(names)}
+    for split in labels["splits"].values():
+        split["pixels"] = [1] * len(names)
+    (dataset / "labels.json").write_text(json.dumps(labels))
+    for path in dataset.glob("*/metrics*.json"):
+        measured = {"per_class": dict.fromkeys(names, 0.5), "confusion": np.eye(len(names), dtype=int).tolist()}
+        path.write_text(json.dumps(json.loads(path.read_text()) | measured))
+
+
+def test_published_figures_stand_beside_runs_on_the_same_classes(dataset):
+    runs = [add_run(dataset, "a")]
+    assert "published figures" not in build(dataset, *runs).text
+    as_camvid(dataset)
+    page = build(dataset, *runs)
+    anchor = page.row("FC-DenseNet103The One Hundred Layers Tiramisu, 2017")
+    assert anchor[0] == "66.9"
+    assert anchor[1].startswith("Not measured like standard: test split there, val split here.")
 
 
 def test_the_page_needs_nothing_from_outside(dataset):
@@ -202,7 +233,7 @@ def test_names_are_escaped(dataset):
     assert page.tags.count("script") == 1
     assert CLASSES[1] not in page.text
     assert page.row(CLASSES[1])[1] == "25.0"
-    assert page.row('"><script>alert(2)<script>')[0] == "van_tiny"
+    assert page.row('"><script>alert(2)<script>')[3] == "van_tiny"
 
 
 def test_pictures_are_those_that_were_predicted(dataset):
@@ -219,7 +250,7 @@ def test_pictures_are_those_that_were_predicted(dataset):
 
 def test_one_run_without_anything_optional(dataset):
     page = build(dataset, add_run(dataset, "a", rows=1, seconds_per_image=None, mean_iou=None))
-    assert page.row("a") == ["van_tiny", "rcca", "2", "10", "–", "60.00", "55.00", "–"]
+    assert page.row("a") == ["–", "60.00", "55.00", "van_tiny", "rcca", "2", "10", "9.50"]
     assert "No run has kept predictions" in page.text
     assert "Segmented" not in page.text
     assert "<strong>" not in page.text
@@ -232,7 +263,7 @@ def test_a_training_that_logged_little_or_diverged(dataset, losses):
     rows = "".join(f"{10 * i},0,{loss}\n" for i, loss in enumerate(losses, 1))
     (run / "history.csv").write_text("step,learning_rate,loss\n" + rows)
     page = build(dataset, run)
-    assert page.row("日本語")[3] == (str(10 * len(losses)) if losses else "–")
+    assert page.row("日本語")[6] == (str(10 * len(losses)) if losses else "–")
 
 
 def test_runs_measured_differently_are_pointed_out(dataset):
@@ -362,6 +393,37 @@ def test_a_prediction_of_another_size_is_refused(dataset):
     Image.new("P", (8, 8)).save(run / "examples/val/0.png")
     with pytest.raises(InputError, match=r"0\.png: \(8, 8\)"):
         build(dataset, run)
+
+
+@pytest.fixture
+def watched(browser: Browser) -> Iterator[Watched]:
+    opened = Watched(browser, viewport={"width": 1300, "height": 900})
+    yield opened
+    opened.tab.close()
+    assert opened.wrong == []
+    assert [url for url in opened.asked if not url.startswith(("file:", "data:", "blob:"))] == []
+
+
+@needs_chromium
+def test_heads_sort_the_runs_by_keyboard(dataset, watched):
+    runs = [add_run(dataset, name, iou) for name, iou in {"b": 0.5, "c": 0.6, "a": 0.4}.items()]
+    as_camvid(dataset)
+    tab = watched.tab
+    tab.goto(build(dataset, *runs).path.as_uri())
+
+    def order() -> str:
+        return tab.evaluate("[...document.querySelectorAll('.runs tbody th')].map(e => e.dataset.value[0]).join('')")
+
+    assert order() == "bcaT"
+    for expected, sorting in (("Tcba", "descending"), ("abcT", "ascending"), ("Tcba", "descending")):
+        tab.get_by_role("button", name="mIoU %").press("Enter")
+        assert order() == expected
+        assert tab.locator("th[aria-sort]").get_attribute("aria-sort") == sorting
+    tab.get_by_role("button", name="images/s, inference").click()
+    assert order() == "abcT"  # an anchor has no such figure
+    tab.get_by_role("button", name="run", exact=True).click()
+    assert order() == "abcT"
+    assert tab.locator("th[aria-sort]").count() == 1
 
 
 @needs_chromium

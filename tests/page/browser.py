@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+from playwright.sync_api import Browser
+from playwright.sync_api import Page as Tab
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 needs_chromium = pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed: apt-get install chromium")
@@ -22,6 +24,7 @@ class Page(HTMLParser):
         self.rows: list[list[str]] = []
         self.references: list[str] = []
         self.tags: list[str] = []
+        self.path = path
         self.text = path.read_text(encoding="utf-8")
         self.cell = False
         self.feed(self.text)
@@ -45,6 +48,20 @@ class Page(HTMLParser):
     def row(self, name: str, nth: int = 0) -> list[str]:
         """The cells after `name` in the nth row that starts with it."""
         return [row[1:] for row in self.rows if row and row[0].strip() == name][nth]
+
+
+class Watched:
+    """A tab of a browser, what it asked for, and what went wrong."""
+
+    def __init__(self, browser: Browser, **options) -> None:
+        self.tab: Tab = browser.new_page(**options)
+        self.tab.set_default_timeout(10_000)
+        self.asked: list[str] = []
+        self.wrong: list[str] = []
+        self.tab.on("request", lambda request: self.asked.append(request.url))
+        self.tab.on("console", lambda message: self.wrong.append(message.text))
+        self.tab.on("pageerror", lambda error: self.wrong.append(str(error)))
+        self.tab.on("dialog", lambda dialog: self.wrong.append(dialog.message))
 
 
 class Shown(NamedTuple):
