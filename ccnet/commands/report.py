@@ -11,7 +11,7 @@ from ccnet import InputError
 from ccnet.data import anchors
 from ccnet.data.shards import ShardReader
 from ccnet.groups import Group, grouped, spread
-from ccnet.page import figures, measures, templates
+from ccnet.page import figures, measures, tables, templates
 from ccnet.results import Labels, Provenance, Run, Segmented, flat, load, overlays, pixels, read
 
 Palette = list[tuple[int, int, int]]
@@ -22,26 +22,31 @@ WIDEST_TABLE = 24  # classes; a larger confusion matrix is shown as a picture
 def run(*, labels: Path, shards: list[Path], runs: list[Path], out: Path, protocols: Sequence[str] = ()) -> None:
     """Write the page `out` about `runs` (their folders), with pictures from `shards` (the val split).
 
-    It compares the scores of the standard protocol and of further `protocols`; "test" is the standard one on the test
-    split. Runs that differ by their seed alone are compared as one, by mean and standard deviation. Raises InputError
-    naming the file that is missing, invalid, or has other classes than `labels`.
+    Beside it, results.csv and results.tex have the same figures. It compares the scores of the standard protocol and of
+    further `protocols`; "test" is the standard one on the test split. Runs that differ by their seed alone are compared
+    as one, by mean and standard deviation. Raises InputError naming the file that is missing, invalid, or has other
+    classes than `labels`.
     """
     described = read(labels, Labels, "verify")
     loaded = [load(folder, described.class_names, protocols) for folder in runs]
     groups = grouped(loaded)
     firsts = [group.runs[0] for group in groups]
     shown = measures.known(loaded)
+    published = anchored(described.class_names, loaded)
+    dataset = labels.resolve().parent.name
+    tables.write_csv(out.with_name("results.csv"), groups)
+    tables.write_tex(out.with_name("results.tex"), dataset, groups, published)
     templates.write(
         "report.html.j2",
         out,
-        dataset=labels.resolve().parent.name,
+        dataset=dataset,
         labels=described,
         groups=groups,
         scored={name: each for name, each in shown.items() if name in measures.SCORES},
         others={name: each for name, each in shown.items() if name not in measures.SCORES},
         best={name: each.best(groups) for name, each in shown.items()},
         flops_sizes=sorted({f"{each.height} × {each.width}" for run in loaded if (each := run.metrics.flops)}),
-        anchors=anchored(described.class_names, loaded),
+        anchors=published,
         rows=list(enumerate(groups)),
         single=[
             (i, Group(run.name, [run])) for i, group in enumerate(groups) if len(group.runs) > 1 for run in group.runs

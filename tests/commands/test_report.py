@@ -97,6 +97,8 @@ def test_tables_have_the_numbers_of_the_metrics(dataset):
     assert page.row("ünseen", 1) == ["–"] * 4
     assert re.findall("<strong>(.+?)</strong>", page.text) == ["61.23", "71.23", "66.23", "22.2"]
     assert "<h1>streets</h1>" in page.text
+    assert [line.split(",")[1] for line in (dataset / "results.csv").read_text().splitlines()] == ["run", "b", "a"]
+    assert r"a & 45.00 & 55.00 & 50.00 \\" in (dataset / "results.tex").read_text()
     assert "1\u2009203 images · 4 classes" in page.text
 
 

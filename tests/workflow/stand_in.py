@@ -39,6 +39,8 @@ def outputs(command: str, options: dict[str, str]) -> Iterator[Path]:
     yield Path(options["--out"], inside)
     if command == "segment":
         yield Path(options["--out"], "index.html")
+    if command == "report":
+        yield from (Path(options["--out"]).with_name(f"results.{suffix}") for suffix in ("csv", "tex"))
     if "--history" in options:
         yield Path(options["--history"])
     if "--examples" in options:

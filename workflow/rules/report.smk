@@ -18,12 +18,19 @@ rule write_report:
             folder=FOLDERS,
         ),
     output:
-        report(
+        page=report(
             "results/{dataset}/report.html",
             caption="../report/report.rst",
             category="Summary",
             labels={"dataset": "{dataset}", "what": "runs compared"},
         ),
+        table=report(
+            "results/{dataset}/results.csv",
+            caption="../report/results.rst",
+            category="Summary",
+            labels={"dataset": "{dataset}", "what": "all figures"},
+        ),
+        paper="results/{dataset}/results.tex",
     log:
         "results/{dataset}/logs/report.log",
     conda:
@@ -35,4 +42,4 @@ rule write_report:
         ),
     shell:
         "ccnet report --labels {input.labels} --shards {input.shards} --runs {params.runs} {params.protocols}"
-        " --out {output} 2> {log}"
+        " --out {output.page} 2> {log}"
