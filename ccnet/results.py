@@ -115,14 +115,15 @@ class Run:
     metrics: Metrics
     further: dict[str, Metrics]
 
-    def column(self, name: str) -> list[float]:
-        """A column of history.csv."""
-        return [getattr(row, name) for row in self.history]
+    def known(self, column: str) -> tuple[list[int], list[float]]:
+        """The steps at which history.csv has a value in this column, and the values."""
+        rows = [(row.step, value) for row in self.history if (value := getattr(row, column)) is not None]
+        return [step for step, _ in rows], [value for _, value in rows]
 
     def images_per_second(self) -> float | None:
         """The median speed of the training; None if history.csv does not say."""
-        known = [row.images_per_second for row in self.history if row.images_per_second]
-        return statistics.median(known) if known else None
+        _, speeds = self.known("images_per_second")
+        return statistics.median(speeds) if speeds else None
 
     def predictions(self) -> dict[str, Path]:
         """Image name -> its predicted label map, a palette PNG."""

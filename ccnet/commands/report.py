@@ -10,8 +10,9 @@ import numpy as np
 from ccnet import InputError
 from ccnet.data import anchors
 from ccnet.data.shards import ShardReader
+from ccnet.files import write_text
 from ccnet.groups import Group, grouped, spread
-from ccnet.page import figures, measures, tables, templates
+from ccnet.page import curves, figures, measures, tables, templates
 from ccnet.results import Labels, Provenance, Run, Segmented, flat, load, overlays, pixels, read
 
 Palette = list[tuple[int, int, int]]
@@ -22,10 +23,10 @@ WIDEST_TABLE = 24  # classes; a larger confusion matrix is shown as a picture
 def run(*, labels: Path, shards: list[Path], runs: list[Path], out: Path, protocols: Sequence[str] = ()) -> None:
     """Write the page `out` about `runs` (their folders), with pictures from `shards` (the val split).
 
-    Beside it, results.csv and results.tex have the same figures. It compares the scores of the standard protocol and of
-    further `protocols`; "test" is the standard one on the test split. Runs that differ by their seed alone are compared
-    as one, by mean and standard deviation. Raises InputError naming the file that is missing, invalid, or has other
-    classes than `labels`.
+    Beside it, results.csv, results.tex, loss.svg and mean_iou.svg have the same figures. It compares the scores of the
+    standard protocol and of further `protocols`; "test" is the standard one on the test split. Runs that differ by
+    their seed alone are compared as one, by mean and standard deviation. Raises InputError naming the file that is
+    missing, invalid, or has other classes than `labels`.
     """
     described = read(labels, Labels, "verify")
     loaded = [load(folder, described.class_names, protocols) for folder in runs]
@@ -36,6 +37,10 @@ def run(*, labels: Path, shards: list[Path], runs: list[Path], out: Path, protoc
     dataset = labels.resolve().parent.name
     tables.write_csv(out.with_name("results.csv"), groups)
     tables.write_tex(out.with_name("results.tex"), dataset, groups, published)
+    colours = figures.colours(len(groups))
+    drawn = charts(groups, colours)
+    for name in ("loss", "mean_iou"):
+        write_text(out.with_name(f"{name}.svg"), curves.svg(drawn[name], legend=True))
     templates.write(
         "report.html.j2",
         out,
@@ -51,7 +56,11 @@ def run(*, labels: Path, shards: list[Path], runs: list[Path], out: Path, protoc
         single=[
             (i, Group(run.name, [run])) for i, group in enumerate(groups) if len(group.runs) > 1 for run in group.runs
         ],
-        **curves(groups),
+        colours=colours,
+        charts=drawn,
+        stills={name: curves.svg(each) for name, each in drawn.items()},
+        measured_in_training=any(row.mean_iou is not None for run in loaded for row in run.history),
+        javascript=curves.javascript(),
         **pictures(ShardReader(shards), firsts, described.palette),
         confusions=[confusion(group.confusion(), described.class_names) for group in groups],
         settings=compared([group.common(lambda run: run.settings) for group in groups]),
@@ -101,16 +110,21 @@ def described(protocol: dict[str, Any]) -> str:
     return words if split == "val" else f"The {split} split. {words}"
 
 
-def curves(groups: list[Group]) -> dict[str, Any]:
-    """A colour for each group, and the figures of loss and learning rate as SVG, with a curve for each run."""
-    colours = figures.colours(len(groups))
-    runs = [(run, colour) for group, colour in zip(groups, colours, strict=True) for run in group.runs]
+def charts(groups: list[Group], colours: list[str]) -> dict[str, dict[str, Any]]:
+    """The charts of loss, mean IoU and learning rate, with a curve for each run in its group's colour."""
 
-    def of(column: str) -> list[figures.Curve]:
-        return [figures.Curve(run.column("step"), run.column(column), colour) for run, colour in runs]
+    def of(column: str) -> list[curves.Curve]:
+        return [
+            curves.Curve(run.name, group.name, number, colours[number], *run.known(column))
+            for number, group in enumerate(groups)
+            for run in group.runs
+        ]
 
-    loss, rate = figures.loss_svg(of("loss")), figures.learning_rate_svg(of("learning_rate"))
-    return {"colours": colours, "loss": loss, "learning_rate": rate}
+    return {
+        "loss": curves.losses(of("loss")),
+        "mean_iou": curves.mean_ious(of("mean_iou")),
+        "learning_rate": curves.learning_rates(of("learning_rate")),
+    }
 
 
 def compared(tables: list[dict[str, Any]]) -> dict[str, dict[str, list[Any]]]:

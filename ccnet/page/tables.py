@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ccnet.data.anchors import Anchor
-from ccnet.files import atomic
+from ccnet.files import write_text
 from ccnet.groups import Group, spread
 from ccnet.page.measures import MEASURES, SCORES, best, known, score
 from ccnet.results import Run
@@ -30,7 +30,7 @@ def write_csv(out: Path, groups: Sequence[Group]) -> None:
     writer = csv.DictWriter(text, columns, lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
-    _write(out, text.getvalue())
+    write_text(out, text.getvalue())
 
 
 def _row(group: Group, run: Run) -> dict[str, Any]:
@@ -65,7 +65,7 @@ def write_tex(out: Path, dataset: str, groups: Sequence[Group], anchors: Sequenc
     rows = [[tex(group.name), *row] for group, *row in zip(groups, *texts, strict=True)]
     lines = [_line(row) for row in rows] + [r"\midrule"] * bool(anchors)
     lines += [_line(_published(each, len(heads))) + f" % {sentence}" for each, sentence in anchors]
-    _write(out, _table(dataset, groups, [tex(head) for head in heads], lines))
+    write_text(out, _table(dataset, groups, [tex(head) for head in heads], lines))
 
 
 def _column(measure, spreads) -> list[str]:
@@ -111,8 +111,3 @@ def _line(cells: Sequence[str]) -> str:
 def tex(text: str) -> str:
     """Text as LaTeX shows it literally."""
     return "".join(TEX.get(sign, sign) for sign in text.replace("\n", " "))
-
-
-def _write(out: Path, text: str) -> None:
-    with atomic(out) as temporary:  # names of files need not be UTF-8: escape what cannot be encoded
-        temporary.write_text(text, encoding="utf-8", errors="backslashreplace")

@@ -4,6 +4,7 @@ import io
 import json
 import os
 import re
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -132,9 +133,9 @@ def test_seeds_are_compared_by_mean_and_standard_deviation(dataset):
     assert page.row("seed") == ["1, 2, 3", "–", "1, 2"]
     assert page.text.count("<summary>Each seed by itself</summary>") == 1
     assert len(re.findall('<img [^>]*alt="Prediction of', page.text)) == 3
-    colours = re.findall(r"stroke: (#\w{6})", page.text)
-    assert len(set(colours)) == 3
-    assert colours.count(colours[0]) == 3 * colours.count(colours[-1]) / 2
+    chart = page.charts()["loss"]
+    assert Counter(row["group"] for row in chart["datasets"]["values"]) == {"resnet18": 90, "alone": 30, "van_tiny": 60}
+    assert len(set(chart["layer"][1]["encoding"]["color"]["scale"]["range"])) == 3
     assert "<strong>64.00</strong>" in page.text
 
 
@@ -225,14 +226,14 @@ def test_the_page_needs_nothing_from_outside(dataset):
     page = build(dataset, run)
     assert page.references
     assert all(reference.startswith(("#", "data:image/")) for reference in page.references)
-    assert not re.search(r"url\((?!#)|@import|<link", page.text)
+    assert not re.search(r"url\((?!#)|@import|<link", re.sub("<script>.*?</script>", "", page.text, flags=re.DOTALL))
 
 
 def test_names_are_escaped(dataset):
     run = add_run(dataset, '"><script>alert(2)<script>')
     add_example(run, "val/0")
     page = build(dataset, run)
-    assert page.tags.count("script") == 1
+    assert page.tags.count("script") == 3
     assert CLASSES[1] not in page.text
     assert page.row(CLASSES[1])[1] == "25.0"
     assert page.row('"><script>alert(2)<script>')[3] == "van_tiny"
@@ -404,6 +405,53 @@ def watched(browser: Browser) -> Iterator[Watched]:
     opened.tab.close()
     assert opened.wrong == []
     assert [url for url in opened.asked if not url.startswith(("file:", "data:", "blob:"))] == []
+
+
+def test_charts_have_the_losses_and_the_mean_ious_of_the_training(dataset):
+    run = add_run(dataset, "a")
+    assert "No run was measured on val during its training" in build(dataset, run).text
+    rows = ["10,0.01,2,9.5,", "20,0.01,1,9.5,0.25", "30,0.01,1,9.5,", "40,0.01,1,9.5,0.5"]
+    (run / "history.csv").write_text("\n".join(["step,learning_rate,loss,images_per_second,mean_iou", *rows]))
+    page = build(dataset, run)
+    points = [(row["step"], row["value"]) for row in page.charts()["mean_iou"]["datasets"]["values"]]
+    assert points == [(20, 0.25), (40, 0.5)]
+    assert [row["value"] for row in page.charts()["loss"]["datasets"]["raw"]] == [2, 1, 1, 1]
+    assert len(re.findall('<div class="chart" [^>]*><svg ', page.text)) == 3
+    for name in ("loss", "mean_iou"):
+        assert ">a</text>" in (dataset / f"{name}.svg").read_text()
+
+
+@needs_chromium
+def test_the_pointer_shows_the_values_of_all_runs_and_the_scale_changes(dataset, watched):
+    runs = [add_run(dataset, name) for name in ("b.c", "a[0]")]
+    tab = watched.tab
+    tab.goto(build(dataset, *runs).path.as_uri())
+    chart = tab.locator("[data-chart=loss]")
+    assert chart.locator(".mark-line path").count() == 4
+    chart.scroll_into_view_if_needed()
+    box = chart.bounding_box()
+    for step in range(2):
+        tab.mouse.move(box["x"] + box["width"] / 2 + step, box["y"] + box["height"] / 2)
+    tip = tab.locator("#vg-tooltip-element.visible")
+    tip.wait_for()
+    assert {"step", "b.c", "a[0]"} <= {words.rstrip(":") for words in tip.locator("td.key").all_text_contents()}
+    assert tip.locator("td.key").first.bounding_box()["height"] > 10
+
+    zero = "[...document.querySelectorAll('[data-chart=loss] text')].some(text => text.textContent === '0.0')"
+    tab.get_by_role("radio", name="logarithmic").check()
+    tab.wait_for_function(f"!{zero}")
+    tab.get_by_role("radio", name="linear").check()
+    tab.wait_for_function(zero)
+
+
+@needs_chromium
+def test_without_the_script_the_curves_are_there_and_no_control_that_does_nothing(dataset, browser):
+    page = build(dataset, add_run(dataset, "a"))
+    plain = Watched(browser, java_script_enabled=False)
+    plain.tab.goto(page.path.as_uri())
+    assert plain.tab.locator(".chart > svg").first.is_visible()
+    assert not any(control.is_visible() for control in plain.tab.locator("input, button, select").all())
+    plain.tab.close()
 
 
 @needs_chromium

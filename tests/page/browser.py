@@ -1,6 +1,7 @@
 """Pages opened in Chromium, and pages parsed."""
 
 import html
+import json
 import re
 import shutil
 import subprocess
@@ -26,13 +27,15 @@ class Page(HTMLParser):
         self.tags: list[str] = []
         self.path = path
         self.text = path.read_text(encoding="utf-8")
-        self.cell = False
+        self.cell = self.data = False
+        self.json = ""
         self.feed(self.text)
 
     def handle_starttag(self, tag: str, attrs: list) -> None:
         self.tags.append(tag)
         self.references += [value for name, value in attrs if name in ("src", "href", "xlink:href", "data")]
         self.cell = self.cell or tag in ("td", "th")
+        self.data = ("type", "application/json") in attrs
         if tag == "tr":
             self.rows.append([])
         elif tag in ("td", "th"):
@@ -40,10 +43,17 @@ class Page(HTMLParser):
 
     def handle_endtag(self, tag: str) -> None:
         self.cell = self.cell and tag not in ("td", "th")
+        self.data = False
 
     def handle_data(self, data: str) -> None:
         if self.cell:
             self.rows[-1][-1] += data
+        if self.data:
+            self.json += data
+
+    def charts(self) -> dict:
+        """The Vega-Lite charts of the page."""
+        return json.loads(self.json)
 
     def row(self, name: str, nth: int = 0) -> list[str]:
         """The cells after `name` in the nth row that starts with it."""

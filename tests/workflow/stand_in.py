@@ -40,7 +40,7 @@ def outputs(command: str, options: dict[str, str]) -> Iterator[Path]:
     if command == "segment":
         yield Path(options["--out"], "index.html")
     if command == "report":
-        yield from (Path(options["--out"]).with_name(f"results.{suffix}") for suffix in ("csv", "tex"))
+        yield from map(Path(options["--out"]).with_name, ("results.csv", "results.tex", "loss.svg", "mean_iou.svg"))
     if "--history" in options:
         yield Path(options["--history"])
     if "--examples" in options:

@@ -31,6 +31,18 @@ rule write_report:
             labels={"dataset": "{dataset}", "what": "all figures"},
         ),
         paper="results/{dataset}/results.tex",
+        loss=report(
+            "results/{dataset}/loss.svg",
+            caption="../report/loss.rst",
+            category="Summary",
+            labels={"dataset": "{dataset}", "what": "training loss"},
+        ),
+        mean_iou=report(
+            "results/{dataset}/mean_iou.svg",
+            caption="../report/mean_iou.rst",
+            category="Summary",
+            labels={"dataset": "{dataset}", "what": "validation mIoU"},
+        ),
     log:
         "results/{dataset}/logs/report.log",
     conda:
