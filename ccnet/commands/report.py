@@ -7,12 +7,13 @@ from typing import Any
 
 import numpy as np
 
-from ccnet import InputError
+from ccnet import InputError, __version__
 from ccnet.data import anchors
 from ccnet.data.shards import ShardReader
 from ccnet.files import write_text
 from ccnet.groups import Group, grouped, spread
 from ccnet.page import curves, figures, measures, tables, templates
+from ccnet.page.templates import percent
 from ccnet.results import Labels, Provenance, Run, Segmented, flat, load, overlays, pixels, read
 
 Palette = list[tuple[int, int, int]]
@@ -67,6 +68,9 @@ def run(*, labels: Path, shards: list[Path], runs: list[Path], out: Path, protoc
         protocol=compared([group.common(measured) for group in groups]),
         unlike=[key for key in compared([measured(run) for run in loaded])["differ"] if key != "weights_sha256"],
         trained=trained(groups),
+        origins=[(number, run) for number, group in enumerate(groups) for run in group.runs],
+        commands=commands,
+        citations=citations(loaded),
         scores=scores(groups, protocols),
         segmented=segmented(firsts),
     )
@@ -90,6 +94,20 @@ def trained(groups: list[Group]) -> list[tuple[int, str, Provenance]]:
     rows = [(number, run.name, run.metrics.training) for number, group in enumerate(groups) for run in group.runs]
     known = any(training for _, _, training in rows)
     return [(number, name, training or Provenance()) for number, name, training in rows if known]
+
+
+def commands(run: Run) -> list[tuple[str, str]]:
+    """What each command made that a run's metrics name, in words, and the command."""
+    found = [("The weights", run.metrics.training)]
+    measured = {"standard": run.metrics} | run.further
+    found += [(f"mIoU {percent(each.mean_iou, 2)} under {name}", each.provenance) for name, each in measured.items()]
+    return [(words, made.command) for words, made in found if made and made.command]
+
+
+def citations(runs: list[Run]) -> str:
+    """BibTeX entries of the methods that the runs use, and of this software."""
+    van = any(str(run.settings.get("model.backbone")).startswith("van") for run in runs)
+    return templates.load("citations.bib.j2").render(van=van, version=__version__)
 
 
 def scores(groups: list[Group], protocols: Sequence[str]) -> list[dict[str, Any]]:

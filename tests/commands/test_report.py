@@ -1,5 +1,6 @@
 """The page is parsed, and where Chromium is at hand rendered: numbers, names, and nothing from outside."""
 
+import html
 import io
 import json
 import os
@@ -171,6 +172,30 @@ def test_how_each_run_was_trained_is_told_where_it_is_known(dataset):
     assert page.row("one", 1) == ["0123456789ab, changed", "cpu, EPYC", "2", "3 min", "1.90 GB"]
     assert page.row("b", 1) == page.row("c", 1) == ["–"] * 5
     assert "How each run was trained" not in build(dataset, old).text
+
+
+def test_each_figure_has_the_command_that_made_it_and_the_digests(dataset):
+    made = {"versions": {"jittor": "1.3.11.0"}, "commit": "c0" * 20, "command": "ccnet train --settings 'a b'"}
+    run = add_run(dataset, "a", training=made, provenance={"command": "ccnet evaluate <1>"}, shards={"v.h5": "5a" * 32})
+    add_protocol(run, "tiled", 0.6, "Windows.")
+    page = build(dataset, run, add_run(dataset, "old"), protocols=())
+    text = html.unescape(page.text)
+    for shown in ("ccnet train --settings 'a b'", "ccnet evaluate <1>", "5a" * 32, "0f" * 32, "c0" * 20):
+        assert f"<code>{shown}</code>" in text
+    assert "mIoU 50.00 under standard" in text
+    assert "jittor 1.3.11.0" in text
+    assert text.count("does not say by which commands") == 1
+    assert "mIoU 60.00 under tiled" in build(dataset, run, protocols=("tiled",)).text
+
+
+def test_bibtex_cites_the_methods_that_were_used(dataset):
+    run = add_run(dataset, "a")
+    text = html.unescape(build(dataset, run).text)
+    assert re.findall(r"@\w+\{(\w+),", text) == ["huang2019ccnet", "guo2022van", "ccnet"]
+    (bibtex,) = re.findall(r"<code>(@inproceedings.*?)</code>", text, re.DOTALL)
+    assert bibtex.count("{") == bibtex.count("}")
+    (run / "settings.json").write_text('{"model": {"backbone": "resnet18"}}')
+    assert "guo2022van" not in build(dataset, run).text
 
 
 def test_skipped_pairs_are_counted_and_listed(dataset):
@@ -442,6 +467,18 @@ def test_the_pointer_shows_the_values_of_all_runs_and_the_scale_changes(dataset,
     tab.wait_for_function(f"!{zero}")
     tab.get_by_role("radio", name="linear").check()
     tab.wait_for_function(zero)
+
+
+@needs_chromium
+def test_a_command_is_copied(dataset, watched):
+    tab = watched.tab
+    tab.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    tab.goto(build(dataset, add_run(dataset, "a", provenance={"command": "ccnet evaluate <1> 'ü'"})).path.as_uri())
+    tab.locator("#provenance summary").click()
+    button = tab.locator("#provenance details .copy")
+    button.press("Enter")
+    tab.wait_for_function("document.querySelector('#provenance details .copy').textContent === 'copied'")
+    assert tab.evaluate("navigator.clipboard.readText()") == "ccnet evaluate <1> 'ü'"
 
 
 @needs_chromium
