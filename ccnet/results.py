@@ -66,6 +66,13 @@ class Flops(BaseModel):
     width: int
 
 
+class Example(BaseModel):
+    """An image of the split, and its own mean IoU in 0..1."""
+
+    name: str
+    mean_iou: float
+
+
 class Metrics(BaseModel):
     """The contents of metrics.json; shares in 0..1, `confusion` counts pixels (rows truth, columns prediction)."""
 
@@ -78,6 +85,7 @@ class Metrics(BaseModel):
     seconds_per_image: float | None = None
     parameters: int | None = None
     flops: Flops | None = None
+    extremes: dict[str, Example] = {}  # the best, median and worst image
     shards: dict[str, str] = {}  # SHA-256 of each shard, by its file's name
     training: Provenance | None = None  # of the weights
     provenance: Provenance | None = None  # of these metrics

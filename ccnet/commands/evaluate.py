@@ -36,8 +36,9 @@ def run(
 ) -> None:
     """Evaluate weights on every image of the shards; `protocol_fields` are those of `ccnet.protocol.Protocol`.
 
-    Writes metrics.json to `out` and up to `EXAMPLES` predictions to `examples`. Raises InputError if the weights'
-    classes differ from the shards', the shards hold no image, or the protocol is invalid.
+    Writes metrics.json to `out`, and to `examples` the predictions of up to `EXAMPLES` images, evenly spaced, and of
+    the best, the median and the worst image. Raises InputError if the weights' classes differ from the shards', the
+    shards hold no image, or the protocol is invalid.
     """
     protocol, began = Protocol.checked(**protocol_fields), time.monotonic()
     reader = ShardReader(shards)
@@ -52,18 +53,23 @@ def run(
         )
     predictor, confusion = Predictor(trained.model, protocol), ConfusionMatrix(len(reader.class_names))
     shown = set(np.linspace(0, len(reader) - 1, min(EXAMPLES, len(reader)), dtype=int))
-    seconds = []
+    seconds, ious = [], []
     for index in progress(range(len(reader)), desc=f"evaluate {trained.settings.model.backbone}", unit="image"):
-        image, label = reader[index]
-        if protocol.score_at == "resized":
-            label = resized(label, protocol.size(label.shape), Image.Resampling.NEAREST)
+        image, label = _pair(reader, index, protocol)
         start = time.perf_counter()
         prediction = predictor(image, label.shape)
         seconds.append(time.perf_counter() - start)
-        confusion.update(prediction, label)
+        own = ConfusionMatrix(len(reader.class_names))
+        own.update(prediction, label)
+        confusion.counts += own.counts
+        ious.append(own.mean_iou())
         if examples and index in shown:
-            shown_map = resized(prediction, image.shape[:2], Image.Resampling.NEAREST)  # beside the image in the report
-            save_palette_png(examples / f"{reader.names[index]}.png", shown_map, reader.palette)
+            _keep(examples, reader, index, prediction)
+    chosen = extremes(ious)
+    if examples:
+        for index in set(chosen.values()) - shown:
+            image, label = _pair(reader, index, protocol)
+            _keep(examples, reader, index, predictor(image, label.shape))
     measured = protocol.record() | {
         "prepared": _prepared(reader.max_sizes), "absent_classes": "left out of the mean", "images": len(reader),
         "split": "+".join(dict.fromkeys(reader.splits)), "weights_sha256": digest}  # fmt: skip
@@ -72,10 +78,32 @@ def run(
         "parameters": sum(value.numel() for name, value in trained.model.named_parameters() if "running_" not in name),
         "flops": _flops(trained.model, protocol, reader.sizes),
         "seconds_per_image": float(np.median(seconds)), "protocol": measured,
+        "extremes": {kind: {"name": reader.names[i], "mean_iou": ious[i]} for kind, i in chosen.items()},
         "shards": {path.name: sha256(path) for path in shards},
         "training": trained.training, "provenance": _provenance(trained, device, time.monotonic() - began)}  # fmt: skip
     write_json(out, metrics)
     print(f"{weights_file}: mIoU {confusion.mean_iou():.4f}, pixel accuracy {confusion.pixel_accuracy():.4f}")
+
+
+def extremes(ious: list[float]) -> dict[str, int]:
+    """The indices of the images with the best, the median and the worst mean IoU; empty if none is a number."""
+    known = sorted((index for index, iou in enumerate(ious) if not math.isnan(iou)), key=lambda index: ious[index])
+    return {"best": known[-1], "median": known[(len(known) - 1) // 2], "worst": known[0]} if known else {}
+
+
+def _pair(reader: ShardReader, index: int, protocol: Protocol) -> tuple[np.ndarray, np.ndarray]:
+    """An image, and its label map as it is scored."""
+    image, label = reader[index]
+    if protocol.score_at == "resized":
+        label = resized(label, protocol.size(label.shape), Image.Resampling.NEAREST)
+    return image, label
+
+
+def _keep(folder: Path, reader: ShardReader, index: int, prediction: np.ndarray) -> None:
+    """Save a prediction at the size of its image, beside which the report shows it."""
+    width, height = reader.sizes[index]
+    shown = resized(prediction, (int(height), int(width)), Image.Resampling.NEAREST)
+    save_palette_png(folder / f"{reader.names[index]}.png", shown, reader.palette)
 
 
 def summary(confusion: ConfusionMatrix, class_names: list[str]) -> dict:

@@ -7,17 +7,15 @@ from typing import Any
 
 import numpy as np
 
-from ccnet import InputError, __version__
+from ccnet import __version__
 from ccnet.data import anchors
 from ccnet.data.shards import ShardReader
 from ccnet.files import write_text
 from ccnet.groups import Group, grouped, spread
-from ccnet.page import curves, figures, measures, tables, templates
+from ccnet.page import curves, figures, measures, pictures, tables, templates
 from ccnet.page.templates import percent
 from ccnet.results import Labels, Provenance, Run, Segmented, flat, load, overlays, pixels, read
 
-Palette = list[tuple[int, int, int]]
-PICTURES = 48  # of each kind in a page, divided among the runs: keeps the file below 5 MB
 WIDEST_TABLE = 24  # classes; a larger confusion matrix is shown as a picture
 
 
@@ -33,7 +31,7 @@ def run(*, labels: Path, shards: list[Path], runs: list[Path], out: Path, protoc
     loaded = [load(folder, described.class_names, protocols) for folder in runs]
     groups = grouped(loaded)
     firsts = [group.runs[0] for group in groups]
-    shown = measures.known(loaded)
+    reader, shown = ShardReader(shards), measures.known(loaded)
     published = anchored(described.class_names, loaded)
     dataset = labels.resolve().parent.name
     tables.write_csv(out.with_name("results.csv"), groups)
@@ -62,7 +60,7 @@ def run(*, labels: Path, shards: list[Path], runs: list[Path], out: Path, protoc
         stills={name: curves.svg(each) for name, each in drawn.items()},
         measured_in_training=any(row.mean_iou is not None for run in loaded for row in run.history),
         javascript=curves.javascript(),
-        **pictures(ShardReader(shards), firsts, described.palette),
+        **pictures.shown(reader, firsts, described.palette),
         confusions=[confusion(group.confusion(), described.class_names) for group in groups],
         settings=compared([group.common(lambda run: run.settings) for group in groups]),
         protocol=compared([group.common(measured) for group in groups]),
@@ -153,54 +151,6 @@ def compared(tables: list[dict[str, Any]]) -> dict[str, dict[str, list[Any]]]:
     return {"differ": differ, "common": {key: row for key, row in rows.items() if key not in differ}}
 
 
-def pictures(reader: ShardReader, runs: list[Run], palette: Palette) -> dict[str, Any]:
-    """The template's data for each example, and the classes that occur in them."""
-    folders = [run.predictions() for run in runs]
-    wanted = [(i, name) for i, name in enumerate(reader.names) if any(name in paths for paths in folders)]
-    examples: list[dict[str, Any]] = []
-    seen: set[int] = set()
-    for index, name in wanted[: at_most(len(runs) + 1)]:
-        image, label = reader[index]
-        maps = [predicted(paths.get(name), label) for paths in folders]
-        seen.update(*(np.unique(each).tolist() for each in [label, *maps] if each is not None))
-        examples.append(
-            {
-                "name": name,
-                "small": image.shape[1] < figures.WIDTH,
-                "image": figures.photo_uri(image),
-                "truth": figures.label_uri(label, palette),
-                "outcomes": [None if each is None else outcome(image, label, each, palette) for each in maps],
-            }
-        )
-    return {"examples": examples, "seen": sorted(seen & set(range(len(palette))))}
-
-
-def at_most(columns: int) -> int:
-    """The number of rows of `columns` pictures in the page: 2 to 6."""
-    return max(2, min(6, PICTURES // max(1, columns)))
-
-
-def predicted(path: Path | None, label: np.ndarray) -> np.ndarray | None:
-    """The predicted label map in `path`; None without a file. Raises InputError unless its shape is that of `label`."""
-    if path is None:
-        return None
-    prediction = pixels(path)
-    if prediction.shape != label.shape:
-        raise InputError(f"{path}: {prediction.shape} is not the label map's {label.shape}; evaluate again")
-    return prediction
-
-
-def outcome(image: np.ndarray, label: np.ndarray, prediction: np.ndarray, palette: Palette) -> dict[str, Any]:
-    """Pictures of a prediction and of its errors, and its pixel accuracy (None without labelled pixels)."""
-    labelled = label != figures.IGNORE
-    accuracy = float((prediction == label)[labelled].mean()) if labelled.any() else None
-    return {
-        "accuracy": accuracy,
-        "prediction": figures.label_uri(prediction, palette),
-        "errors": figures.error_uri(image, label, prediction),
-    }
-
-
 def confusion(counts: np.ndarray, class_names: list[str]) -> dict[str, Any]:
     """A confusion matrix `(C, C)` normalised by rows (a picture if it is large), and its eight largest confusions."""
     with np.errstate(invalid="ignore"):
@@ -222,7 +172,7 @@ def segmented(runs: list[Run]) -> list[dict[str, Any]]:
     sections = []
     for run, index in found:
         rows = read(index, list[Segmented], "segment")
-        shown = overlays(index.parent, rows)[: at_most(len(found))]
+        shown = overlays(index.parent, rows)[: pictures.at_most(len(found))]
         sections.append(
             {
                 "run": run,

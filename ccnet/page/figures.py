@@ -25,19 +25,19 @@ def colours(count: int) -> list[str]:
     return [f"#{''.join(f'{round(255 * part):02x}' for part in colour)}" for colour in mixed]
 
 
-def photo_uri(image: np.ndarray) -> str:
-    """An image `(H, W, 3)` uint8 as a JPEG data URI, at most `WIDTH` pixels wide."""
-    return _uri(_shrunk(Image.fromarray(image), Image.Resampling.LANCZOS), "jpeg", quality=85)
+def photo_uri(image: np.ndarray, width: int = WIDTH) -> str:
+    """An image `(H, W, 3)` uint8 as a JPEG data URI, at most `width` pixels wide."""
+    return _uri(_shrunk(Image.fromarray(image), Image.Resampling.LANCZOS, width), "jpeg", quality=85)
 
 
-def label_uri(label: np.ndarray, palette: Sequence[Sequence[int]]) -> str:
+def label_uri(label: np.ndarray, palette: Sequence[Sequence[int]], width: int = WIDTH) -> str:
     """A label map `(H, W)` uint8 in the colours of `palette` as a PNG data URI; ignored pixels are transparent."""
     picture = Image.fromarray(label).convert("P")
     picture.putpalette([value for colour in palette for value in colour] + [0] * 3 * (256 - len(palette)))
-    return _uri(_shrunk(picture, Image.Resampling.NEAREST), "png", transparency=IGNORE)
+    return _uri(_shrunk(picture, Image.Resampling.NEAREST, width), "png", transparency=IGNORE)
 
 
-def error_uri(image: np.ndarray, label: np.ndarray, prediction: np.ndarray) -> str:
+def error_uri(image: np.ndarray, label: np.ndarray, prediction: np.ndarray, width: int = WIDTH) -> str:
     """Errors of `prediction` against `label`, both `(H, W)`, in red on the grey image; ignored pixels are flat grey."""
     grey = np.asarray(Image.fromarray(image).convert("L"), dtype=float)
     picture = np.repeat((0.55 * grey + 90)[..., None], 3, axis=2)
@@ -45,7 +45,7 @@ def error_uri(image: np.ndarray, label: np.ndarray, prediction: np.ndarray) -> s
     wrong = (prediction != label) & ~ignored
     picture[wrong] = 0.15 * picture[wrong] + 0.85 * np.array(WRONG)
     picture[ignored] = 128
-    return photo_uri(picture.astype(np.uint8))
+    return photo_uri(picture.astype(np.uint8), width)
 
 
 def matrix_uri(shares: np.ndarray) -> str:
@@ -57,10 +57,10 @@ def matrix_uri(shares: np.ndarray) -> str:
     return _uri(Image.fromarray(picture), "png")
 
 
-def _shrunk(picture: Image.Image, resampling: Image.Resampling) -> Image.Image:
-    if picture.width <= WIDTH:
+def _shrunk(picture: Image.Image, resampling: Image.Resampling, width: int) -> Image.Image:
+    if picture.width <= width:
         return picture
-    return picture.resize((WIDTH, max(1, round(picture.height * WIDTH / picture.width))), resampling)
+    return picture.resize((width, max(1, round(picture.height * width / picture.width))), resampling)
 
 
 def _uri(picture: Image.Image, kind: str, **options) -> str:

@@ -151,6 +151,32 @@ def test_examples_are_palette_pngs_of_the_predictions(evaluated, predictions):
             np.testing.assert_array_equal(np.asarray(image), prediction)
 
 
+def test_the_best_the_median_and_the_worst_image_are_kept(trained, tmp_path, monkeypatch):
+    monkeypatch.setattr(evaluate, "EXAMPLES", 1)
+    drawn = [tiny.draw(100 + number) for number in range(4)]
+    records = [tiny.record(f"val {number}", *each) for number, each in enumerate(drawn)]
+    records.append(tiny.record("void", drawn[0][0], np.full_like(drawn[0][1], 255)))
+    write_shard(tmp_path / "v.h5", records, class_names=tiny.CLASSES, palette=tiny.PALETTE, split="val")
+    files = {"out": tmp_path / "m.json", "examples": tmp_path / "examples"}
+    evaluate.run(weights_file=trained.weights, shards=[tmp_path / "v.h5"], **files)
+    predict, ious = Predictor(weights.load(trained.weights).model), {}
+    for number, (image, label) in enumerate(drawn):
+        own = ConfusionMatrix(len(tiny.CLASSES))
+        own.update(predict(image), label)
+        ious[f"val {number}"] = own.mean_iou()
+    order = sorted(ious, key=ious.__getitem__)
+    expected = {"best": order[3], "median": order[1], "worst": order[0]}
+    found = metrics(tmp_path / "m.json")["extremes"]
+    assert found == {kind: {"name": name, "mean_iou": pytest.approx(ious[name])} for kind, name in expected.items()}
+    kept = {path.stem for path in (tmp_path / "examples").iterdir()}
+    assert kept == {"val 0", *expected.values()}
+
+
+def test_images_without_a_figure_are_no_extremes():
+    assert evaluate.extremes([float("nan"), 0.5, 0.2]) == {"best": 1, "median": 2, "worst": 2}
+    assert evaluate.extremes([float("nan")]) == {}
+
+
 def test_shards_are_only_a_way_of_storing(evaluated, trained, tmp_path):
     evaluate.run(weights_file=trained.weights, shards=[evaluated / "val.h5"], out=tmp_path / "one.json")
     one, two = metrics(tmp_path / "one.json"), metrics(evaluated / "metrics.json")

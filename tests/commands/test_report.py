@@ -469,6 +469,42 @@ def test_the_pointer_shows_the_values_of_all_runs_and_the_scale_changes(dataset,
     tab.wait_for_function(zero)
 
 
+EXTREMES = {"best": {"name": "val/2", "mean_iou": 0.9}, "worst": {"name": "val/0", "mean_iou": 0.125}}
+
+
+@needs_chromium
+def test_the_best_and_worst_images_lie_under_one_slider_and_a_class_is_isolated(dataset, watched):
+    run = add_run(dataset, "a", extremes=EXTREMES)
+    for name in ("val/0", "val/2"):
+        add_example(run, name)
+    tab = watched.tab
+    tab.goto(build(dataset, run).path.as_uri())
+    seen = tab.locator(".peek").first.locator("img:visible")
+
+    def views() -> list[str]:
+        return seen.evaluate_all("images => images.map(image => image.dataset.view)")
+
+    assert views() == ["image", "prediction"]
+    tab.get_by_role("radio", name="truth").check()
+    assert views() == ["image", "truth"]
+    tab.get_by_role("slider").fill("100")
+    assert seen.nth(1).evaluate("image => getComputedStyle(image).opacity") == "1"
+    opaque = """async image => { await image.decode(); const canvas = document.createElement("canvas");
+        canvas.width = image.naturalWidth; canvas.height = image.naturalHeight;
+        const context = canvas.getContext("2d"); context.drawImage(image, 0, 0);
+        return context.getImageData(0, 0, canvas.width, canvas.height).data.filter((_, at) => at % 4 === 3 && _).length
+    }"""
+    assert seen.nth(1).evaluate(opaque) == 18 * 40
+    for item, expected in (("road", 6 * 40), ("sky & more", 6 * 40)):
+        tab.locator(".isolating li", has_text=item).focus()
+        assert seen.nth(1).evaluate(opaque) == expected
+    tab.get_by_role("radio", name="truth").focus()
+    assert seen.nth(1).evaluate(opaque) == 18 * 40
+    width = tab.locator(".peek").first.bounding_box()["width"]
+    tab.get_by_role("button", name="zoom").first.press("Enter")
+    assert tab.locator(".peek").first.bounding_box()["width"] > 2 * width
+
+
 @needs_chromium
 def test_a_command_is_copied(dataset, watched):
     tab = watched.tab
