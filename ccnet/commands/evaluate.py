@@ -41,16 +41,11 @@ def run(
     shards hold no image, or the protocol is invalid.
     """
     protocol, began = Protocol.checked(**protocol_fields), time.monotonic()
-    reader = ShardReader(shards)
-    if not len(reader):
-        raise InputError(f"{shards[0]}: no images in these shards; check dataset.limit and the source")
+    reader = _opened(shards)
     device = runtime.select(device)
     weights_file = weights.located(weights_file)
     trained, digest = weights.load(weights_file), sha256(weights_file)
-    if trained.class_names != reader.class_names:
-        raise InputError(
-            f"{weights_file}: {_difference(trained.class_names, reader.class_names)}; evaluate it on its own dataset"
-        )
+    _check_classes(weights_file, trained.class_names, reader.class_names)
     predictor, confusion = Predictor(trained.model, protocol), ConfusionMatrix(len(reader.class_names))
     shown = set(np.linspace(0, len(reader) - 1, min(EXAMPLES, len(reader)), dtype=int))
     seconds, ious = [], []
@@ -70,19 +65,30 @@ def run(
         for index in set(chosen.values()) - shown:
             image, label = _pair(reader, index, protocol)
             _keep(examples, reader, index, predictor(image, label.shape))
-    measured = protocol.record() | {
-        "prepared": _prepared(reader.max_sizes), "absent_classes": "left out of the mean", "images": len(reader),
-        "split": "+".join(dict.fromkeys(reader.splits)), "weights_sha256": digest}  # fmt: skip
     metrics = summary(confusion, reader.class_names) | {
         # Jittor lists running statistics as parameters; in eval mode, requires_grad does not tell them apart
         "parameters": sum(value.numel() for name, value in trained.model.named_parameters() if "running_" not in name),
         "flops": _flops(trained.model, protocol, reader.sizes),
-        "seconds_per_image": float(np.median(seconds)), "protocol": measured,
+        "seconds_per_image": float(np.median(seconds)), "protocol": _measured(protocol, reader, digest),
         "extremes": {kind: {"name": reader.names[i], "mean_iou": ious[i]} for kind, i in chosen.items()},
         "shards": {path.name: sha256(path) for path in shards},
         "training": trained.training, "provenance": _provenance(trained, device, time.monotonic() - began)}  # fmt: skip
     write_json(out, metrics)
     print(f"{weights_file}: mIoU {confusion.mean_iou():.4f}, pixel accuracy {confusion.pixel_accuracy():.4f}")
+
+
+def _measured(protocol: Protocol, reader: ShardReader, digest: str) -> dict[str, Any]:
+    """The protocol's entries of metrics.json; `digest` is the SHA-256 of the weights."""
+    return protocol.record() | {
+        "prepared": _prepared(reader.max_sizes), "absent_classes": "left out of the mean", "images": len(reader),
+        "split": "+".join(dict.fromkeys(reader.splits)), "weights_sha256": digest}  # fmt: skip
+
+
+def _opened(shards: list[Path]) -> ShardReader:
+    reader = ShardReader(shards)
+    if not len(reader):
+        raise InputError(f"{shards[0]}: no images in these shards; check dataset.limit and the source")
+    return reader
 
 
 def extremes(ious: list[float]) -> dict[str, int]:
@@ -139,6 +145,11 @@ def _prepared(max_sizes: list[int | None]) -> str:
 
 def _number(value: float) -> float | None:
     return None if math.isnan(value) else float(value)
+
+
+def _check_classes(weights_file: Path, trained: list[str], found: list[str]) -> None:
+    if trained != found:
+        raise InputError(f"{weights_file}: {_difference(trained, found)}; evaluate it on its own dataset")
 
 
 def _difference(trained: list[str], found: list[str]) -> str:

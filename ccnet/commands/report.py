@@ -31,36 +31,24 @@ def run(*, labels: Path, shards: list[Path], runs: list[Path], out: Path, protoc
     loaded = [load(folder, described.class_names, protocols) for folder in runs]
     groups = grouped(loaded)
     firsts = [group.runs[0] for group in groups]
-    reader, shown = ShardReader(shards), measures.known(loaded)
     published = anchored(described.class_names, loaded)
     dataset = labels.resolve().parent.name
-    tables.write_csv(out.with_name("results.csv"), groups)
-    tables.write_tex(out.with_name("results.tex"), dataset, groups, published)
     colours = figures.colours(len(groups))
     drawn = charts(groups, colours)
-    for name in ("loss", "mean_iou"):
-        write_text(out.with_name(f"{name}.svg"), curves.svg(drawn[name], legend=True))
     templates.write(
         "report.html.j2",
         out,
         dataset=dataset,
         labels=described,
         groups=groups,
-        scored={name: each for name, each in shown.items() if name in measures.SCORES},
-        others={name: each for name, each in shown.items() if name not in measures.SCORES},
-        best={name: each.best(groups) for name, each in shown.items()},
-        flops_sizes=sorted({f"{each.height} × {each.width}" for run in loaded if (each := run.metrics.flops)}),
         anchors=published,
-        rows=list(enumerate(groups)),
-        single=[
-            (i, Group(run.name, [run])) for i, group in enumerate(groups) if len(group.runs) > 1 for run in group.runs
-        ],
+        **first_screen(groups),
         colours=colours,
         charts=drawn,
         stills={name: curves.svg(each) for name, each in drawn.items()},
         measured_in_training=any(row.mean_iou is not None for run in loaded for row in run.history),
         javascript=curves.javascript(),
-        **pictures.shown(reader, firsts, described.palette),
+        **pictures.shown(ShardReader(shards), firsts, described.palette),
         confusions=[confusion(group.confusion(), described.class_names) for group in groups],
         settings=compared([group.common(lambda run: run.settings) for group in groups]),
         protocol=compared([group.common(measured) for group in groups]),
@@ -72,7 +60,32 @@ def run(*, labels: Path, shards: list[Path], runs: list[Path], out: Path, protoc
         scores=scores(groups, protocols),
         segmented=segmented(firsts),
     )
+    write_beside(out, dataset, groups, published, drawn)
     print(f"report of {len(loaded)} {'run' if len(loaded) == 1 else 'runs'}: {out}")
+
+
+def first_screen(groups: list[Group]) -> dict[str, Any]:
+    """The template's data for the table of the runs: its measures, their best values, its rows."""
+    runs = [(number, run) for number, group in enumerate(groups) for run in group.runs]
+    shown = measures.known([run for _, run in runs])
+    return {
+        "scored": {name: each for name, each in shown.items() if name in measures.SCORES},
+        "others": {name: each for name, each in shown.items() if name not in measures.SCORES},
+        "best": {name: each.best(groups) for name, each in shown.items()},
+        "flops_sizes": sorted({f"{each.height} × {each.width}" for _, run in runs if (each := run.metrics.flops)}),
+        "rows": list(enumerate(groups)),
+        "single": [(number, Group(run.name, [run])) for number, run in runs if len(groups[number].runs) > 1],
+    }
+
+
+def write_beside(
+    out: Path, dataset: str, groups: list[Group], published: list[tuple[anchors.Anchor, str]], drawn: dict[str, Any]
+) -> None:
+    """Write the files beside the page."""
+    tables.write_csv(out.with_name("results.csv"), groups)
+    tables.write_tex(out.with_name("results.tex"), dataset, groups, published)
+    for name in ("loss", "mean_iou"):
+        write_text(out.with_name(f"{name}.svg"), curves.svg(drawn[name], legend=True))
 
 
 def anchored(class_names: list[str], runs: list[Run]) -> list[tuple[anchors.Anchor, str]]:
