@@ -91,7 +91,9 @@ class Metrics(BaseModel):
     provenance: Provenance | None = None  # of these metrics
 
 
-Optional = Annotated[float | None, BeforeValidator(lambda cell: cell or None)]  # a cell of a CSV file that may be empty
+Optional = Annotated[
+    float | None, BeforeValidator(lambda cell: None if cell == "" else cell)
+]  # a cell of a CSV file that may be empty
 
 
 class Step(BaseModel):

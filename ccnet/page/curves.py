@@ -86,7 +86,8 @@ def _chart(name: str, curves: Sequence[Curve], axis, format: str, raw=(), points
     """Lines over faint lines of the `raw` curves, and a rule at the step under the pointer with each run's value."""
     lines = _lines("values", curves, axis)
     faint = _lines("raw", raw, axis).mark_line(clip=True, strokeWidth=0.7, opacity=FAINT)
-    drawn = lines.mark_line(clip=True, strokeWidth=1.6, point={"size": 28} if points else False)
+    points = points or all(len(each.values) < 2 for each in curves)  # which make no line
+    drawn = lines.mark_line(clip=bool(raw), strokeWidth=1.6, point={"size": 28} if points else False)
     layers = [*[faint] * bool(raw), drawn, *[_rule(curves, format)] * bool(curves)]
     ink = {"labelColor": "currentColor", "titleColor": "currentColor"}
     line = {"domainColor": "currentColor", "tickColor": "currentColor", "gridColor": "currentColor"}

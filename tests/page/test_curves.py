@@ -73,6 +73,12 @@ def test_stills_share_no_identifiers_and_are_the_same_each_time():
         assert set(re.findall(r"url\(#(.+?)\)", svg)) <= identifiers
 
 
+def test_a_single_value_is_a_point():
+    alone = LOSSES._replace(steps=[10], values=[2.0])
+    assert curves.losses([alone])["layer"][1]["mark"]["point"]
+    assert not curves.losses([LOSSES])["layer"][1]["mark"]["point"]
+
+
 def test_nothing_measured_is_an_empty_chart():
     assert ElementTree.fromstring(curves.svg(curves.mean_ious([])))
 
