@@ -46,6 +46,12 @@ def write_json(path: str | os.PathLike, value: Any) -> None:
         temporary.write_text(text + "\n", encoding="utf-8")
 
 
+def write_text(path: str | os.PathLike, text: str) -> None:
+    """Write text as UTF-8, atomically. Names of files need not be UTF-8: their other bytes are escaped."""
+    with atomic(path) as temporary:
+        temporary.write_text(text, encoding="utf-8", errors="backslashreplace")
+
+
 @cache  # once per process and folder: a folder may hold thousands of results
 def _sweep(folder: Path) -> None:
     """Remove temporary files whose process was on this host and has ended, or that are older than `ABANDONED`."""

@@ -4,15 +4,16 @@ import csv
 import hashlib
 import io
 import os
+import statistics
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 from PIL import Image
-from pydantic import BaseModel, TypeAdapter, ValidationError
+from pydantic import BaseModel, BeforeValidator, TypeAdapter, ValidationError
 
 from ccnet import InputError
 from ccnet.data.shards import Skipped
@@ -57,6 +58,21 @@ class Provenance(BaseModel):
     command: str | None = None
 
 
+class Flops(BaseModel):
+    """The FLOPs of one forward pass on an image of `height` × `width` pixels, two for each multiply-add."""
+
+    count: int
+    height: int
+    width: int
+
+
+class Example(BaseModel):
+    """An image of the split, and its own mean IoU in 0..1."""
+
+    name: str
+    mean_iou: float
+
+
 class Metrics(BaseModel):
     """The contents of metrics.json; shares in 0..1, `confusion` counts pixels (rows truth, columns prediction)."""
 
@@ -68,16 +84,26 @@ class Metrics(BaseModel):
     protocol: dict[str, Any]
     seconds_per_image: float | None = None
     parameters: int | None = None
+    flops: Flops | None = None
+    extremes: dict[str, Example] = {}  # the best, median and worst image
+    shards: dict[str, str] = {}  # SHA-256 of each shard, by its file's name
     training: Provenance | None = None  # of the weights
     provenance: Provenance | None = None  # of these metrics
 
 
+Optional = Annotated[
+    float | None, BeforeValidator(lambda cell: None if cell == "" else cell)
+]  # a cell of a CSV file that may be empty
+
+
 class Step(BaseModel):
-    """A row of history.csv."""
+    """A row of history.csv; `mean_iou` (0..1) only where the network was measured."""
 
     step: int
     learning_rate: float
     loss: float
+    images_per_second: Optional = None
+    mean_iou: Optional = None
 
 
 class Segmented(BaseModel):
@@ -99,9 +125,15 @@ class Run:
     metrics: Metrics
     further: dict[str, Metrics]
 
-    def column(self, name: str) -> list[float]:
-        """A column of history.csv."""
-        return [getattr(row, name) for row in self.history]
+    def known(self, column: str) -> tuple[list[int], list[float]]:
+        """The steps at which history.csv has a value in this column, and the values."""
+        rows = [(row.step, value) for row in self.history if (value := getattr(row, column)) is not None]
+        return [step for step, _ in rows], [value for _, value in rows]
+
+    def images_per_second(self) -> float | None:
+        """The median speed of the training; None if history.csv does not say."""
+        _, speeds = self.known("images_per_second")
+        return statistics.median(speeds) if speeds else None
 
     def predictions(self) -> dict[str, Path]:
         """Image name -> its predicted label map, a palette PNG."""

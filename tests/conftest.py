@@ -32,3 +32,16 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> tiny.Trained:
     train.run(settings=made.settings, shards=shards, checkpoints=folder / "checkpoints", out=made.weights,
               history=made.history, workers=0, device="cpu")  # fmt: skip
     return made
+
+
+@pytest.fixture(scope="module")
+def browser():
+    """Chromium, driven by Playwright."""
+    from playwright.sync_api import sync_playwright
+
+    from tests.page.browser import CHROMIUM
+
+    with sync_playwright() as playwright:
+        opened = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield opened
+        opened.close()

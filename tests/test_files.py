@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ccnet.files import atomic, sha256, write_json
+from ccnet.files import atomic, sha256, write_json, write_text
 
 
 def test_json_that_others_could_not_read_is_refused(tmp_path):
@@ -121,3 +121,8 @@ def test_sha256(tmp_path_factory, content):
     path = tmp_path_factory.mktemp("hashed") / "file"
     path.write_bytes(content)
     assert sha256(path) == hashlib.sha256(content).hexdigest()
+
+
+def test_text_has_bytes_that_are_not_utf8_escaped(tmp_path):
+    write_text(tmp_path / "new/t.txt", "caf\udce9 ü")
+    assert (tmp_path / "new/t.txt").read_text(encoding="utf-8") == "caf\\udce9 ü"

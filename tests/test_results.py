@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from ccnet import InputError
-from ccnet.results import Segmented, Step, flat, overlays, pixels, read, stems
+from ccnet.results import Run, Segmented, Step, flat, overlays, pixels, read, stems
 
 LEAVES = st.integers() | st.text() | st.lists(st.integers())
 NAMES = st.text("abc", min_size=1)
@@ -85,3 +85,15 @@ def test_what_is_not_a_picture_is_named(tmp_path):
     (tmp_path / "a.png").write_bytes(b"no")
     with pytest.raises(InputError, match=r"a\.png: not an image"):
         pixels(tmp_path / "a.png")
+
+
+def test_a_history_has_cells_that_are_empty_and_older_ones_lack_columns(tmp_path):
+    header = "step,learning_rate,loss,gradient_norm,images_per_second,mean_iou"
+    (tmp_path / "history.csv").write_text(f"{header}\n10,0.1,2,1,4.0,\n20,0.1,1,1,8.0,0.25\n30,0.1,1,1,6.0,0\n")
+    rows = read(tmp_path / "history.csv", list[Step], "train")
+    run = Run("a", tmp_path, {}, rows, None, {})
+    assert run.known("mean_iou") == ([20, 30], [0.25, 0.0])
+    assert run.images_per_second() == 6
+    (tmp_path / "history.csv").write_text("step,learning_rate,loss\n10,0.1,2\n")
+    old = Run("a", tmp_path, {}, read(tmp_path / "history.csv", list[Step], "train"), None, {})
+    assert (old.known("mean_iou"), old.images_per_second()) == (([], []), None)

@@ -14,6 +14,8 @@ from ccnet.data.images import resized
 from ccnet.data.labels import save_palette_png
 from ccnet.data.shards import ShardReader
 from ccnet.files import sha256, write_json
+from ccnet.models.ccnet import SMALLEST
+from ccnet.ops import flops
 from ccnet.ops.metrics import ConfusionMatrix
 from ccnet.predictor import Predictor
 from ccnet.progress import progress
@@ -34,44 +36,80 @@ def run(
 ) -> None:
     """Evaluate weights on every image of the shards; `protocol_fields` are those of `ccnet.protocol.Protocol`.
 
-    Writes metrics.json to `out` and up to `EXAMPLES` predictions to `examples`. Raises InputError if the weights'
-    classes differ from the shards', the shards hold no image, or the protocol is invalid.
+    Writes metrics.json to `out`, and to `examples` the predictions of up to `EXAMPLES` images, evenly spaced, and of
+    the best, the median and the worst image. Raises InputError if the weights' classes differ from the shards', the
+    shards hold no image, or the protocol is invalid.
     """
     protocol, began = Protocol.checked(**protocol_fields), time.monotonic()
-    reader = ShardReader(shards)
-    if not len(reader):
-        raise InputError(f"{shards[0]}: no images in these shards; check dataset.limit and the source")
+    reader = _opened(shards)
     device = runtime.select(device)
     weights_file = weights.located(weights_file)
     trained, digest = weights.load(weights_file), sha256(weights_file)
-    if trained.class_names != reader.class_names:
-        raise InputError(
-            f"{weights_file}: {_difference(trained.class_names, reader.class_names)}; evaluate it on its own dataset"
-        )
+    _check_classes(weights_file, trained.class_names, reader.class_names)
     predictor, confusion = Predictor(trained.model, protocol), ConfusionMatrix(len(reader.class_names))
     shown = set(np.linspace(0, len(reader) - 1, min(EXAMPLES, len(reader)), dtype=int))
-    seconds = []
+    seconds, ious = [], []
     for index in progress(range(len(reader)), desc=f"evaluate {trained.settings.model.backbone}", unit="image"):
-        image, label = reader[index]
-        if protocol.score_at == "resized":
-            label = resized(label, protocol.size(label.shape), Image.Resampling.NEAREST)
+        image, label = _pair(reader, index, protocol)
         start = time.perf_counter()
         prediction = predictor(image, label.shape)
         seconds.append(time.perf_counter() - start)
-        confusion.update(prediction, label)
+        own = ConfusionMatrix(len(reader.class_names))
+        own.update(prediction, label)
+        confusion.counts += own.counts
+        ious.append(own.mean_iou())
         if examples and index in shown:
-            shown_map = resized(prediction, image.shape[:2], Image.Resampling.NEAREST)  # beside the image in the report
-            save_palette_png(examples / f"{reader.names[index]}.png", shown_map, reader.palette)
-    measured = protocol.record() | {
-        "prepared": _prepared(reader.max_sizes), "absent_classes": "left out of the mean", "images": len(reader),
-        "split": "+".join(dict.fromkeys(reader.splits)), "weights_sha256": digest}  # fmt: skip
+            _keep(examples, reader, index, prediction)
+    chosen = extremes(ious)
+    if examples:
+        for index in set(chosen.values()) - shown:
+            image, label = _pair(reader, index, protocol)
+            _keep(examples, reader, index, predictor(image, label.shape))
     metrics = summary(confusion, reader.class_names) | {
         # Jittor lists running statistics as parameters; in eval mode, requires_grad does not tell them apart
         "parameters": sum(value.numel() for name, value in trained.model.named_parameters() if "running_" not in name),
-        "seconds_per_image": float(np.median(seconds)), "protocol": measured,
+        "flops": _flops(trained.model, protocol, reader.sizes),
+        "seconds_per_image": float(np.median(seconds)), "protocol": _measured(protocol, reader, digest),
+        "extremes": {kind: {"name": reader.names[i], "mean_iou": ious[i]} for kind, i in chosen.items()},
+        "shards": {path.name: sha256(path) for path in shards},
         "training": trained.training, "provenance": _provenance(trained, device, time.monotonic() - began)}  # fmt: skip
     write_json(out, metrics)
     print(f"{weights_file}: mIoU {confusion.mean_iou():.4f}, pixel accuracy {confusion.pixel_accuracy():.4f}")
+
+
+def _measured(protocol: Protocol, reader: ShardReader, digest: str) -> dict[str, Any]:
+    """The protocol's entries of metrics.json; `digest` is the SHA-256 of the weights."""
+    return protocol.record() | {
+        "prepared": _prepared(reader.max_sizes), "absent_classes": "left out of the mean", "images": len(reader),
+        "split": "+".join(dict.fromkeys(reader.splits)), "weights_sha256": digest}  # fmt: skip
+
+
+def _opened(shards: list[Path]) -> ShardReader:
+    reader = ShardReader(shards)
+    if not len(reader):
+        raise InputError(f"{shards[0]}: no images in these shards; check dataset.limit and the source")
+    return reader
+
+
+def extremes(ious: list[float]) -> dict[str, int]:
+    """The indices of the images with the best, the median and the worst mean IoU; empty if none is a number."""
+    known = sorted((index for index, iou in enumerate(ious) if not math.isnan(iou)), key=lambda index: ious[index])
+    return {"best": known[-1], "median": known[(len(known) - 1) // 2], "worst": known[0]} if known else {}
+
+
+def _pair(reader: ShardReader, index: int, protocol: Protocol) -> tuple[np.ndarray, np.ndarray]:
+    """An image, and its label map as it is scored."""
+    image, label = reader[index]
+    if protocol.score_at == "resized":
+        label = resized(label, protocol.size(label.shape), Image.Resampling.NEAREST)
+    return image, label
+
+
+def _keep(folder: Path, reader: ShardReader, index: int, prediction: np.ndarray) -> None:
+    """Save a prediction at the size of its image, beside which the report shows it."""
+    width, height = reader.sizes[index]
+    shown = resized(prediction, (int(height), int(width)), Image.Resampling.NEAREST)
+    save_palette_png(folder / f"{reader.names[index]}.png", shown, reader.palette)
 
 
 def summary(confusion: ConfusionMatrix, class_names: list[str]) -> dict:
@@ -86,6 +124,15 @@ def summary(confusion: ConfusionMatrix, class_names: list[str]) -> dict:
     }
 
 
+def _flops(model, protocol: Protocol, sizes: np.ndarray) -> dict[str, int]:
+    """The FLOPs of one forward pass on what the network sees of an image of the mean of `sizes` (width, height)."""
+    mean = sizes.mean(axis=0)[::-1].round().astype(int)
+    seen = [protocol.window] * 2 if protocol.window else protocol.size(mean.tolist())
+    height, width = (max(SMALLEST, side) for side in seen)
+    model.eval()
+    return {"count": sum(flops.count(model, (1, 3, height, width)).values()), "height": height, "width": width}
+
+
 def _provenance(trained: weights.Weights, device: str, seconds: float) -> dict:
     seed = trained.settings.seed if isinstance(trained.settings, Settings) else None
     return provenance.record(device=device, seed=seed, seconds=seconds)
@@ -98,6 +145,11 @@ def _prepared(max_sizes: list[int | None]) -> str:
 
 def _number(value: float) -> float | None:
     return None if math.isnan(value) else float(value)
+
+
+def _check_classes(weights_file: Path, trained: list[str], found: list[str]) -> None:
+    if trained != found:
+        raise InputError(f"{weights_file}: {_difference(trained, found)}; evaluate it on its own dataset")
 
 
 def _difference(trained: list[str], found: list[str]) -> str:

@@ -1,6 +1,5 @@
 """`ccnet report`: write a self-contained HTML page that compares the runs of a dataset, with pictures."""
 
-import math
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -8,51 +7,92 @@ from typing import Any
 
 import numpy as np
 
-from ccnet import InputError
+from ccnet import __version__
+from ccnet.data import anchors
 from ccnet.data.shards import ShardReader
+from ccnet.files import write_text
 from ccnet.groups import Group, grouped, spread
-from ccnet.page import figures, templates
+from ccnet.page import curves, figures, measures, pictures, tables, templates
+from ccnet.page.templates import percent
 from ccnet.results import Labels, Provenance, Run, Segmented, flat, load, overlays, pixels, read
 
-Palette = list[tuple[int, int, int]]
-PICTURES = 48  # of each kind in a page, divided among the runs: keeps the file below 5 MB
 WIDEST_TABLE = 24  # classes; a larger confusion matrix is shown as a picture
-MEASURES = {"mean_iou": max, "pixel_accuracy": max, "mean_accuracy": max, "seconds_per_image": min}
 
 
 def run(*, labels: Path, shards: list[Path], runs: list[Path], out: Path, protocols: Sequence[str] = ()) -> None:
     """Write the page `out` about `runs` (their folders), with pictures from `shards` (the val split).
 
-    It compares the scores of the standard protocol and of further `protocols`; "test" is the standard one on the test
-    split. Runs that differ by their seed alone are compared as one, by mean and standard deviation. Raises InputError
-    naming the file that is missing, invalid, or has other classes than `labels`.
+    Beside it, results.csv, results.tex, loss.svg and mean_iou.svg have the same figures. It compares the scores of the
+    standard protocol and of further `protocols`; "test" is the standard one on the test split. Runs that differ by
+    their seed alone are compared as one, by mean and standard deviation. Raises InputError naming the file that is
+    missing, invalid, or has other classes than `labels`.
     """
     described = read(labels, Labels, "verify")
     loaded = [load(folder, described.class_names, protocols) for folder in runs]
     groups = grouped(loaded)
     firsts = [group.runs[0] for group in groups]
+    published = anchored(described.class_names, loaded)
+    dataset = labels.resolve().parent.name
+    colours = figures.colours(len(groups))
+    drawn = charts(groups, colours)
     templates.write(
         "report.html.j2",
         out,
-        dataset=labels.resolve().parent.name,
+        dataset=dataset,
         labels=described,
         groups=groups,
-        best={key: best([group.measure(key).mean for group in groups], of) for key, of in MEASURES.items()},
-        rows=list(enumerate(groups)),
-        single=[
-            (i, Group(run.name, [run])) for i, group in enumerate(groups) if len(group.runs) > 1 for run in group.runs
-        ],
-        **curves(groups),
-        **pictures(ShardReader(shards), firsts, described.palette),
+        anchors=published,
+        **first_screen(groups),
+        colours=colours,
+        charts=drawn,
+        stills={name: curves.svg(each) for name, each in drawn.items()},
+        measured_in_training=any(row.mean_iou is not None for run in loaded for row in run.history),
+        javascript=curves.javascript(),
+        **pictures.shown(ShardReader(shards), firsts, described.palette),
         confusions=[confusion(group.confusion(), described.class_names) for group in groups],
         settings=compared([group.common(lambda run: run.settings) for group in groups]),
         protocol=compared([group.common(measured) for group in groups]),
         unlike=[key for key in compared([measured(run) for run in loaded])["differ"] if key != "weights_sha256"],
         trained=trained(groups),
+        origins=[(number, run) for number, group in enumerate(groups) for run in group.runs],
+        commands=commands,
+        citations=citations(loaded),
         scores=scores(groups, protocols),
         segmented=segmented(firsts),
     )
+    write_beside(out, dataset, groups, published, drawn)
     print(f"report of {len(loaded)} {'run' if len(loaded) == 1 else 'runs'}: {out}")
+
+
+def first_screen(groups: list[Group]) -> dict[str, Any]:
+    """The template's data for the table of the runs: its measures, their best values, its rows."""
+    runs = [(number, run) for number, group in enumerate(groups) for run in group.runs]
+    shown = measures.known([run for _, run in runs])
+    return {
+        "scored": {name: each for name, each in shown.items() if name in measures.SCORES},
+        "others": {name: each for name, each in shown.items() if name not in measures.SCORES},
+        "best": {name: each.best(groups) for name, each in shown.items()},
+        "flops_sizes": sorted({f"{each.height} × {each.width}" for _, run in runs if (each := run.metrics.flops)}),
+        "rows": list(enumerate(groups)),
+        "single": [(number, Group(run.name, [run])) for number, run in runs if len(groups[number].runs) > 1],
+    }
+
+
+def write_beside(
+    out: Path, dataset: str, groups: list[Group], published: list[tuple[anchors.Anchor, str]], drawn: dict[str, Any]
+) -> None:
+    """Write the files beside the page."""
+    tables.write_csv(out.with_name("results.csv"), groups)
+    tables.write_tex(out.with_name("results.tex"), dataset, groups, published)
+    for name in ("loss", "mean_iou"):
+        write_text(out.with_name(f"{name}.svg"), curves.svg(drawn[name], legend=True))
+
+
+def anchored(class_names: list[str], runs: list[Run]) -> list[tuple[anchors.Anchor, str]]:
+    """The published figures on these classes, each with a sentence on how it compares with the runs."""
+    protocols = {"standard": [run.metrics.protocol for run in runs]}
+    protocols |= {name: [run.further[name].protocol for run in runs] for name in runs[0].further}
+    return [(each, anchors.comparison(each, protocols)) for each in anchors.published(class_names)]
 
 
 def measured(run: Run) -> dict[str, Any]:
@@ -67,6 +107,20 @@ def trained(groups: list[Group]) -> list[tuple[int, str, Provenance]]:
     return [(number, name, training or Provenance()) for number, name, training in rows if known]
 
 
+def commands(run: Run) -> list[tuple[str, str]]:
+    """What each command made that a run's metrics name, in words, and the command."""
+    found = [("The weights", run.metrics.training)]
+    measured = {"standard": run.metrics} | run.further
+    found += [(f"mIoU {percent(each.mean_iou, 2)} under {name}", each.provenance) for name, each in measured.items()]
+    return [(words, made.command) for words, made in found if made and made.command]
+
+
+def citations(runs: list[Run]) -> str:
+    """BibTeX entries of the methods that the runs use, and of this software."""
+    van = any(str(run.settings.get("model.backbone")).startswith("van") for run in runs)
+    return templates.load("citations.bib.j2").render(van=van, version=__version__)
+
+
 def scores(groups: list[Group], protocols: Sequence[str]) -> list[dict[str, Any]]:
     """For each protocol: its name, its description (several if the runs differ), each group's mIoU, and the best."""
     rows = []
@@ -74,7 +128,7 @@ def scores(groups: list[Group], protocols: Sequence[str]) -> list[dict[str, Any]
         metrics = [[run.metrics if name == "standard" else run.further[name] for run in group.runs] for group in groups]
         words = dict.fromkeys(described(each.protocol) for group in metrics for each in group)
         found = [spread(each.mean_iou for each in group) for group in metrics]
-        top = best([each.mean for each in found], max)
+        top = measures.best([each.mean for each in found])
         rows.append({"name": name, "words": " / ".join(words), "mean_ious": found, "best": top})
     return rows
 
@@ -85,16 +139,21 @@ def described(protocol: dict[str, Any]) -> str:
     return words if split == "val" else f"The {split} split. {words}"
 
 
-def curves(groups: list[Group]) -> dict[str, Any]:
-    """A colour for each group, and the figures of loss and learning rate as SVG, with a curve for each run."""
-    colours = figures.colours(len(groups))
-    runs = [(run, colour) for group, colour in zip(groups, colours, strict=True) for run in group.runs]
+def charts(groups: list[Group], colours: list[str]) -> dict[str, dict[str, Any]]:
+    """The charts of loss, mean IoU and learning rate, with a curve for each run in its group's colour."""
 
-    def of(column: str) -> list[figures.Curve]:
-        return [figures.Curve(run.column("step"), run.column(column), colour) for run, colour in runs]
+    def of(column: str) -> list[curves.Curve]:
+        return [
+            curves.Curve(run.name, group.name, number, colours[number], *run.known(column))
+            for number, group in enumerate(groups)
+            for run in group.runs
+        ]
 
-    loss, rate = figures.loss_svg(of("loss")), figures.learning_rate_svg(of("learning_rate"))
-    return {"colours": colours, "loss": loss, "learning_rate": rate}
+    return {
+        "loss": curves.losses(of("loss")),
+        "mean_iou": curves.mean_ious(of("mean_iou")),
+        "learning_rate": curves.learning_rates(of("learning_rate")),
+    }
 
 
 def compared(tables: list[dict[str, Any]]) -> dict[str, dict[str, list[Any]]]:
@@ -103,60 +162,6 @@ def compared(tables: list[dict[str, Any]]) -> dict[str, dict[str, list[Any]]]:
     rows = {key: [table.get(key) for table in tables] for key in keys}
     differ = {key: row for key, row in rows.items() if any(value != row[0] for value in row)}
     return {"differ": differ, "common": {key: row for key, row in rows.items() if key not in differ}}
-
-
-def best(values: list[float | None], of: Any) -> float | None:
-    """The best (`of`: max or min) of the finite values; None if there are fewer than two."""
-    known = [value for value in values if value is not None and math.isfinite(value)]
-    return of(known) if len(known) > 1 else None
-
-
-def pictures(reader: ShardReader, runs: list[Run], palette: Palette) -> dict[str, Any]:
-    """The template's data for each example, and the classes that occur in them."""
-    folders = [run.predictions() for run in runs]
-    wanted = [(i, name) for i, name in enumerate(reader.names) if any(name in paths for paths in folders)]
-    examples: list[dict[str, Any]] = []
-    seen: set[int] = set()
-    for index, name in wanted[: at_most(len(runs) + 1)]:
-        image, label = reader[index]
-        maps = [predicted(paths.get(name), label) for paths in folders]
-        seen.update(*(np.unique(each).tolist() for each in [label, *maps] if each is not None))
-        examples.append(
-            {
-                "name": name,
-                "small": image.shape[1] < figures.WIDTH,
-                "image": figures.photo_uri(image),
-                "truth": figures.label_uri(label, palette),
-                "outcomes": [None if each is None else outcome(image, label, each, palette) for each in maps],
-            }
-        )
-    return {"examples": examples, "seen": sorted(seen & set(range(len(palette))))}
-
-
-def at_most(columns: int) -> int:
-    """The number of rows of `columns` pictures in the page: 2 to 6."""
-    return max(2, min(6, PICTURES // max(1, columns)))
-
-
-def predicted(path: Path | None, label: np.ndarray) -> np.ndarray | None:
-    """The predicted label map in `path`; None without a file. Raises InputError unless its shape is that of `label`."""
-    if path is None:
-        return None
-    prediction = pixels(path)
-    if prediction.shape != label.shape:
-        raise InputError(f"{path}: {prediction.shape} is not the label map's {label.shape}; evaluate again")
-    return prediction
-
-
-def outcome(image: np.ndarray, label: np.ndarray, prediction: np.ndarray, palette: Palette) -> dict[str, Any]:
-    """Pictures of a prediction and of its errors, and its pixel accuracy (None without labelled pixels)."""
-    labelled = label != figures.IGNORE
-    accuracy = float((prediction == label)[labelled].mean()) if labelled.any() else None
-    return {
-        "accuracy": accuracy,
-        "prediction": figures.label_uri(prediction, palette),
-        "errors": figures.error_uri(image, label, prediction),
-    }
 
 
 def confusion(counts: np.ndarray, class_names: list[str]) -> dict[str, Any]:
@@ -180,7 +185,7 @@ def segmented(runs: list[Run]) -> list[dict[str, Any]]:
     sections = []
     for run, index in found:
         rows = read(index, list[Segmented], "segment")
-        shown = overlays(index.parent, rows)[: at_most(len(found))]
+        shown = overlays(index.parent, rows)[: pictures.at_most(len(found))]
         sections.append(
             {
                 "run": run,

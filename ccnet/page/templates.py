@@ -9,15 +9,13 @@ from typing import Any
 import jinja2
 
 from ccnet import __version__
-from ccnet.files import atomic
+from ccnet.files import write_text
 
 
 def write(name: str, out: Path, **values: Any) -> None:
     """Render the template `name` with `values`, `now` and the package's `version`, and write it to `out`."""
     page = load(name).render(now=datetime.now().astimezone(), version=__version__, **values)
-    with atomic(out) as temporary:
-        # file names need not be UTF-8: escape what cannot be encoded
-        temporary.write_text(page, encoding="utf-8", errors="backslashreplace")
+    write_text(out, page)
 
 
 def load(name: str) -> jinja2.Template:
@@ -74,6 +72,6 @@ def duration(seconds: float | None) -> str:
     return f"{minutes} min" if minutes < 120 else f"{minutes // 60} h {minutes % 60} min"
 
 
-def memory(size: int | None) -> str:
+def memory(size: float | None) -> str:
     """A number of bytes in GB of 10⁹; a dash for None."""
     return "–" if size is None else f"{size / 1e9:.2f} GB"

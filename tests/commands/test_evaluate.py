@@ -9,6 +9,7 @@ from ccnet.commands import evaluate
 from ccnet.data.shards import ShardReader, write_shard
 from ccnet.files import sha256
 from ccnet.models import build_from_settings
+from ccnet.ops import flops
 from ccnet.ops.metrics import ConfusionMatrix
 from ccnet.predictor import Predictor
 from ccnet.protocol import Protocol
@@ -78,6 +79,12 @@ def test_metrics_say_how_they_were_measured(evaluated, trained):
     assert found["seconds_per_image"] > 0
     fresh = build_from_settings(weights.load(trained.weights).settings, len(tiny.CLASSES))
     assert found["parameters"] == sum(value.numel() for value in fresh.parameters() if not value.is_stop_grad())
+    fresh.eval()
+    height, width = 32, 39  # the mean is 39 × 29, below the network's smallest input
+    assert found["flops"] == {
+        "count": sum(flops.count(fresh, (1, 3, height, width)).values()), "height": height, "width": width
+    }  # fmt: skip
+    assert found["shards"] == {f"val-{k}.h5": sha256(evaluated / f"val-{k}.h5") for k in range(2)}
     provenance = found["provenance"]
     assert provenance["seed"] == weights.load(trained.weights).settings.seed
     assert provenance["device"] in ("cpu", "cuda")
@@ -93,13 +100,13 @@ def test_metrics_say_how_the_weights_were_trained(trained, records, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("options", "score_size"),
+    ("options", "score_size", "seen"),
     [
-        ({"keep_ratio": [90, 40], "window": 32, "scales": [1.0, 1.5], "flip": True}, None),
-        ({"fixed": [40, 56], "score_at": "resized"}, (40, 56)),
+        ({"keep_ratio": [90, 40], "window": 32, "scales": [1.0, 1.5], "flip": True}, None, (32, 32)),
+        ({"fixed": [40, 56], "score_at": "resized"}, (40, 56), (40, 56)),
     ],
 )
-def test_another_protocol_is_measured_where_it_says(trained, evaluated, tmp_path, options, score_size):
+def test_another_protocol_is_measured_where_it_says(trained, evaluated, tmp_path, options, score_size, seen):
     files = {"out": tmp_path / "m.json", "examples": tmp_path / "examples"}
     evaluate.run(weights_file=trained.weights, shards=[evaluated / "val.h5"], **files, **options)
     with Image.open(tmp_path / "examples/val 0.png") as example:
@@ -113,6 +120,7 @@ def test_another_protocol_is_measured_where_it_says(trained, evaluated, tmp_path
             label = label[rows.astype(int)[:, None], columns.astype(int)]
         confusion.update(predict(image, label.shape), label)
     assert found["confusion"] == confusion.counts.tolist()
+    assert (found["flops"]["height"], found["flops"]["width"]) == seen
     assert found["protocol"].items() >= protocol.record().items()
 
 
@@ -143,10 +151,36 @@ def test_examples_are_palette_pngs_of_the_predictions(evaluated, predictions):
             np.testing.assert_array_equal(np.asarray(image), prediction)
 
 
+def test_the_best_the_median_and_the_worst_image_are_kept(trained, tmp_path, monkeypatch):
+    monkeypatch.setattr(evaluate, "EXAMPLES", 1)
+    drawn = [tiny.draw(100 + number) for number in range(4)]
+    records = [tiny.record(f"val {number}", *each) for number, each in enumerate(drawn)]
+    records.append(tiny.record("void", drawn[0][0], np.full_like(drawn[0][1], 255)))
+    write_shard(tmp_path / "v.h5", records, class_names=tiny.CLASSES, palette=tiny.PALETTE, split="val")
+    files = {"out": tmp_path / "m.json", "examples": tmp_path / "examples"}
+    evaluate.run(weights_file=trained.weights, shards=[tmp_path / "v.h5"], **files)
+    predict, ious = Predictor(weights.load(trained.weights).model), {}
+    for number, (image, label) in enumerate(drawn):
+        own = ConfusionMatrix(len(tiny.CLASSES))
+        own.update(predict(image), label)
+        ious[f"val {number}"] = own.mean_iou()
+    order = sorted(ious, key=ious.__getitem__)
+    expected = {"best": order[3], "median": order[1], "worst": order[0]}
+    found = metrics(tmp_path / "m.json")["extremes"]
+    assert found == {kind: {"name": name, "mean_iou": pytest.approx(ious[name])} for kind, name in expected.items()}
+    kept = {path.stem for path in (tmp_path / "examples").iterdir()}
+    assert kept == {"val 0", *expected.values()}
+
+
+def test_images_without_a_figure_are_no_extremes():
+    assert evaluate.extremes([float("nan"), 0.5, 0.2]) == {"best": 1, "median": 2, "worst": 2}
+    assert evaluate.extremes([float("nan")]) == {}
+
+
 def test_shards_are_only_a_way_of_storing(evaluated, trained, tmp_path):
     evaluate.run(weights_file=trained.weights, shards=[evaluated / "val.h5"], out=tmp_path / "one.json")
     one, two = metrics(tmp_path / "one.json"), metrics(evaluated / "metrics.json")
-    timed = {"seconds_per_image": 0, "provenance": None}
+    timed = {"seconds_per_image": 0, "provenance": None, "shards": None}
     assert one | timed == two | timed
     assert not list(tmp_path.glob("*.png"))
 

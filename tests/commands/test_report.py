@@ -1,19 +1,24 @@
 """The page is parsed, and where Chromium is at hand rendered: numbers, names, and nothing from outside."""
 
+import html
 import io
 import json
 import os
 import re
+from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
+from playwright.sync_api import Browser
 
 from ccnet import InputError
 from ccnet.commands import report
+from ccnet.data.catalog import DATASETS
 from ccnet.data.shards import Record, write_shard
-from tests.page.browser import Page, needs_chromium, on_a_phone
+from tests.page.browser import Page, Watched, needs_chromium, on_a_phone
 
 CLASSES = ["road", "<script>alert(1)</script>", "sky & more", "ünseen"]
 PALETTE = [[128, 64, 128], [70, 70, 70], [0, 130, 180], [255, 255, 0]]
@@ -82,8 +87,8 @@ def build(dataset: Path, *runs: Path, protocols: tuple[str, ...] = ()) -> Page:
 
 def test_tables_have_the_numbers_of_the_metrics(dataset):
     page = build(dataset, add_run(dataset, "b", 0.6123), add_run(dataset, "a", 0.45))
-    assert page.row("b") == ["van_tiny", "rcca", "2", "300", "61.23", "71.23", "66.23", "0.0612"]
-    assert page.row("a") == ["van_tiny", "rcca", "2", "300", "45.00", "55.00", "50.00", "0.0450"]
+    assert page.row("b") == ["61.23", "71.23", "66.23", "van_tiny", "rcca", "2", "300", "9.50", "16.3"]
+    assert page.row("a") == ["45.00", "55.00", "50.00", "van_tiny", "rcca", "2", "300", "9.50", "22.2"]
     assert page.row("road") == ["60.00", "61.2", "45.0"]
     assert page.row("mean") == ["", "61.2", "45.0"]
     assert page.row("ünseen") == ["0.00", "–", "–"]
@@ -92,8 +97,10 @@ def test_tables_have_the_numbers_of_the_metrics(dataset):
     assert page.row("scales") == ["1.0", "1.0"]
     assert page.row("road", 1) == ["90", "10", "0", "0"]
     assert page.row("ünseen", 1) == ["–"] * 4
-    assert re.findall("<strong>(.+?)</strong>", page.text) == ["61.23", "71.23", "66.23", "0.0450"]
+    assert re.findall("<strong>(.+?)</strong>", page.text) == ["61.23", "71.23", "66.23", "22.2"]
     assert "<h1>streets</h1>" in page.text
+    assert [line.split(",")[1] for line in (dataset / "results.csv").read_text().splitlines()] == ["run", "b", "a"]
+    assert r"a & 45.00 & 55.00 & 50.00 \\" in (dataset / "results.tex").read_text()
     assert "1\u2009203 images · 4 classes" in page.text
 
 
@@ -115,10 +122,11 @@ def test_seeds_are_compared_by_mean_and_standard_deviation(dataset):
     for run in (*three, *two, alone):
         add_example(run, "val/0")
     page = build(dataset, *three, alone, *two, protocols=("tiled",))
-    assert page.row("resnet18 3 seeds")[3:] == ["300", "60.00 ± 10.00", "70.00 ± 10.00", "65.00 ± 10.00", "0.0600"]
-    assert page.row("van_tiny 2 seeds")[4] == "64.00 ± 0.00"
-    assert page.row("alone")[4] == "62.00"
-    assert page.row("resnet18_seed3")[4] == "70.00"
+    assert page.row("resnet18 3 seeds")[:3] == ["60.00 ± 10.00", "70.00 ± 10.00", "65.00 ± 10.00"]
+    assert page.row("resnet18 3 seeds")[6:] == ["300", "9.50 ± 0", "17.0 ± 2.87"]
+    assert page.row("van_tiny 2 seeds")[0] == "64.00 ± 0.00"
+    assert page.row("alone")[0] == "62.00"
+    assert page.row("resnet18_seed3")[0] == "70.00"
     assert page.row("tiled") == ["70.00 ± 10.00", "90.00", "74.00 ± 0.00", "Windows."]
     assert page.row("road") == ["60.00", "60.0 ± 10.0", "62.0", "64.0 ± 0.0"]
     assert page.row("ünseen") == ["0.00", "–", "–", "–"]
@@ -126,9 +134,9 @@ def test_seeds_are_compared_by_mean_and_standard_deviation(dataset):
     assert page.row("seed") == ["1, 2, 3", "–", "1, 2"]
     assert page.text.count("<summary>Each seed by itself</summary>") == 1
     assert len(re.findall('<img [^>]*alt="Prediction of', page.text)) == 3
-    colours = re.findall(r"stroke: (#\w{6})", page.text)
-    assert len(set(colours)) == 3
-    assert colours.count(colours[0]) == 3 * colours.count(colours[-1]) / 2
+    chart = page.charts()["loss"]
+    assert Counter(row["group"] for row in chart["datasets"]["values"]) == {"resnet18": 90, "alone": 30, "van_tiny": 60}
+    assert len(set(chart["layer"][1]["encoding"]["color"]["scale"]["range"])) == 3
     assert "<strong>64.00</strong>" in page.text
 
 
@@ -166,6 +174,30 @@ def test_how_each_run_was_trained_is_told_where_it_is_known(dataset):
     assert "How each run was trained" not in build(dataset, old).text
 
 
+def test_each_figure_has_the_command_that_made_it_and_the_digests(dataset):
+    made = {"versions": {"jittor": "1.3.11.0"}, "commit": "c0" * 20, "command": "ccnet train --settings 'a b'"}
+    run = add_run(dataset, "a", training=made, provenance={"command": "ccnet evaluate <1>"}, shards={"v.h5": "5a" * 32})
+    add_protocol(run, "tiled", 0.6, "Windows.")
+    page = build(dataset, run, add_run(dataset, "old"), protocols=())
+    text = html.unescape(page.text)
+    for shown in ("ccnet train --settings 'a b'", "ccnet evaluate <1>", "5a" * 32, "0f" * 32, "c0" * 20):
+        assert f"<code>{shown}</code>" in text
+    assert "mIoU 50.00 under standard" in text
+    assert "jittor 1.3.11.0" in text
+    assert text.count("does not say by which commands") == 1
+    assert "mIoU 60.00 under tiled" in build(dataset, run, protocols=("tiled",)).text
+
+
+def test_bibtex_cites_the_methods_that_were_used(dataset):
+    run = add_run(dataset, "a")
+    text = html.unescape(build(dataset, run).text)
+    assert re.findall(r"@\w+\{(\w+),", text) == ["huang2019ccnet", "guo2022van", "ccnet"]
+    (bibtex,) = re.findall(r"<code>(@inproceedings.*?)</code>", text, re.DOTALL)
+    assert bibtex.count("{") == bibtex.count("}")
+    (run / "settings.json").write_text('{"model": {"backbone": "resnet18"}}')
+    assert "guo2022van" not in build(dataset, run).text
+
+
 def test_skipped_pairs_are_counted_and_listed(dataset):
     run = add_run(dataset, "a")
     assert "skipped" not in build(dataset, run).text
@@ -180,10 +212,37 @@ def test_skipped_pairs_are_counted_and_listed(dataset):
     assert shown == [(" open", "1 of 1\u2009201 pairs of train"), ("", "11 of 14 pairs of val")]
 
 
-def test_parameters_are_shown_when_they_were_counted(dataset):
-    page = build(dataset, add_run(dataset, "a", parameters=11_400_000), add_run(dataset, "b"))
-    assert page.row("a")[3] == "11\u2009400\u2009000"
-    assert page.row("b")[3] == "–"
+def test_costs_are_shown_where_they_are_known(dataset):
+    flops = {"count": 52_360_000_000, "height": 360, "width": 480}
+    runs = [add_run(dataset, "a", parameters=11_400_000, flops=flops, training=TRAINING), add_run(dataset, "b")]
+    page = build(dataset, *runs)
+    assert page.row("a")[7:] == ["11.4 M", "52.4", "9.50", "20.0", "3 min", "1.90 GB"]
+    assert page.row("b")[7:] == ["–", "–", "9.50", "20.0", "–", "–"]
+    assert "on an image of 360 × 480 pixels" in page.text
+    assert "GFLOPs" not in build(dataset, runs[1]).text
+
+
+def as_camvid(dataset: Path) -> None:
+    """Give a dataset CamVid's classes, and its runs metrics of these."""
+    names = list(DATASETS["camvid"].class_names)
+    labels = json.loads((dataset / "labels.json").read_text())
+    labels |= {"class_names": names, "palette": [[0, 0, 9]] * len(names)}
+    for split in labels["splits"].values():
+        split["pixels"] = [1] * len(names)
+    (dataset / "labels.json").write_text(json.dumps(labels))
+    for path in dataset.glob("*/metrics*.json"):
+        measured = {"per_class": dict.fromkeys(names, 0.5), "confusion": np.eye(len(names), dtype=int).tolist()}
+        path.write_text(json.dumps(json.loads(path.read_text()) | measured))
+
+
+def test_published_figures_stand_beside_runs_on_the_same_classes(dataset):
+    runs = [add_run(dataset, "a")]
+    assert "published figures" not in build(dataset, *runs).text
+    as_camvid(dataset)
+    page = build(dataset, *runs)
+    anchor = page.row("FC-DenseNet103The One Hundred Layers Tiramisu, 2017")
+    assert anchor[0] == "66.9"
+    assert anchor[1].startswith("Not measured like standard: test split there, val split here.")
 
 
 def test_the_page_needs_nothing_from_outside(dataset):
@@ -192,17 +251,17 @@ def test_the_page_needs_nothing_from_outside(dataset):
     page = build(dataset, run)
     assert page.references
     assert all(reference.startswith(("#", "data:image/")) for reference in page.references)
-    assert not re.search(r"url\((?!#)|@import|<link", page.text)
+    assert not re.search(r"url\((?!#)|@import|<link", re.sub("<script>.*?</script>", "", page.text, flags=re.DOTALL))
 
 
 def test_names_are_escaped(dataset):
     run = add_run(dataset, '"><script>alert(2)<script>')
     add_example(run, "val/0")
     page = build(dataset, run)
-    assert page.tags.count("script") == 1
+    assert page.tags.count("script") == 3
     assert CLASSES[1] not in page.text
     assert page.row(CLASSES[1])[1] == "25.0"
-    assert page.row('"><script>alert(2)<script>')[0] == "van_tiny"
+    assert page.row('"><script>alert(2)<script>')[3] == "van_tiny"
 
 
 def test_pictures_are_those_that_were_predicted(dataset):
@@ -219,7 +278,7 @@ def test_pictures_are_those_that_were_predicted(dataset):
 
 def test_one_run_without_anything_optional(dataset):
     page = build(dataset, add_run(dataset, "a", rows=1, seconds_per_image=None, mean_iou=None))
-    assert page.row("a") == ["van_tiny", "rcca", "2", "10", "–", "60.00", "55.00", "–"]
+    assert page.row("a") == ["–", "60.00", "55.00", "van_tiny", "rcca", "2", "10", "9.50"]
     assert "No run has kept predictions" in page.text
     assert "Segmented" not in page.text
     assert "<strong>" not in page.text
@@ -232,7 +291,7 @@ def test_a_training_that_logged_little_or_diverged(dataset, losses):
     rows = "".join(f"{10 * i},0,{loss}\n" for i, loss in enumerate(losses, 1))
     (run / "history.csv").write_text("step,learning_rate,loss\n" + rows)
     page = build(dataset, run)
-    assert page.row("日本語")[3] == (str(10 * len(losses)) if losses else "–")
+    assert page.row("日本語")[6] == (str(10 * len(losses)) if losses else "–")
 
 
 def test_runs_measured_differently_are_pointed_out(dataset):
@@ -362,6 +421,132 @@ def test_a_prediction_of_another_size_is_refused(dataset):
     Image.new("P", (8, 8)).save(run / "examples/val/0.png")
     with pytest.raises(InputError, match=r"0\.png: \(8, 8\)"):
         build(dataset, run)
+
+
+@pytest.fixture
+def watched(browser: Browser) -> Iterator[Watched]:
+    opened = Watched(browser, viewport={"width": 1300, "height": 900})
+    yield opened
+    opened.tab.close()
+    assert opened.wrong == []
+    assert [url for url in opened.asked if not url.startswith(("file:", "data:", "blob:"))] == []
+
+
+def test_charts_have_the_losses_and_the_mean_ious_of_the_training(dataset):
+    run = add_run(dataset, "a")
+    assert "No run was measured on val during its training" in build(dataset, run).text
+    rows = ["10,0.01,2,9.5,", "20,0.01,1,9.5,0.25", "30,0.01,1,9.5,", "40,0.01,1,9.5,0.5"]
+    (run / "history.csv").write_text("\n".join(["step,learning_rate,loss,images_per_second,mean_iou", *rows]))
+    page = build(dataset, run)
+    points = [(row["step"], row["value"]) for row in page.charts()["mean_iou"]["datasets"]["values"]]
+    assert points == [(20, 0.25), (40, 0.5)]
+    assert [row["value"] for row in page.charts()["loss"]["datasets"]["raw"]] == [2, 1, 1, 1]
+    assert len(re.findall('<div class="chart" [^>]*><svg ', page.text)) == 3
+    for name in ("loss", "mean_iou"):
+        assert ">a</text>" in (dataset / f"{name}.svg").read_text()
+
+
+@needs_chromium
+def test_the_pointer_shows_the_values_of_all_runs_and_the_scale_changes(dataset, watched):
+    runs = [add_run(dataset, name) for name in ("b.c", "a[0]")]
+    tab = watched.tab
+    tab.goto(build(dataset, *runs).path.as_uri())
+    chart = tab.locator("[data-chart=loss]")
+    assert chart.locator(".mark-line path").count() == 4
+    chart.scroll_into_view_if_needed()
+    box = chart.bounding_box()
+    for step in range(2):
+        tab.mouse.move(box["x"] + box["width"] / 2 + step, box["y"] + box["height"] / 2)
+    tip = tab.locator("#vg-tooltip-element.visible")
+    tip.wait_for()
+    assert {"step", "b.c", "a[0]"} <= {words.rstrip(":") for words in tip.locator("td.key").all_text_contents()}
+    assert tip.locator("td.key").first.bounding_box()["height"] > 10
+
+    zero = "[...document.querySelectorAll('[data-chart=loss] text')].some(text => text.textContent === '0.0')"
+    tab.get_by_role("radio", name="logarithmic").check()
+    tab.wait_for_function(f"!{zero}")
+    tab.get_by_role("radio", name="linear").check()
+    tab.wait_for_function(zero)
+
+
+EXTREMES = {"best": {"name": "val/2", "mean_iou": 0.9}, "worst": {"name": "val/0", "mean_iou": 0.125}}
+
+
+@needs_chromium
+def test_the_best_and_worst_images_lie_under_one_slider_and_a_class_is_isolated(dataset, watched):
+    run = add_run(dataset, "a", extremes=EXTREMES)
+    for name in ("val/0", "val/2"):
+        add_example(run, name)
+    tab = watched.tab
+    tab.goto(build(dataset, run).path.as_uri())
+    seen = tab.locator(".peek").first.locator("img:visible")
+
+    def views() -> list[str]:
+        return seen.evaluate_all("images => images.map(image => image.dataset.view)")
+
+    assert views() == ["image", "prediction"]
+    tab.get_by_role("radio", name="truth").check()
+    assert views() == ["image", "truth"]
+    tab.get_by_role("slider").fill("100")
+    assert seen.nth(1).evaluate("image => getComputedStyle(image).opacity") == "1"
+    opaque = """async image => { await image.decode(); const canvas = document.createElement("canvas");
+        canvas.width = image.naturalWidth; canvas.height = image.naturalHeight;
+        const context = canvas.getContext("2d"); context.drawImage(image, 0, 0);
+        return context.getImageData(0, 0, canvas.width, canvas.height).data.filter((_, at) => at % 4 === 3 && _).length
+    }"""
+    assert seen.nth(1).evaluate(opaque) == 18 * 40
+    for item, expected in (("road", 6 * 40), ("sky & more", 6 * 40)):
+        tab.locator(".isolating li", has_text=item).focus()
+        assert seen.nth(1).evaluate(opaque) == expected
+    tab.get_by_role("radio", name="truth").focus()
+    assert seen.nth(1).evaluate(opaque) == 18 * 40
+    width = tab.locator(".peek").first.bounding_box()["width"]
+    tab.get_by_role("button", name="zoom").first.press("Enter")
+    assert tab.locator(".peek").first.bounding_box()["width"] > 2 * width
+
+
+@needs_chromium
+def test_a_command_is_copied(dataset, watched):
+    tab = watched.tab
+    tab.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    tab.goto(build(dataset, add_run(dataset, "a", provenance={"command": "ccnet evaluate <1> 'ü'"})).path.as_uri())
+    tab.locator("#provenance summary").click()
+    button = tab.locator("#provenance details .copy")
+    button.press("Enter")
+    tab.wait_for_function("document.querySelector('#provenance details .copy').textContent === 'copied'")
+    assert tab.evaluate("navigator.clipboard.readText()") == "ccnet evaluate <1> 'ü'"
+
+
+@needs_chromium
+def test_without_the_script_the_curves_are_there_and_no_control_that_does_nothing(dataset, browser):
+    page = build(dataset, add_run(dataset, "a"))
+    plain = Watched(browser, java_script_enabled=False)
+    plain.tab.goto(page.path.as_uri())
+    assert plain.tab.locator(".chart > svg").first.is_visible()
+    assert not any(control.is_visible() for control in plain.tab.locator("input, button, select").all())
+    plain.tab.close()
+
+
+@needs_chromium
+def test_heads_sort_the_runs_by_keyboard(dataset, watched):
+    runs = [add_run(dataset, name, iou) for name, iou in {"b": 0.5, "c": 0.6, "a": 0.4}.items()]
+    as_camvid(dataset)
+    tab = watched.tab
+    tab.goto(build(dataset, *runs).path.as_uri())
+
+    def order() -> str:
+        return tab.evaluate("[...document.querySelectorAll('.runs tbody th')].map(e => e.dataset.value[0]).join('')")
+
+    assert order() == "bcaT"
+    for expected, sorting in (("Tcba", "descending"), ("abcT", "ascending"), ("Tcba", "descending")):
+        tab.get_by_role("button", name="mIoU %").press("Enter")
+        assert order() == expected
+        assert tab.locator("th[aria-sort]").get_attribute("aria-sort") == sorting
+    tab.get_by_role("button", name="images/s, inference").click()
+    assert order() == "abcT"  # an anchor has no such figure
+    tab.get_by_role("button", name="run", exact=True).click()
+    assert order() == "abcT"
+    assert tab.locator("th[aria-sort]").count() == 1
 
 
 @needs_chromium

@@ -1,6 +1,7 @@
 """Pages opened in Chromium, and pages parsed."""
 
 import html
+import json
 import re
 import shutil
 import subprocess
@@ -9,6 +10,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+from playwright.sync_api import Browser
+from playwright.sync_api import Page as Tab
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 needs_chromium = pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed: apt-get install chromium")
@@ -22,14 +25,17 @@ class Page(HTMLParser):
         self.rows: list[list[str]] = []
         self.references: list[str] = []
         self.tags: list[str] = []
+        self.path = path
         self.text = path.read_text(encoding="utf-8")
-        self.cell = False
+        self.cell = self.data = False
+        self.json = ""
         self.feed(self.text)
 
     def handle_starttag(self, tag: str, attrs: list) -> None:
         self.tags.append(tag)
         self.references += [value for name, value in attrs if name in ("src", "href", "xlink:href", "data")]
         self.cell = self.cell or tag in ("td", "th")
+        self.data = ("type", "application/json") in attrs
         if tag == "tr":
             self.rows.append([])
         elif tag in ("td", "th"):
@@ -37,14 +43,35 @@ class Page(HTMLParser):
 
     def handle_endtag(self, tag: str) -> None:
         self.cell = self.cell and tag not in ("td", "th")
+        self.data = False
 
     def handle_data(self, data: str) -> None:
         if self.cell:
             self.rows[-1][-1] += data
+        if self.data:
+            self.json += data
+
+    def charts(self) -> dict:
+        """The Vega-Lite charts of the page."""
+        return json.loads(self.json)
 
     def row(self, name: str, nth: int = 0) -> list[str]:
         """The cells after `name` in the nth row that starts with it."""
         return [row[1:] for row in self.rows if row and row[0].strip() == name][nth]
+
+
+class Watched:
+    """A tab of a browser, what it asked for, and what went wrong."""
+
+    def __init__(self, browser: Browser, **options) -> None:
+        self.tab: Tab = browser.new_page(**options)
+        self.tab.set_default_timeout(10_000)
+        self.asked: list[str] = []
+        self.wrong: list[str] = []
+        self.tab.on("request", lambda request: self.asked.append(request.url))
+        self.tab.on("console", lambda message: self.wrong.append(message.text))
+        self.tab.on("pageerror", lambda error: self.wrong.append(str(error)))
+        self.tab.on("dialog", lambda dialog: self.wrong.append(dialog.message))
 
 
 class Shown(NamedTuple):

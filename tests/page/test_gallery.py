@@ -12,7 +12,7 @@ from urllib.parse import unquote_to_bytes, urljoin, urlsplit
 import numpy as np
 import pytest
 from PIL import Image
-from playwright.sync_api import Browser, sync_playwright
+from playwright.sync_api import Browser
 from playwright.sync_api import Page as Tab
 
 from ccnet.data.images import ORIENTATION
@@ -20,7 +20,7 @@ from ccnet.data.labels import save_palette_png
 from ccnet.page import gallery
 from ccnet.page.gallery import Picture
 from tests.drawn import CLASSES, PALETTE, SIZE, picture
-from tests.page.browser import CHROMIUM, needs_chromium
+from tests.page.browser import Watched, needs_chromium
 
 HOSTILE = [
     "plain.jpg", "a b.jpg", "50%.jpg", "%41.jpg", "what?.jpg", "#1.jpg", "it's.jpg", 'say "cheese".jpg', "a:b.jpg",
@@ -289,26 +289,8 @@ def test_frames_have_the_usual_shape_of_the_images(folder):
     assert "--ratio: 2.0000" in folder.write().text
 
 
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with sync_playwright() as playwright:
-        opened = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield opened
-        opened.close()
-
-
-class Seen:
-    """A tab of a browser, what it asked for, and what went wrong."""
-
-    def __init__(self, browser: Browser, **options) -> None:
-        self.tab: Tab = browser.new_page(**options)
-        self.tab.set_default_timeout(10_000)
-        self.asked: list[str] = []
-        self.wrong: list[str] = []
-        self.tab.on("request", lambda request: self.asked.append(request.url))
-        self.tab.on("console", lambda message: self.wrong.append(message.text))
-        self.tab.on("pageerror", lambda error: self.wrong.append(str(error)))
-        self.tab.on("dialog", lambda dialog: self.wrong.append(dialog.message))
+class Seen(Watched):
+    """A tab that shows a gallery."""
 
     def open(self, folder: Folder, fragment: str = "") -> Tab:
         """Open the gallery of a folder."""

@@ -18,11 +18,30 @@ rule write_report:
             folder=FOLDERS,
         ),
     output:
-        report(
+        page=report(
             "results/{dataset}/report.html",
             caption="../report/report.rst",
             category="Summary",
             labels={"dataset": "{dataset}", "what": "runs compared"},
+        ),
+        table=report(
+            "results/{dataset}/results.csv",
+            caption="../report/results.rst",
+            category="Summary",
+            labels={"dataset": "{dataset}", "what": "all figures"},
+        ),
+        paper="results/{dataset}/results.tex",
+        loss=report(
+            "results/{dataset}/loss.svg",
+            caption="../report/loss.rst",
+            category="Summary",
+            labels={"dataset": "{dataset}", "what": "training loss"},
+        ),
+        mean_iou=report(
+            "results/{dataset}/mean_iou.svg",
+            caption="../report/mean_iou.rst",
+            category="Summary",
+            labels={"dataset": "{dataset}", "what": "validation mIoU"},
         ),
     log:
         "results/{dataset}/logs/report.log",
@@ -35,4 +54,4 @@ rule write_report:
         ),
     shell:
         "ccnet report --labels {input.labels} --shards {input.shards} --runs {params.runs} {params.protocols}"
-        " --out {output} 2> {log}"
+        " --out {output.page} 2> {log}"
