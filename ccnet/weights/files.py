@@ -15,6 +15,8 @@ def read(path: Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     try:
         with safe_open(path, framework="numpy") as file:
             header, tensors = file.metadata() or {}, {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
+        if any(tensor.dtype.kind == "V" for tensor in tensors.values()):  # as another package has registered bfloat16
+            raise TypeError("numbers of a type that NumPy lacks")
     except (SafetensorError, OSError, ValueError, TypeError, AttributeError) as error:  # also dtypes that NumPy lacks
         raise InputError(f"{path}: not a readable weights file ({error})") from error
     try:
