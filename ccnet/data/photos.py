@@ -35,14 +35,20 @@ def find(named: Sequence[Path], listed: Path | None, out: Path) -> list[Photo]:
     """
     paths = [path for each in named for path in _expanded(each)] + (_lines(listed) if listed else [])
     unique = {Path(os.path.abspath(path)): path for path in paths}
+    if not unique:
+        raise _none(named, listed)
     common, results = _common(list(unique), [] if listed else named), out.resolve()
     if results in (common.resolve(), *common.resolve().parents):
         raise InputError(f"{out}: results there could overwrite the images in {common}; choose another --out")
     found = [(whole, path) for whole, path in sorted(unique.items()) if results not in path.resolve().parents]
     if not found:
-        where = ", ".join(map(str, [*named, *([listed] if listed else [])]))
-        raise InputError(f"{where}: no images ({', '.join(SUFFIXES)}) in it or below it")
+        raise _none(named, listed)
     return [Photo(path, whole.relative_to(common)) for whole, path in found]
+
+
+def _none(named: Sequence[Path], listed: Path | None) -> InputError:
+    where = ", ".join(map(str, [*named, *([listed] if listed else [])]))
+    return InputError(f"{where}: no images ({', '.join(SUFFIXES)}) in it or below it")
 
 
 def _expanded(named: Path) -> list[Path]:
@@ -79,7 +85,7 @@ def _common(paths: list[Path], named: Sequence[Path]) -> Path:
     """The one folder that is named, or the deepest that all paths lie below."""
     if len(named) == 1 and (folder := named[0].expanduser()).is_dir():
         return Path(os.path.abspath(folder))
-    return Path(os.path.commonpath([path.parent for path in paths] or [Path("/nowhere")]))
+    return Path(os.path.commonpath([path.parent for path in paths]))
 
 
 def decode(path: Path) -> tuple[Image.Image, list[str]]:
