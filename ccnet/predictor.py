@@ -10,6 +10,7 @@ import numpy as np
 
 from ccnet.data.images import resized
 from ccnet.models.ccnet import SMALLEST
+from ccnet.ops.argmax import argmax, with_probability
 from ccnet.ops.normalise import normalise
 from ccnet.ops.resize import resize_rows, source_rows
 from ccnet.ops.sliding_window import window_weights
@@ -43,7 +44,7 @@ class Predictor:
         model.eval()
 
     def __call__(self, image: np.ndarray, size: Size | None = None) -> np.ndarray:
-        return np.concatenate([_largest(scores)[0].numpy() for scores in self._strips(image, size)])
+        return np.concatenate([argmax(scores).numpy() for scores in self._strips(image, size)])
 
     def with_confidence(
         self, image: np.ndarray, each: Callable[[np.ndarray], None] | None = None
@@ -54,7 +55,7 @@ class Predictor:
         """
         found = []
         for scores in self._strips(image):
-            found.append([part.numpy() for part in _confident(scores, self.views)])
+            found.append([part.numpy() for part in with_probability(scores, self.views)])
             if each:
                 each((nn.softmax(scores, dim=0) if self.views == 1 else scores / self.views).numpy())
         labels, confidence = (np.concatenate(parts) for parts in zip(*found, strict=True))
@@ -141,25 +142,6 @@ class _View:
         assert self.held is not None
         start = self.end - self.held.shape[1]
         return self.held[:, first - start : last - start]
-
-
-def _confident(scores: jt.Var, views: int) -> tuple[jt.Var, jt.Var]:
-    """Argmax over C of `_strips`' scores `(C, H, W)` and 255 times its probability, both `(H, W)` uint8."""
-    labels, largest = _largest(scores)
-    share = largest / views if views > 1 else 1 / (scores - largest).exp().sum(dim=0)
-    return labels, (255 * share + 0.5).uint8().reshape(labels.shape)
-
-
-def _largest(scores: jt.Var) -> tuple[jt.Var, jt.Var]:
-    """Argmax over C of scores `(C, H, W)`, `(H, W)` uint8, the first index wins a tie; and the maximum `(1, H, W)`.
-
-    On CUDA Jittor's own argmax over any axis but the last copies the scores to the host to transpose them.
-    """
-    scores.sync()  # otherwise Jittor may compute them twice, with different rounding, so that none equals the maximum
-    last = scores.shape[0] - 1
-    numbers = jt.arange(last + 1).reshape(-1, 1, 1)
-    largest = scores.max(dim=0, keepdims=True)
-    return jt.ternary(scores == largest, numbers, last).min(dim=0).uint8(), largest
 
 
 def _taken(canvas: np.ndarray, count: int) -> Iterator[jt.Var]:

@@ -192,21 +192,3 @@ def test_no_array_has_the_label_maps_resolution_and_all_classes(monkeypatch):
     Predictor(Net(), Protocol.checked(window=40))(image, (1600, 100))
     assert max(largest) < 10
     assert len(largest) == 1600 * 100 // 500
-
-
-@pytest.mark.parametrize("shape", [(1, 3, 4), (19, 33, 70), (255, 2, 3)])
-def test_the_class_is_the_first_of_the_largest_scores(shape):
-    rng = np.random.default_rng(0)
-    for scores in (rng.normal(size=shape), rng.integers(-2, 2, shape), np.full(shape, -np.inf)):
-        scores = scores.astype(np.float32)
-        found, largest = predictor._largest(jt.array(scores))
-        assert found.dtype == "uint8"
-        if np.isfinite(scores).all():
-            np.testing.assert_array_equal(found.numpy(), scores.argmax(axis=0))
-            np.testing.assert_array_equal(largest.numpy()[0], scores.max(axis=0))
-        assert found.numpy().max() < shape[0]
-
-
-def test_scores_that_are_none_give_a_class_all_the_same():
-    found = predictor._largest(jt.array(np.full((4, 5, 6), np.nan, np.float32)))[0].numpy()
-    assert found.max() < 4

@@ -43,13 +43,13 @@ def run(
         raise InputError("no photos are named: name a folder, files, a pattern in quotes, or a list with --list")
     found = photos.find(inputs, listed, out)
     out.mkdir(parents=True, exist_ok=True)
-    workers = processes.WORKERS[runtime.select(device)]
+    runtime.select(device)
     weights_file = weights.located(weights_file)
     trained = weights.load(weights_file)
     protocol = _protocol(trained.protocol, own_size, protocol_fields)
     segmenter = Segmenter(trained, sha256(weights_file), protocol, out, Wanted(overlay, confidence, probabilities))
     jobs = [Job(photo, stem) for photo, stem in zip(found, stems([photo.name for photo in found]), strict=True)]
-    made = dict(progress(processes.rows(segmenter, jobs, workers), total=len(jobs), desc="segment", unit="image"))
+    made = dict(progress(processes.rows(segmenter, jobs), total=len(jobs), desc="segment", unit="image"))
     rows = [made[job] for job in jobs]
     index.write(out / "index.csv", rows, trained.class_names)
     pictures = [_picture(job, row) for job, row in zip(jobs, rows, strict=True)]

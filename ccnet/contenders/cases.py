@@ -8,7 +8,7 @@ LAYOUTS = ("PyTorch", "PyTorch channels_last")
 COMPILED = (*LAYOUTS, "PyTorch channels_last compile")
 AUTOCAST = ("PyTorch channels_last autocast", "PyTorch channels_last autocast compile")
 # Photos for the loader and `ccnet segment`: their number, and the sizes that they have in turn, as in mixed folders.
-PHOTOS, SIZES = 24, ((480, 360), (500, 375), (375, 500), (640, 480))
+PHOTOS, SIZES = 100, ((480, 360), (500, 375), (375, 500), (640, 480))
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from ccnet.files import atomic
 
 IGNORE = 255
 VOID_COLOUR = (224, 224, 192)
+LEVEL = 3  # of PNG compression: over twice as fast as 6, files are a third larger
 
 Palette = Sequence[Sequence[int]]
 
@@ -55,7 +56,7 @@ def grey_step(image: ImageFile.ImageFile) -> int:
 def encode(label: np.ndarray) -> bytes:
     """Encode a label map, uint8 `(H, W)`, as a grey PNG."""
     buffer = io.BytesIO()
-    Image.fromarray(label).save(buffer, "PNG", compress_level=3)
+    Image.fromarray(label).save(buffer, "PNG", compress_level=LEVEL)
     return buffer.getvalue()
 
 
@@ -82,15 +83,21 @@ def paletted(label: np.ndarray, palette: Palette) -> Image.Image:
     return image
 
 
-def save_palette_png(path: str | os.PathLike, label: np.ndarray, palette: Palette, comment: str = "") -> None:
-    """Write train ids uint8 `(H, W)` as a palette PNG: viewers show the colours, programs read the ids.
+def palette_png(label: np.ndarray, palette: Palette, comment: str = "") -> bytes:
+    """Train ids uint8 `(H, W)` as a palette PNG: viewers show the colours, programs read the ids.
 
     `comment` is stored as PNG text; Pillow reads it as `image.info["Comment"]`.
     """
-    text = PngInfo()
+    buffer, text = io.BytesIO(), PngInfo()
     text.add_text("Comment", comment)
+    paletted(label, palette).save(buffer, "PNG", pnginfo=text, compress_level=LEVEL)
+    return buffer.getvalue()
+
+
+def save_palette_png(path: str | os.PathLike, label: np.ndarray, palette: Palette) -> None:
+    """Write `palette_png` to a file."""
     with atomic(path) as temporary:
-        paletted(label, palette).save(temporary, "PNG", pnginfo=text)
+        temporary.write_bytes(palette_png(label, palette))
 
 
 def _full_palette(palette: Palette) -> np.ndarray:

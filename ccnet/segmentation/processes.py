@@ -13,17 +13,16 @@ from ccnet.segmentation.index import Row
 from ccnet.segmentation.segmenter import MISPLACED, Found, Job, Segmenter
 
 # Processes that read and write: while the network runs on one worker's image, the other worker writes its previous
-# result and reads its next image. Threads do not help, since Jittor holds the GIL while it computes. On the CPU the
-# network uses all cores, and reading and writing in parallel slows it down by as much as it saves.
-WORKERS = {"cuda": 2, "cpu": 0}
+# result and reads its next image. Threads do not help, since Jittor holds the GIL while it computes.
+WORKERS = 2
 
 
-def rows(segmenter: Segmenter, jobs: list[Job], workers: int) -> Iterator[tuple[Job, Row]]:
+def rows(segmenter: Segmenter, jobs: list[Job]) -> Iterator[tuple[Job, Row]]:
     """Yield each job with its row of index.csv, as it finishes. The job of a worker that died runs in this process."""
     left = iter(jobs)
     with ExitStack() as stack:
         busy: dict[Worker, Job] = {}
-        for job in itertools.islice(left, workers):
+        for job in itertools.islice(left, WORKERS):
             worker = stack.enter_context(Worker(lambda master: _work(segmenter, master)))
             worker.send(job)
             busy[worker] = job

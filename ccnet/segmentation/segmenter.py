@@ -4,6 +4,7 @@ import errno
 import math
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -13,7 +14,7 @@ from PIL import Image
 
 from ccnet import InputError
 from ccnet.data import images, photos
-from ccnet.data.labels import histogram, paletted, save_palette_png
+from ccnet.data.labels import histogram, palette_png, paletted
 from ccnet.data.photos import Photo
 from ccnet.failures import explain
 from ccnet.files import atomic
@@ -149,12 +150,15 @@ class Segmenter:
         for ending, wanted in self.wanted.endings().items():
             if not wanted:
                 self._path(job, ending).unlink(missing_ok=True)
-        if self.wanted.overlay:
-            _write_overlay(self._path(job, OVERLAY), image, paletted(found.labels, self.palette))
-        if self.wanted.confidence:
-            with atomic(self._path(job, CONFIDENCE)) as temporary:
-                Image.fromarray(found.confidence).save(temporary, "PNG")
-        save_palette_png(self._path(job, ".png"), found.labels, self.palette, comment=comment)
+        with ThreadPoolExecutor(1) as meanwhile:
+            mask = meanwhile.submit(palette_png, found.labels, self.palette, comment)
+            if self.wanted.overlay:
+                _write_overlay(self._path(job, OVERLAY), image, paletted(found.labels, self.palette))
+            if self.wanted.confidence:
+                with atomic(self._path(job, CONFIDENCE)) as temporary:
+                    Image.fromarray(found.confidence).save(temporary, "PNG")
+        with atomic(self._path(job, ".png")) as temporary:
+            temporary.write_bytes(mask.result())
 
     def _is_large(self, size: tuple[int, ...]) -> bool:
         """Whether an image of `size` (height, width) is too large, as the network sees it, to be segmented whole."""

@@ -7,6 +7,7 @@ import pytest
 
 from ccnet.models.van import Mlp
 from ccnet.ops import kernel
+from ccnet.ops.argmax import argmax
 from ccnet.ops.depthwise import DepthwiseConv
 from ccnet.ops.gelu import gelu
 from ccnet.ops.losses import _pixel_losses
@@ -68,6 +69,7 @@ def van_block() -> Computation:
 
 
 CASES: dict[str, Callable[[], Computation]] = {
+    "argmax": lambda: lambda: [argmax(jt.array(draw(0, (5, 9, 70))[0])).numpy()],
     "batch_norm: ReLU": lambda: batch_norm(0.0),
     "batch_norm": lambda: batch_norm(1.0),
     "criss_cross": criss_cross,

@@ -16,7 +16,7 @@ __all__ = ["few"]
 @pytest.fixture(params=[0, 2], ids=["here", "workers"])
 def ways(request, monkeypatch):
     """Without processes of their own for reading and writing, and with them, as on a GPU."""
-    monkeypatch.setattr(processes, "WORKERS", dict.fromkeys(("cpu", "cuda"), request.param))
+    monkeypatch.setattr(processes, "WORKERS", request.param)
     return request.param
 
 
@@ -32,7 +32,7 @@ def test_workers_change_nothing(trained, tmp_path, monkeypatch):
     made, rows = [], []
     for workers in (0, 2):
         out = tmp_path / str(workers)
-        monkeypatch.setattr(processes, "WORKERS", dict.fromkeys(("cpu", "cuda"), workers))
+        monkeypatch.setattr(processes, "WORKERS", workers)
         segment.run(inputs=[tmp_path / "in"], weights_file=trained.weights, out=out)
         made.append({path.relative_to(out): path.read_bytes() for path in out.rglob("*.*g")})
         rows.append([{**row, "seconds": ""} for row in table(out).values()])
@@ -51,7 +51,7 @@ def test_a_killed_worker_costs_no_image(few, trained, tmp_path, monkeypatch, cap
             os.kill(worker, signal.SIGKILL)
         return real(*arguments)
 
-    monkeypatch.setattr(processes, "WORKERS", dict.fromkeys(("cpu", "cuda"), 2))
+    monkeypatch.setattr(processes, "WORKERS", 2)
     monkeypatch.setattr(Predictor, "with_confidence", predict)
     assert statuses(few, trained, tmp_path / "out") == ["ok", "ok", "ok"]
     assert capfd.readouterr().err.count("died; going on without it") == killed
