@@ -18,7 +18,7 @@ from ccnet.protocol import Protocol, Size
 from ccnet.runtime import jt, nn
 
 STRIP = 2**17  # maximum pixels of the label map per strip
-PIECE = 32  # maximum rows per band of logits from sliding windows
+PIECE = 128  # maximum rows per band of logits from sliding windows
 
 
 def network_input(model, image: np.ndarray) -> jt.Var:
@@ -103,10 +103,12 @@ class Predictor:
         canvas: np.ndarray | None = None
         for (top, share), end in zip(down, ends, strict=True):
             for left, part in across:
-                logits = self._logits(image[top : top + len(share), left : left + len(part)]).numpy()
+                logits = self._logits(image[top : top + len(share), left : left + len(part)])
                 if canvas is None:
-                    canvas = np.zeros((len(logits), len(share), width), np.float32)
-                canvas[:, :, left : left + len(part)] += logits * (share[:, None] * part)
+                    canvas = np.zeros((logits.shape[0], len(share), width), np.float32)
+                weights = share[:, None] * part
+                for plane, values in zip(canvas, logits.data, strict=True):  # one that stays in the processor's cache
+                    plane[:, left : left + len(part)] += values * weights
             assert canvas is not None
             yield from _taken(canvas, end - top)
 
@@ -147,7 +149,7 @@ class _View:
 def _taken(canvas: np.ndarray, count: int) -> Iterator[jt.Var]:
     """Yield the first `count` rows of a canvas `(C, K, W)` in pieces, then shift the rest up and append rows of 0."""
     for first in range(0, count, PIECE):
-        yield jt.array(canvas[:, first : min(first + PIECE, count)].copy())
+        yield jt.array(canvas[:, first : min(first + PIECE, count)])
     for plane in canvas:  # plane by plane: NumPy copies overlapping rows through a temporary buffer
         plane[: len(plane) - count] = plane[count:]
         plane[len(plane) - count :] = 0
