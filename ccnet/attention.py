@@ -7,49 +7,45 @@ seen its cross (row p of A_1), after two every position (row p of A_2 · A_1). T
 the projection to values, and the residual paths (+ X_r), by which a position also keeps its own features.
 """
 
+import zipfile
+from pathlib import Path
+from typing import NamedTuple, Self
+
 import numpy as np
 
 from ccnet import InputError
-from ccnet.ops.criss_cross import CrissCrossAttention
-from ccnet.ops.resize import source_rows
-from ccnet.predictor import network_input
-from ccnet.runtime import jt
+from ccnet.files import atomic
 
 
-def projections(model, image: np.ndarray, where: str = "the network") -> tuple[np.ndarray, np.ndarray]:
-    """Queries and keys of each of a CCNet's R loops, float32 `(R, h, w, C')`, h and w those of its feature map.
+class Look(NamedTuple):
+    """What the attention over an image is computed from: `query` and `key` of each loop, `(R, h, w, C')`.
 
-    `image` is `(H, W, 3)` uint8, padded as by the Predictor; the model is set to eval mode. Raises InputError, naming
-    `where` the network is from, if it has no criss-cross attention.
+    `rows` `(H,)` and `columns` `(W,)` int64 are the feature map's row and column for each of the image's.
     """
-    attention = model.head.attention
-    if not isinstance(attention, CrissCrossAttention):
-        raise InputError(
-            f"{where}: the network has no criss-cross attention to show; name weights whose settings have head rcca and"
-            " recurrence 1 or more"
-        )
-    inputs: list[jt.Var] = []
-    model.eval()
-    attention.register_forward_hook(lambda _, given, __: inputs.append(given[0]))
-    try:
-        with jt.no_grad():
-            model(network_input(model, image))  # Jittor is lazy: what follows the last loop is never computed
-            query, key = (
-                np.concatenate([convolution(x).numpy() for x in inputs])
-                for convolution in (attention.query_conv, attention.key_conv)
-            )
-    finally:
-        attention.remove_forward_hook()
-    return query.transpose(0, 2, 3, 1), key.transpose(0, 2, 3, 1)
 
+    query: np.ndarray
+    key: np.ndarray
+    rows: np.ndarray
+    columns: np.ndarray
 
-def nearest(pixels: int, positions: int, align_corners: bool = False) -> np.ndarray:
-    """The row of the feature map nearest to each row of the image (or column to column): int64 `(pixels,)`.
+    def maps(self, x: int, y: int) -> np.ndarray:
+        """Weights `(R, h, w)` of the image's pixel (x, y) after 1, 2, … R loops."""
+        return maps(self.query, self.key, self.rows[y], self.columns[x])
 
-    Rows correspond as in the resize of the logits to the image.
-    """
-    upper, lower, share = source_rows(positions, pixels, align_corners)
-    return np.where(share < 0.5, upper, lower)
+    def save(self, path: Path) -> None:
+        """Write a .npz file, queries and keys as float16."""
+        halves = {"query": self.query.astype(np.float16), "key": self.key.astype(np.float16)}
+        with atomic(path) as temporary:
+            np.savez_compressed(temporary, **self._asdict() | halves)
+
+    @classmethod
+    def load(cls, path: Path) -> Self:
+        """Read what `save` wrote. Raises InputError for another file."""
+        try:
+            with np.load(path, allow_pickle=False) as arrays:
+                return cls(**arrays)
+        except (OSError, EOFError, ValueError, TypeError, zipfile.BadZipFile) as error:
+            raise InputError(f"{path}: {error}; evaluate again") from None
 
 
 def cross(query: np.ndarray, key: np.ndarray, y: int, x: int) -> np.ndarray:

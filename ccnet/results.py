@@ -137,8 +137,15 @@ class Run:
 
     def predictions(self) -> dict[str, Path]:
         """Image name -> its predicted label map, a palette PNG."""
+        return self._examples(".png")
+
+    def looks(self) -> dict[str, Path]:
+        """Image name -> what its attention is computed from, a `ccnet.attention.Look`."""
+        return self._examples(".npz")
+
+    def _examples(self, ending: str) -> dict[str, Path]:
         folder = self.folder / "examples"
-        return {path.relative_to(folder).as_posix()[: -len(".png")]: path for path in folder.rglob("*.png")}
+        return {path.relative_to(folder).as_posix()[: -len(ending)]: path for path in folder.rglob(f"*{ending}")}
 
 
 def read(path: Path, kind: Any, command: str) -> Any:

@@ -1,4 +1,4 @@
-"""The maps against an explicit (H·W) × (H·W) matrix, and against what the networks compute."""
+"""The maps against an explicit (H·W) × (H·W) matrix, and against what the operator computes."""
 
 import numpy as np
 import pytest
@@ -6,24 +6,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ccnet import InputError
-from ccnet.attention import composed, cross, maps, nearest, projections
-from ccnet.models import build
+from ccnet.attention import Look, composed, cross, maps
 from ccnet.ops.criss_cross import CrissCrossAttention
-from ccnet.ops.resize import resize
-from ccnet.predictor import network_input
 from ccnet.runtime import jt
-from tests import tiny
 from tests.ops.helpers import assert_close, draw
 
 SIZES = [(5, 7), (1, 6), (6, 1), (1, 1), (9, 4)]
-
-
-def network(recurrence: int, head: str = "rcca"):
-    """An untrained network whose loops change the features: gamma is not 0."""
-    model = build("van_tiny", 4, recurrence, head=head, head_channels=16)
-    if recurrence:
-        model.head.attention.gamma.assign(jt.array([0.7]))
-    return model.eval()
 
 
 def loops(count: int, size: tuple[int, int], scale: float = 1.0) -> tuple[np.ndarray, np.ndarray]:
@@ -93,35 +81,25 @@ def test_the_cross_is_what_the_operator_gathers_with(size):
         assert_close(y[place], x[0][:, *place] + 0.7 * gathered)
 
 
-@pytest.mark.parametrize("recurrence", [1, 2, 3])
-def test_projections_are_those_of_each_loop(recurrence):
-    model, (image, _) = network(recurrence), tiny.draw(1)
-    model.train()
-    query, key = projections(model, image)
-    assert not model.is_training()
-    assert query.dtype == key.dtype == np.float32
-    with jt.no_grad():
-        x = model.head.before(model.fused(model.backbone(network_input(model, image))))
-        for loop in range(recurrence):
-            for found, convolution in ((query, model.head.attention.query_conv), (key, model.head.attention.key_conv)):
-                assert found.shape == (recurrence, 5, 6, 2)
-                assert_close(found[loop], convolution(x).numpy()[0].transpose(1, 2, 0))
-            x = model.head.attention(x)
-    again, _ = projections(model, image)
-    assert again.shape == query.shape  # no hook was left behind
-    np.testing.assert_array_equal(again, query)
+def test_a_look_is_saved_with_half_the_digits(tmp_path):
+    query, key = (array.astype(np.float32) for array in loops(2, (3, 4)))
+    look = Look(query, key, np.repeat(np.arange(3), 8), np.repeat(np.arange(4), 9))
+    look.save(tmp_path / "a.npz")
+    again = Look.load(tmp_path / "a.npz")
+    assert again.query.dtype == again.key.dtype == np.float16
+    np.testing.assert_array_equal(again.rows, look.rows)
+    np.testing.assert_allclose(again.maps(30, 9), look.maps(30, 9), atol=1e-2)
+    np.testing.assert_array_equal(look.maps(30, 9), maps(query, key, 1, 3))
 
 
-@pytest.mark.parametrize(("recurrence", "head"), [(0, "rcca"), (2, "non_local")])
-def test_networks_without_crosses_are_refused(recurrence, head):
-    with pytest.raises(InputError, match=r"^w\.safetensors: the network has no criss-cross attention"):
-        projections(network(recurrence, head), tiny.draw(1)[0], "w.safetensors")
+@pytest.mark.parametrize("contents", [b"", b"PK\x03\x04", b"no archive"])
+def test_another_file_is_refused(tmp_path, contents):
+    (tmp_path / "a.npz").write_bytes(contents)
+    with pytest.raises(InputError, match=r"a\.npz: .*; evaluate again"):
+        Look.load(tmp_path / "a.npz")
 
 
-@pytest.mark.parametrize("align_corners", [False, True])
-@pytest.mark.parametrize(("pixels", "positions"), [(48, 6), (45, 6), (33, 5), (7, 7), (32, 1)])
-def test_the_nearest_position_has_the_largest_part_in_the_pixels_logits(pixels, positions, align_corners):
-    one_hot = jt.array(np.eye(positions, dtype=np.float32)[None, :, :, None])  # a channel for each position
-    parts = resize(one_hot, (pixels, 1), align_corners).numpy()[0, :, :, 0]
-    chosen = nearest(pixels, positions, align_corners)
-    np.testing.assert_allclose(parts[chosen, np.arange(pixels)], parts.max(axis=0), atol=1e-5)
+def test_an_archive_of_other_arrays_is_refused(tmp_path):
+    np.savez(tmp_path / "a.npz", query=np.zeros(3))
+    with pytest.raises(InputError, match=r"a\.npz: .*; evaluate again"):
+        Look.load(tmp_path / "a.npz")

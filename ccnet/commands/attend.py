@@ -9,12 +9,12 @@ from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 
 from ccnet import InputError, runtime, weights
-from ccnet.attention import maps, nearest, projections
-from ccnet.data import images, photos
+from ccnet.attention import Look
+from ccnet.data import photos
 from ccnet.files import atomic
-from ccnet.models.ccnet import SMALLEST
 from ccnet.progress import progress
-from ccnet.protocol import Protocol
+from ccnet.projections import look
+from ccnet.protocol import Protocol, Size
 
 LARGEST = 24_000_000  # pixels of an image that is seen whole: memory grows with them
 PANEL = 4  # width of a panel in inches
@@ -41,17 +41,15 @@ def run(*, image: Path, weights_file: Path, at: list[Point], out: Path, device: 
     trained, numbers = weights.load(weights_file), out.with_suffix(".npy")
     seen = _seen(image, photo, trained.protocol)
     with progress(total=1, desc="attend", unit="image") as bar:
-        query, key = projections(trained.model, seen, str(weights_file))
-        sides = zip(photo.shape, seen.shape, query.shape[1:3], strict=False)
-        grid = [_positions(*each, trained.model.align_corners) for each in sides]
-        found = np.stack([maps(query, key, grid[0][y], grid[1][x]) for x, y in at])
+        looked = look(trained.model, photo, seen, str(weights_file))
+        found = np.stack([looked.maps(*point) for point in at])
         with atomic(numbers) as temporary:
             np.save(temporary, found if len(at) > 1 else found[0])
         with atomic(out) as temporary:
-            _picture(photo, at, found, grid).savefig(temporary, dpi=DOTS)
+            _picture(photo, at, found, looked).savefig(temporary, dpi=DOTS)
         bar.update()
-    height, width = query.shape[1:3]
-    print(f"{out}, {numbers}: maps of {height} × {width} positions after {_counted(len(query))}")
+    loops, height, width = found.shape[1:]
+    print(f"{out}, {numbers}: maps of {height} × {width} positions after {_counted(loops)}")
 
 
 def _check(image: Path, shape: tuple[int, ...], at: list[Point]) -> None:
@@ -63,32 +61,23 @@ def _check(image: Path, shape: tuple[int, ...], at: list[Point]) -> None:
             )
 
 
-def _seen(image: Path, photo: np.ndarray, protocol: Protocol) -> np.ndarray:
-    """The image `(H, W, 3)` uint8 as the network sees it: whole, at the scale that it was trained for."""
+def _seen(image: Path, photo: np.ndarray, protocol: Protocol) -> Size:
+    """The (height, width) at which the network sees the image: whole, at the scale that it was trained for."""
     height, width = size = protocol.size(photo.shape[:2])
     if height * width > LARGEST:
         raise InputError(f"{image}: {width}×{height} is over {LARGEST / 1e6:.0f} megapixels: scale it down")
-    return images.resized(photo, size)
+    return size
 
 
-def _positions(pixels: int, seen: int, positions: int, align_corners: bool) -> np.ndarray:
-    """The feature map's row (or column) for each of the image's, int64 `(pixels,)`.
-
-    The network sees the image's `pixels` rows as `seen` rows, padded to SMALLEST.
-    """
-    rows = ((np.arange(pixels) + 0.5) * seen / pixels).astype(int)
-    return nearest(max(seen, SMALLEST), positions, align_corners)[rows]
-
-
-def _picture(image: np.ndarray, at: list[Point], found: np.ndarray, grid: list[np.ndarray]) -> Figure:
+def _picture(image: np.ndarray, at: list[Point], found: np.ndarray, looked: Look) -> Figure:
     """A row of panels for each point: the image `(H, W, 3)` with the point marked, then its maps over the grey image.
 
-    `found` is `(N, R, h, w)`, `grid` the maps' row of each of the image's rows and column of each of its columns. All
-    maps have one logarithmic colour scale, so that the many small weights show beside the few large ones.
+    `found` is `(N, R, h, w)`. All maps have one logarithmic colour scale: the many small weights show beside the few
+    large ones.
     """
     height, width = image.shape[:2]
     step = -(-max(height, width) // round(2 * PANEL * DOTS))  # a panel has no more pixels
-    rows, columns = grid[0][::step, None], grid[1][::step]
+    rows, columns = looked.rows[::step, None], looked.columns[::step]
     image = image[::step, ::step]
     grey = DARKENED * image @ np.array([0.299, 0.587, 0.114])  # luma
     count, loops = found.shape[:2]

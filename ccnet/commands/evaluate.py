@@ -2,6 +2,7 @@
 
 import math
 import time
+from collections.abc import Iterable
 from itertools import zip_longest
 from pathlib import Path
 from typing import Any
@@ -16,13 +17,16 @@ from ccnet.data.shards import ShardReader
 from ccnet.files import sha256, write_json
 from ccnet.models.ccnet import SMALLEST
 from ccnet.ops import flops
+from ccnet.ops.criss_cross import CrissCrossAttention
 from ccnet.ops.metrics import ConfusionMatrix
 from ccnet.predictor import Predictor
 from ccnet.progress import progress
+from ccnet.projections import look
 from ccnet.protocol import Protocol
 from ccnet.settings import Settings
 
 EXAMPLES = 6
+LARGEST_LOOK = 1_100_000  # values of queries and keys: at most as many fit into a page
 
 
 def run(
@@ -62,9 +66,8 @@ def run(
             _keep(examples, reader, index, prediction)
     chosen = extremes(ious)
     if examples:
-        for index in set(chosen.values()) - shown:
-            image, label = _pair(reader, index, protocol)
-            _keep(examples, reader, index, predictor(image, label.shape))
+        _keep_further(examples, reader, set(chosen.values()) - shown, predictor)
+        _keep_attention(examples, reader, shown, predictor)
     metrics = summary(confusion, reader.class_names) | {
         # Jittor lists running statistics as parameters; in eval mode, requires_grad does not tell them apart
         "parameters": sum(value.numel() for name, value in trained.model.named_parameters() if "running_" not in name),
@@ -110,6 +113,27 @@ def _keep(folder: Path, reader: ShardReader, index: int, prediction: np.ndarray)
     width, height = reader.sizes[index]
     shown = resized(prediction, (int(height), int(width)), Image.Resampling.NEAREST)
     save_palette_png(folder / f"{reader.names[index]}.png", shown, reader.palette)
+
+
+def _keep_further(folder: Path, reader: ShardReader, chosen: Iterable[int], predictor: Predictor) -> None:
+    """Predict these images once more, and save what is found."""
+    for index in chosen:
+        image, label = _pair(reader, index, predictor.protocol)
+        _keep(folder, reader, index, predictor(image, label.shape))
+
+
+def _keep_attention(folder: Path, reader: ShardReader, chosen: Iterable[int], predictor: Predictor) -> None:
+    """Save what the report computes attention maps from, unless it is too large.
+
+    Networks without criss-cross attention, and those that see images in windows, have nothing to save.
+    """
+    if not isinstance(predictor.model.head.attention, CrissCrossAttention) or predictor.protocol.window:
+        return
+    for index in chosen:
+        image, _ = reader[index]
+        looked = look(predictor.model, image, predictor.protocol.size(image.shape[:2]))
+        if looked.query.size + looked.key.size <= LARGEST_LOOK:
+            looked.save(folder / f"{reader.names[index]}.npz")
 
 
 def summary(confusion: ConfusionMatrix, class_names: list[str]) -> dict:

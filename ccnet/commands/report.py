@@ -12,7 +12,7 @@ from ccnet.data import anchors
 from ccnet.data.shards import ShardReader
 from ccnet.files import write_text
 from ccnet.groups import Group, grouped, spread
-from ccnet.page import curves, figures, measures, pictures, tables, templates
+from ccnet.page import curves, explorer, figures, measures, pictures, tables, templates
 from ccnet.page.templates import percent
 from ccnet.results import Labels, Provenance, Run, Segmented, flat, load, overlays, pixels, read
 
@@ -34,7 +34,7 @@ def run(*, labels: Path, shards: list[Path], runs: list[Path], out: Path, protoc
     published = anchored(described.class_names, loaded)
     dataset = labels.resolve().parent.name
     colours = figures.colours(len(groups))
-    drawn = charts(groups, colours)
+    drawn, reader = charts(groups, colours), ShardReader(shards)
     templates.write(
         "report.html.j2",
         out,
@@ -48,7 +48,8 @@ def run(*, labels: Path, shards: list[Path], runs: list[Path], out: Path, protoc
         stills={name: curves.svg(each) for name, each in drawn.items()},
         measured_in_training=any(row.mean_iou is not None for run in loaded for row in run.history),
         javascript=curves.javascript(),
-        **pictures.shown(ShardReader(shards), firsts, described.palette),
+        **pictures.shown(reader, firsts, described.palette),
+        explored=explorer.explored(reader, firsts),
         confusions=[confusion(group.confusion(), described.class_names) for group in groups],
         settings=compared([group.common(lambda run: run.settings) for group in groups]),
         protocol=compared([group.common(measured) for group in groups]),

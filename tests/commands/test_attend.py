@@ -7,9 +7,11 @@ import pytest
 from PIL import Image
 
 from ccnet import InputError, attention, cli, weights
+from ccnet.attention import Look
 from ccnet.commands import attend
 from ccnet.data.images import resized
 from ccnet.models import build_from_settings
+from ccnet.projections import nearest, projections
 from ccnet.protocol import Protocol
 from ccnet.runtime import jt
 from tests import tiny
@@ -54,7 +56,7 @@ def test_the_numbers_are_the_pixels_maps(photo, network, capsys):
     assert found.shape == (2, 7, 12)
     assert found.dtype == np.float32
     np.testing.assert_allclose(found.sum(axis=(1, 2)), 1, atol=1e-5)
-    query, key = attention.projections(weights.load(network).model, np.asarray(Image.open(photo)))
+    query, key = projections(weights.load(network).model, np.asarray(Image.open(photo)))
     np.testing.assert_array_equal(found, attention.maps(query, key, 2, 11))
     assert "a.npy: maps of 7 × 12 positions after 1 and 2 loops" in capsys.readouterr().out
 
@@ -64,7 +66,7 @@ def test_an_image_is_seen_at_the_scale_the_weights_were_trained_for(photo, tmp_p
     with Image.open(photo) as image:
         large = image.resize((360, 200))
     large.save(photo)
-    query, key = attention.projections(weights.load(network).model, resized(np.asarray(large), (50, 90)))
+    query, key = projections(weights.load(network).model, resized(np.asarray(large), (50, 90)))
     np.testing.assert_array_equal(attended(photo, network, (242, 82)), attention.maps(query, key, 2, 8))
 
 
@@ -152,12 +154,12 @@ def test_the_command(photo, network, capsys):
 def test_the_picture_has_the_maps_over_the_image(monkeypatch, dots, step):
     monkeypatch.setattr(attend, "DOTS", dots)
     image, found = tiny.draw(1, 90, 50)[0], np.random.default_rng(0).random((1, 2, 7, 12), np.float32)
-    grid = [attention.nearest(50, 7), attention.nearest(90, 12)]
-    first, *maps, bar = attend._picture(image, [(80, 5)], found, grid).axes
+    rows, columns = nearest(50, 7), nearest(90, 12)
+    first, *maps, bar = attend._picture(image, [(80, 5)], found, Look(found, found, rows, columns)).axes
     np.testing.assert_array_equal(first.get_images()[0].get_array(), image[::step, ::step])
     for axes, weights_ in zip(maps, found[0], strict=True):
         drawn = axes.get_images()[1]
-        np.testing.assert_array_equal(drawn.get_array(), weights_[grid[0]][:, grid[1]][::step, ::step])
+        np.testing.assert_array_equal(drawn.get_array(), weights_[rows][:, columns][::step, ::step])
         assert drawn.get_extent() == [-0.5, 89.5, 49.5, -0.5]
     assert [axes.get_title() for axes in (first, *maps)] == ["image", "after 1 loop", "after 2 loops"]
     assert bar.get_ylabel() == "weight (a map sums to 1)"

@@ -5,6 +5,7 @@ import pytest
 from PIL import Image
 
 from ccnet import InputError, weights
+from ccnet.attention import Look
 from ccnet.commands import evaluate
 from ccnet.data.shards import ShardReader, write_shard
 from ccnet.files import sha256
@@ -12,6 +13,7 @@ from ccnet.models import build_from_settings
 from ccnet.ops import flops
 from ccnet.ops.metrics import ConfusionMatrix
 from ccnet.predictor import Predictor
+from ccnet.projections import look
 from ccnet.protocol import Protocol
 from tests import tiny
 
@@ -143,12 +145,38 @@ def test_the_network_learnt_something(evaluated):
 
 
 def test_examples_are_palette_pngs_of_the_predictions(evaluated, predictions):
-    assert {path.name for path in (evaluated / "examples").iterdir()} == {f"{name}.png" for name, _, _ in predictions}
+    assert {path.name for path in (evaluated / "examples").glob("*.png")} == {f"{name}.png" for name, *_ in predictions}
     for name, prediction, _ in predictions:
         with Image.open(evaluated / "examples" / f"{name}.png") as image:
             assert image.mode == "P"
             assert image.getpalette()[: 3 * len(tiny.PALETTE)] == list(np.ravel(tiny.PALETTE))
             np.testing.assert_array_equal(np.asarray(image), prediction)
+
+
+def test_attention_is_kept_beside_the_examples(trained, evaluated, predictions):
+    assert {path.stem for path in (evaluated / "examples").glob("*.npz")} == {name for name, *_ in predictions}
+    reader = ShardReader([evaluated / "val.h5"])
+    image, _ = reader[reader.names.index("val 0")]
+    expected = look(weights.load(trained.weights).model, image, image.shape[:2])
+    found = Look.load(evaluated / "examples/val 0.npz")
+    np.testing.assert_array_equal(found.rows, expected.rows)
+    np.testing.assert_allclose(found.maps(0, 0), expected.maps(0, 0), atol=1e-2)
+
+
+@pytest.mark.parametrize("case", ["windows", "no attention", "too large"])
+def test_attention_is_kept_only_where_a_page_can_show_it(trained, evaluated, tmp_path, monkeypatch, case):
+    path, options = trained.weights, {}
+    if case == "windows":
+        options = {"window": 32}
+    elif case == "too large":
+        monkeypatch.setattr(evaluate, "LARGEST_LOOK", 100)
+    else:
+        path, settings = tmp_path / "w.safetensors", tiny.settings(recurrence=0)
+        model = build_from_settings(settings, len(tiny.CLASSES))
+        weights.save(path, weights.Weights(model, settings, tiny.CLASSES, tiny.PALETTE))
+    files = {"out": tmp_path / "m.json", "examples": tmp_path / "examples"}
+    evaluate.run(weights_file=path, shards=[evaluated / "val.h5"], **files, **options)
+    assert {path.suffix for path in (tmp_path / "examples").iterdir()} == {".png"}
 
 
 def test_the_best_the_median_and_the_worst_image_are_kept(trained, tmp_path, monkeypatch):
@@ -168,7 +196,7 @@ def test_the_best_the_median_and_the_worst_image_are_kept(trained, tmp_path, mon
     expected = {"best": order[3], "median": order[1], "worst": order[0]}
     found = metrics(tmp_path / "m.json")["extremes"]
     assert found == {kind: {"name": name, "mean_iou": pytest.approx(ious[name])} for kind, name in expected.items()}
-    kept = {path.stem for path in (tmp_path / "examples").iterdir()}
+    kept = {path.stem for path in (tmp_path / "examples").glob("*.png")}
     assert kept == {"val 0", *expected.values()}
 
 
