@@ -50,6 +50,13 @@ class Group:
         """The confusion matrix `(C, C)` of all runs together: pixels, rows truth, columns prediction."""
         return np.sum([run.metrics.confusion for run in self.runs], axis=0)
 
+    def areas(self) -> tuple[list[float], list[float]]:
+        """Areas of a class in an image, as shares of its pixels, and the IoU of all runs together for each."""
+        found = [each for run in self.runs for each in run.metrics.areas]
+        areas = sorted({each.area for each in found if each.union})
+        parts = [[each for each in found if each.area == area] for area in areas]
+        return areas, [sum(each.intersection for each in part) / sum(each.union for each in part) for part in parts]
+
     def common(self, table: Callable[[Run], dict[str, Any]]) -> dict[str, Any]:
         """The runs' tables as one: the value of a key where all runs agree, else the list of their values."""
         tables = [table(run) for run in self.runs]

@@ -73,6 +73,23 @@ class Example(BaseModel):
     mean_iou: float
 
 
+class Confused(BaseModel):
+    """A pair of classes that is often confused, and the images with most of these pixels."""
+
+    truth: str
+    prediction: str
+    images: list[str]
+
+
+class Area(BaseModel):
+    """Pixels of intersection and union of classes that cover up to the share `area` of their image."""
+
+    area: float
+    intersection: int
+    union: int
+    classes: int
+
+
 class Metrics(BaseModel):
     """The contents of metrics.json; shares in 0..1, `confusion` counts pixels (rows truth, columns prediction)."""
 
@@ -86,6 +103,8 @@ class Metrics(BaseModel):
     parameters: int | None = None
     flops: Flops | None = None
     extremes: dict[str, Example] = {}  # the best, median and worst image
+    confused: list[Confused] = []  # the most confused first
+    areas: list[Area] = []
     shards: dict[str, str] = {}  # SHA-256 of each shard, by its file's name
     training: Provenance | None = None  # of the weights
     provenance: Provenance | None = None  # of these metrics

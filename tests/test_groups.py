@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from ccnet.groups import Group, Spread, grouped, spread
-from ccnet.results import Metrics, Run, Step
+from ccnet.results import Area, Metrics, Run, Step
 
 
 def run(name: str, seed: int = 0, pretrained: str | None = None, steps: int = 10, **protocol) -> Run:
@@ -62,3 +62,11 @@ def test_a_group_tells_what_its_runs_have_in_common():
     assert group.confusion().tolist() == [[3]]
     assert group.measure("pixel_accuracy") == Spread(None, None)
     assert group.iou("a") == Spread(0.5, 0.0)
+
+
+def test_areas_are_of_all_runs_together():
+    first, second = run("a_seed1", 1), run("a_seed2", 2)
+    first.metrics.areas = [Area(area=0.1, intersection=1, union=4, classes=1)]
+    second.metrics.areas = [Area(area=0.03, intersection=1, union=2, classes=1),
+                            Area(area=0.1, intersection=5, union=8, classes=2)]  # fmt: skip
+    assert Group("a", [first, second]).areas() == ([0.03, 0.1], [0.5, 0.5])

@@ -15,6 +15,7 @@ from ccnet.data.images import resized
 from ccnet.data.labels import save_palette_png
 from ccnet.data.shards import ShardReader
 from ccnet.files import sha256, write_json
+from ccnet.mistakes import Mistakes
 from ccnet.models.ccnet import SMALLEST
 from ccnet.ops import flops
 from ccnet.ops.criss_cross import CrissCrossAttention
@@ -26,6 +27,7 @@ from ccnet.protocol import Protocol
 from ccnet.settings import Settings
 
 EXAMPLES = 6
+PAIRS = 4  # of classes, of which images with their confusion are kept
 LARGEST_LOOK = 1_100_000  # values of queries and keys: at most as many fit into a page
 
 
@@ -40,9 +42,9 @@ def run(
 ) -> None:
     """Evaluate weights on every image of the shards; `protocol_fields` are those of `ccnet.protocol.Protocol`.
 
-    Writes metrics.json to `out`, and to `examples` the predictions of up to `EXAMPLES` images, evenly spaced, and of
-    the best, the median and the worst image. Raises InputError if the weights' classes differ from the shards', the
-    shards hold no image, or the protocol is invalid.
+    Writes metrics.json to `out`, and to `examples` the predictions of up to `EXAMPLES` images, evenly spaced, of the
+    best, the median and the worst image, and of those where the most confused pairs of classes are. Raises InputError
+    if the weights' classes differ from the shards', the shards hold no image, or the protocol is invalid.
     """
     protocol, began = Protocol.checked(**protocol_fields), time.monotonic()
     reader = _opened(shards)
@@ -50,23 +52,14 @@ def run(
     weights_file = weights.located(weights_file)
     trained, digest = weights.load(weights_file), sha256(weights_file)
     _check_classes(weights_file, trained.class_names, reader.class_names)
-    predictor, confusion = Predictor(trained.model, protocol), ConfusionMatrix(len(reader.class_names))
-    shown = set(np.linspace(0, len(reader) - 1, min(EXAMPLES, len(reader)), dtype=int))
-    seconds, ious = [], []
-    for index in progress(range(len(reader)), desc=f"evaluate {trained.settings.model.backbone}", unit="image"):
-        image, label = _pair(reader, index, protocol)
-        start = time.perf_counter()
-        prediction = predictor(image, label.shape)
-        seconds.append(time.perf_counter() - start)
-        own = ConfusionMatrix(len(reader.class_names))
-        own.update(prediction, label)
-        confusion.counts += own.counts
-        ious.append(own.mean_iou())
-        if examples and index in shown:
-            _keep(examples, reader, index, prediction)
-    chosen = extremes(ious)
+    predictor = Predictor(trained.model, protocol)
+    shown = set(np.linspace(0, len(reader) - 1, min(EXAMPLES, len(reader)), dtype=int)) if examples else set()
+    each = progress(range(len(reader)), desc=f"evaluate {trained.settings.model.backbone}", unit="image")
+    confusion, seconds, ious, mistakes = _measure(reader, predictor, each, shown, examples)
+    chosen, confused = extremes(ious), mistakes.most_confused(PAIRS)
     if examples:
-        _keep_further(examples, reader, set(chosen.values()) - shown, predictor)
+        further = {*chosen.values(), *(index for *_, images in confused for index in images)}
+        _keep_further(examples, reader, further - shown, predictor)
         _keep_attention(examples, reader, shown, predictor)
     metrics = summary(confusion, reader.class_names) | {
         # Jittor lists running statistics as parameters; in eval mode, requires_grad does not tell them apart
@@ -74,10 +67,35 @@ def run(
         "flops": _flops(trained.model, protocol, reader.sizes),
         "seconds_per_image": float(np.median(seconds)), "protocol": _measured(protocol, reader, digest),
         "extremes": {kind: {"name": reader.names[i], "mean_iou": ious[i]} for kind, i in chosen.items()},
+        "confused": [_confused(reader, *each) for each in confused], "areas": mistakes.by_area(),
         "shards": {path.name: sha256(path) for path in shards},
         "training": trained.training, "provenance": _provenance(trained, device, time.monotonic() - began)}  # fmt: skip
     write_json(out, metrics)
     print(f"{weights_file}: mIoU {confusion.mean_iou():.4f}, pixel accuracy {confusion.pixel_accuracy():.4f}")
+
+
+def _measure(
+    reader: ShardReader, predictor: Predictor, numbers: Iterable[int], shown: set[int], folder: Path | None
+) -> tuple[ConfusionMatrix, list[float], list[float], Mistakes]:
+    """Predict the images of these numbers; save the predictions of those `shown` in `folder`.
+
+    Returns the confusion matrix over all, the seconds and the mean IoU of each image, and the mistakes.
+    """
+    count = len(reader.class_names)
+    confusion, mistakes, seconds, ious = ConfusionMatrix(count), Mistakes(count), [], []
+    for index in numbers:
+        image, label = _pair(reader, index, predictor.protocol)
+        start = time.perf_counter()
+        prediction = predictor(image, label.shape)
+        seconds.append(time.perf_counter() - start)
+        own = ConfusionMatrix(count)
+        own.update(prediction, label)
+        confusion.counts += own.counts
+        ious.append(own.mean_iou())
+        mistakes.add(index, own.counts)
+        if folder and index in shown:
+            _keep(folder, reader, index, prediction)
+    return confusion, seconds, ious, mistakes
 
 
 def _measured(protocol: Protocol, reader: ShardReader, digest: str) -> dict[str, Any]:
@@ -160,6 +178,11 @@ def _flops(model, protocol: Protocol, sizes: np.ndarray) -> dict[str, int]:
 def _provenance(trained: weights.Weights, device: str, seconds: float) -> dict:
     seed = trained.settings.seed if isinstance(trained.settings, Settings) else None
     return provenance.record(device=device, seed=seed, seconds=seconds)
+
+
+def _confused(reader: ShardReader, truth: int, prediction: int, images: list[int]) -> dict[str, Any]:
+    names = [reader.names[index] for index in images]
+    return {"truth": reader.class_names[truth], "prediction": reader.class_names[prediction], "images": names}
 
 
 def _prepared(max_sizes: list[int | None]) -> str:

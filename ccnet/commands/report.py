@@ -12,6 +12,7 @@ from ccnet.data import anchors
 from ccnet.data.shards import ShardReader
 from ccnet.files import write_text
 from ccnet.groups import Group, grouped, spread
+from ccnet.mistakes import most_confused
 from ccnet.page import curves, explorer, figures, measures, pictures, tables, templates
 from ccnet.page.templates import percent
 from ccnet.results import Labels, Provenance, Run, Segmented, flat, load, overlays, pixels, read
@@ -50,6 +51,7 @@ def run(*, labels: Path, shards: list[Path], runs: list[Path], out: Path, protoc
         javascript=curves.javascript(),
         **pictures.shown(reader, firsts, described.palette),
         explored=explorer.explored(reader, firsts),
+        mistaken=[pictures.confused(reader, run, described.class_names) for run in firsts],
         confusions=[confusion(group.confusion(), described.class_names) for group in groups],
         settings=compared([group.common(lambda run: run.settings) for group in groups]),
         protocol=compared([group.common(measured) for group in groups]),
@@ -141,7 +143,7 @@ def described(protocol: dict[str, Any]) -> str:
 
 
 def charts(groups: list[Group], colours: list[str]) -> dict[str, dict[str, Any]]:
-    """The charts of loss, mean IoU and learning rate, with a curve for each run in its group's colour."""
+    """The charts: loss, mean IoU and learning rate with a curve for each run, IoU by area with one for each group."""
 
     def of(column: str) -> list[curves.Curve]:
         return [
@@ -154,6 +156,12 @@ def charts(groups: list[Group], colours: list[str]) -> dict[str, dict[str, Any]]
         "loss": curves.losses(of("loss")),
         "mean_iou": curves.mean_ious(of("mean_iou")),
         "learning_rate": curves.learning_rates(of("learning_rate")),
+        "areas": curves.areas(
+            [
+                curves.Curve(group.name, group.name, number, colours[number], *group.areas())
+                for number, group in enumerate(groups)
+            ]
+        ),
     }
 
 
@@ -169,14 +177,11 @@ def confusion(counts: np.ndarray, class_names: list[str]) -> dict[str, Any]:
     """A confusion matrix `(C, C)` normalised by rows (a picture if it is large), and its eight largest confusions."""
     with np.errstate(invalid="ignore"):
         shares = counts / counts.sum(axis=1, keepdims=True)
-    wrong = np.nan_to_num(shares * (1 - np.eye(len(shares))))
-    largest = np.argsort(-wrong, axis=None, kind="stable")[:8]
-    top = [divmod(int(cell), len(wrong)) for cell in largest]
     large = len(shares) > WIDEST_TABLE
     return {
         "rows": None if large else shares.tolist(),
         "picture": figures.matrix_uri(shares) if large else None,
-        "top": [(class_names[i], class_names[j], wrong[i, j]) for i, j in top if wrong[i, j] > 0],
+        "top": [(class_names[i], class_names[j], share) for i, j, share in most_confused(counts, 8)],
     }
 
 

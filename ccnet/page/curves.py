@@ -31,6 +31,23 @@ class Curve(NamedTuple):
     values: Sequence[float]
 
 
+class Across(NamedTuple):
+    """The horizontal axis, and what the tooltip says of a step on it."""
+
+    axis: Any
+    tooltip: Any
+
+
+STEPS = Across(
+    alt.X("step:Q", title="step").axis(tickCount=6, format=",d").scale(domainMin=0, nice=False),
+    alt.Tooltip("step:Q", title="step", format=","),
+)
+AREAS = Across(
+    alt.X("step:Q", title="area of the class in its image, up to").axis(format="~%").scale(type="log"),
+    alt.Tooltip("step:Q", title="area up to", format="~%"),
+)
+
+
 def running_mean(values: Sequence[float], window: int) -> np.ndarray:
     """The mean `(N,)` of each value and its `window` // 2 neighbours on each side, ignoring non-finite values."""
     array = np.asarray(values, dtype=float)
@@ -62,6 +79,11 @@ def learning_rates(curves: Sequence[Curve]) -> dict[str, Any]:
     return _chart("learning_rate", curves, alt.Y("value:Q", title="learning rate"), ".3~g")
 
 
+def areas(curves: Sequence[Curve]) -> dict[str, Any]:
+    """A chart of IoUs in 0..1 by the share of its image that a class covers; the curves' steps are these shares."""
+    return _chart("areas", curves, alt.Y("value:Q", title="IoU").axis(format="%"), ".1%", points=True, across=AREAS)
+
+
 def svg(chart: dict[str, Any], legend: bool = False) -> str:
     """A chart as an inline `<svg>` in the colour of the text around it, without what follows the pointer."""
     still = {key: value for key, value in copy.deepcopy(chart).items() if key != "params"}
@@ -82,13 +104,15 @@ def javascript() -> str:
     return vl_convert.javascript_bundle()  # type: ignore[call-arg]
 
 
-def _chart(name: str, curves: Sequence[Curve], axis, format: str, raw=(), points=False) -> dict[str, Any]:
+def _chart(
+    name: str, curves: Sequence[Curve], axis, format: str, raw=(), points=False, across: Across = STEPS
+) -> dict[str, Any]:
     """Lines over faint lines of the `raw` curves, and a rule at the step under the pointer with each run's value."""
-    lines = _lines("values", curves, axis)
-    faint = _lines("raw", raw, axis).mark_line(clip=True, strokeWidth=0.7, opacity=FAINT)
+    lines = _lines("values", curves, across.axis, axis)
+    faint = _lines("raw", raw, across.axis, axis).mark_line(clip=True, strokeWidth=0.7, opacity=FAINT)
     points = points or all(len(each.values) < 2 for each in curves)  # which make no line
     drawn = lines.mark_line(clip=bool(raw), strokeWidth=1.6, point={"size": 28} if points else False)
-    layers = [*[faint] * bool(raw), drawn, *[_rule(curves, format)] * bool(curves)]
+    layers = [*[faint] * bool(raw), drawn, *[_rule(curves, format, across.tooltip)] * bool(curves)]
     ink = {"labelColor": "currentColor", "titleColor": "currentColor"}
     line = {"domainColor": "currentColor", "tickColor": "currentColor", "gridColor": "currentColor"}
     chart = (
@@ -102,11 +126,11 @@ def _chart(name: str, curves: Sequence[Curve], axis, format: str, raw=(), points
     return chart.to_dict(validate=False) | {"datasets": {"values": _rows(curves), "raw": _rows(raw)}}
 
 
-def _lines(data: str, curves: Sequence[Curve], axis) -> alt.Chart:
+def _lines(data: str, curves: Sequence[Curve], across, axis) -> alt.Chart:
     groups = {each.legend: each for each in curves}
     dashes = [DASHES[each.group % len(DASHES)] for each in groups.values()]
     return alt.Chart(alt.NamedData(data)).encode(
-        alt.X("step:Q", title="step").axis(tickCount=6, format=",d").scale(domainMin=0, nice=False),
+        across,
         axis,
         alt.Color("group:N", legend=None).scale(domain=list(groups), range=[each.colour for each in groups.values()]),
         alt.StrokeDash("group:N", legend=None).scale(domain=list(groups), range=dashes),
@@ -124,7 +148,7 @@ def _rows(curves: Sequence[Curve]) -> list[dict[str, Any]]:
     return rows
 
 
-def _rule(curves: Sequence[Curve], format: str) -> alt.Chart:
+def _rule(curves: Sequence[Curve], format: str, head: alt.Tooltip) -> alt.Chart:
     nearest = alt.selection_point(
         "pointer", nearest=True, on="pointermove", fields=["step"], empty=False, clear="pointerout"
     )
@@ -136,7 +160,7 @@ def _rule(curves: Sequence[Curve], format: str) -> alt.Chart:
         .encode(
             alt.X("step:Q"),
             opacity=alt.condition(nearest, alt.value(0.5), alt.value(0)),
-            tooltip=[alt.Tooltip("step:Q", title="step", format=","), *values],
+            tooltip=[head, *values],
         )
         .add_params(nearest)
     )

@@ -7,10 +7,12 @@ from collections.abc import Sequence
 
 import numpy as np
 from PIL import Image
+from scipy import ndimage
 
 from ccnet.data.labels import IGNORE
 
 WIDTH = 320  # pixels: enough for a column of a page, and small enough to embed dozens of images
+CROP = 96  # pixels: the least side of a crop
 WRONG = (222, 35, 75)
 HEAT = (38, 110, 180)
 # Of Okabe and Ito, which are told apart with any colour vision; two more after them.
@@ -46,6 +48,27 @@ def error_uri(image: np.ndarray, label: np.ndarray, prediction: np.ndarray, widt
     picture[wrong] = 0.15 * picture[wrong] + 0.85 * np.array(WRONG)
     picture[ignored] = 128
     return photo_uri(picture.astype(np.uint8), width)
+
+
+def mistake_uri(image: np.ndarray, label: np.ndarray, prediction: np.ndarray, truth: int, guess: int) -> str:
+    """Where the largest region of `truth` taken for `guess` is: a crop of the image, and it again with these in red.
+
+    '' if there is no such pixel.
+    """
+    wrong = (label == truth) & (prediction == guess)
+    if not wrong.any():
+        return ""
+    regions, _ = ndimage.label(wrong)
+    rows, columns = ndimage.find_objects(regions)[np.bincount(regions[wrong]).argmax() - 1]
+    extent = max(rows.stop - rows.start, columns.stop - columns.start)
+    side = min(max(CROP, 3 * extent // 2), *wrong.shape)
+    crop = tuple(
+        slice(start := min(max(0, (part.start + part.stop - side) // 2), length - side), start + side)
+        for part, length in zip((rows, columns), wrong.shape, strict=True)
+    )
+    plain, marked = image[crop], image[crop].astype(float)
+    marked[wrong[crop]] = 0.4 * marked[wrong[crop]] + 0.6 * np.array(WRONG)
+    return photo_uri(np.concatenate([plain, marked.astype(np.uint8)], axis=1))
 
 
 def matrix_uri(shares: np.ndarray) -> str:

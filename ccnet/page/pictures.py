@@ -49,14 +49,27 @@ def _of_run(
     return found
 
 
+def confused(reader: ShardReader, run: Run, class_names: list[str]) -> dict[tuple[str, str], list[tuple[str, str]]]:
+    """For the run's most confused pairs (truth, prediction), images' names and crops of them, where kept."""
+    places = {name: index for index, name in enumerate(reader.names)}
+    paths = run.predictions()
+    found: dict[tuple[str, str], list[tuple[str, str]]] = {}
+    for pair in run.metrics.confused:
+        classes = class_names.index(pair.truth), class_names.index(pair.prediction)
+        crops = found.setdefault((pair.truth, pair.prediction), [])
+        for name in (name for name in pair.images if name in places and name in paths):
+            image, label = reader[places[name]]
+            uri = figures.mistake_uri(image, label, predicted(paths[name], label), *classes)
+            crops += [(name, uri)] * bool(uri)
+    return found
+
+
 def compared(reader: ShardReader, runs: list[Run], palette: Palette) -> dict[str, Any]:
-    """The template's data for images that runs have predicted, those of most runs first, and their classes."""
+    """The template's data for images that runs have predicted, and the classes in them."""
     folders = [run.predictions() for run in runs]
-    wanted = [(i, name) for i, name in enumerate(reader.names) if any(name in paths for paths in folders)]
-    wanted.sort(key=lambda each: -sum(each[1] in paths for paths in folders))
     examples: list[dict[str, Any]] = []
     seen: set[int] = set()
-    for index, name in wanted[: at_most(len(runs) + 1)]:
+    for index, name in _common(reader.names, folders, at_most(len(runs) + 1)):
         image, label = reader[index]
         maps = [predicted(paths[name], label) if name in paths else None for paths in folders]
         seen.update(*(np.unique(each).tolist() for each in [label, *maps] if each is not None))
@@ -70,6 +83,16 @@ def compared(reader: ShardReader, runs: list[Run], palette: Palette) -> dict[str
             }
         )
     return {"examples": examples, "seen": sorted(seen & set(range(len(palette))))}
+
+
+def _common(names: list[str], folders: list[dict[str, Path]], count: int) -> list[tuple[int, str]]:
+    """Up to `count` images, with their numbers: those of most runs first and, of more than fit, evenly spaced ones."""
+    having = {name: sum(name in paths for paths in folders) for name in names}
+    wanted = sorted((each for each in enumerate(names) if having[each[1]]), key=lambda each: -having[each[1]])
+    most = [each for each in wanted if having[each[1]] == having[wanted[0][1]]]
+    if len(most) > count:
+        return [most[place] for place in np.linspace(0, len(most) - 1, count, dtype=int)]
+    return wanted[:count]
 
 
 def at_most(columns: int) -> int:

@@ -9,6 +9,7 @@ from ccnet.attention import Look
 from ccnet.commands import evaluate
 from ccnet.data.shards import ShardReader, write_shard
 from ccnet.files import sha256
+from ccnet.mistakes import Mistakes
 from ccnet.models import build_from_settings
 from ccnet.ops import flops
 from ccnet.ops.metrics import ConfusionMatrix
@@ -163,6 +164,22 @@ def test_attention_is_kept_beside_the_examples(trained, evaluated, predictions):
     np.testing.assert_allclose(found.maps(0, 0), expected.maps(0, 0), atol=1e-2)
 
 
+def test_mistakes_are_those_of_the_predictions(evaluated, predictions):
+    mistakes = Mistakes(len(tiny.CLASSES))
+    for number, (_, prediction, label) in enumerate(predictions):
+        own = ConfusionMatrix(len(tiny.CLASSES))
+        own.update(prediction, label)
+        mistakes.add(number, own.counts)
+    found = metrics(evaluated / "metrics.json")
+    assert found["areas"] == mistakes.by_area()
+    names = [name for name, *_ in predictions]
+    assert found["confused"] == [
+        {"truth": tiny.CLASSES[truth], "prediction": tiny.CLASSES[guess], "images": [names[image] for image in images]}
+        for truth, guess, images in mistakes.most_confused(evaluate.PAIRS)
+    ]
+    assert found["confused"]
+
+
 @pytest.mark.parametrize("case", ["windows", "no attention", "too large"])
 def test_attention_is_kept_only_where_a_page_can_show_it(trained, evaluated, tmp_path, monkeypatch, case):
     path, options = trained.weights, {}
@@ -197,7 +214,8 @@ def test_the_best_the_median_and_the_worst_image_are_kept(trained, tmp_path, mon
     found = metrics(tmp_path / "m.json")["extremes"]
     assert found == {kind: {"name": name, "mean_iou": pytest.approx(ious[name])} for kind, name in expected.items()}
     kept = {path.stem for path in (tmp_path / "examples").glob("*.png")}
-    assert kept == {"val 0", *expected.values()}
+    confused = {name for pair in metrics(tmp_path / "m.json")["confused"] for name in pair["images"]}
+    assert kept == {"val 0", *expected.values(), *confused}
 
 
 def test_images_without_a_figure_are_no_extremes():

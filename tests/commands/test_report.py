@@ -561,3 +561,20 @@ def test_a_phone_shows_it_without_sideways_scrolling_or_errors(dataset, tmp_path
     shown = on_a_phone(build(dataset, *runs), tmp_path, f"{cells}.map(cell => cell.textContent)")
     assert (shown.width, shown.result) == ("390", "")
     assert "CONSOLE" not in shown.log
+
+
+@needs_chromium
+def test_crops_and_areas_show_what_goes_wrong(dataset, watched):
+    pair = {"truth": "sky & more", "prediction": CLASSES[1], "images": ["val/0"]}
+    areas = [{"area": 0.1, "intersection": 2, "union": 8, "classes": 1}]
+    counts = [[90, 10, 0, 0], [25, 75, 0, 0], [0, 50, 50, 0], [0, 0, 0, 0]]
+    run = add_run(dataset, "a", confused=[pair], areas=areas, confusion=counts)
+    add_example(run, "val/0")
+    page = build(dataset, run)
+    assert [row["value"] for row in page.charts()["areas"]["datasets"]["values"]] == [0.25]
+    tab = watched.tab
+    tab.goto(page.path.as_uri())
+    tab.locator("#confusion summary").click()
+    assert tab.locator(".mistakes img:visible").count() == 1
+    assert "50.0 %" in str(tab.locator("#confusion li").first.text_content())
+    assert watched.wrong == []

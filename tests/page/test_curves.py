@@ -86,3 +86,12 @@ def test_nothing_measured_is_an_empty_chart():
 def test_the_script_defines_vega_embed_and_ends_no_script():
     assert "vegaEmbed" in curves.javascript()
     assert "</script" not in curves.javascript().lower()
+
+
+def test_areas_are_shares_on_a_logarithmic_axis():
+    chart = curves.areas([Curve("one", "one", 0, "#0072b2", [0.01, 0.1], [0.2, 0.7])])
+    assert chart["datasets"]["values"][1] == {"step": 0.1, "value": 0.7, "group": "one", "curve": "c0"}
+    lines, rule = chart["layer"]
+    assert lines["encoding"]["x"]["scale"] == {"type": "log"}
+    assert rule["encoding"]["tooltip"][0]["format"] == "~%"
+    assert "10%" in "".join(ElementTree.fromstring(curves.svg(chart)).itertext())

@@ -5,6 +5,7 @@ import io
 import re
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
@@ -49,3 +50,23 @@ def test_errors_are_red_where_the_label_counts():
 def test_a_matrix_is_opaque_where_it_is_full():
     alpha = np.array(picture(figures.matrix_uri(np.array([[1.0, 0.0], [np.nan, 0.25]]))))[..., 3]
     assert alpha.tolist() == [[255, 0], [0, 127]]
+
+
+def test_a_mistake_is_the_largest_region_of_its_pair_in_red():
+    label = np.zeros((300, 400), np.uint8)
+    prediction = np.zeros_like(label)
+    prediction[40:60, 50:90], prediction[200:203, 200:203] = 1, 1
+    prediction[100:200, 300:400] = 2  # of another pair
+    uri = figures.mistake_uri(np.zeros((300, 400, 3), np.uint8), label, prediction, 0, 1)
+    shown = np.array(picture(uri), int)
+    assert shown.shape == (96, 192, 3)  # rows 2 to 98 and columns 22 to 118, twice
+    red = shown[..., 0] > 100
+    assert not red[:, :96].any()
+    assert red[:, 96:].sum() == pytest.approx(20 * 40, rel=0.1)
+    assert red[48, 96 + 48]
+
+
+def test_a_crop_is_no_larger_than_the_image_and_none_without_mistake():
+    label, image = np.zeros((30, 50), np.uint8), np.zeros((30, 50, 3), np.uint8)
+    assert picture(figures.mistake_uri(image, label, np.ones_like(label), 0, 1)).size == (60, 30)
+    assert figures.mistake_uri(image, label, label, 0, 1) == ""

@@ -12,7 +12,7 @@ from urllib.parse import unquote_to_bytes, urljoin, urlsplit
 import numpy as np
 import pytest
 from PIL import Image
-from playwright.sync_api import Browser
+from playwright.sync_api import Browser, expect
 from playwright.sync_api import Page as Tab
 
 from ccnet.data.images import ORIENTATION
@@ -391,11 +391,11 @@ def test_the_keyboard_is_enough(street, seen):
     tab.keyboard.press("Tab")
     tab.keyboard.press("Enter")
     viewer = tab.locator("dialog")
-    assert viewer.locator("h2").text_content() == "b.jpg"
+    expect(viewer.locator("h2")).to_have_text("b.jpg")  # the address changes first, then the viewer
     assert "64 × 48 pixels · confidence 51.0 % · ok" in str(viewer.text_content())
     assert viewer.locator("tbody tr").all_text_contents() == ["tree75.00 %", "road25.00 %"]
     tab.keyboard.press("ArrowRight")
-    assert viewer.locator("h2").text_content() == "c.jpg"
+    expect(viewer.locator("h2")).to_have_text("c.jpg")
     assert tab.url.endswith("#c.jpg.png")
     slider = tab.get_by_label("Division")
     slider.focus()
@@ -403,7 +403,7 @@ def test_the_keyboard_is_enough(street, seen):
     for _ in range(20):
         tab.keyboard.press("ArrowRight")
     assert seen.variable(".pictures .label", "clipPath") == "inset(0px 0px 0px 60%)"
-    assert viewer.locator("h2").text_content() == "c.jpg"
+    expect(viewer.locator("h2")).to_have_text("c.jpg")
     opacity = viewer.get_by_label("Opacity")
     opacity.focus()
     tab.keyboard.press("End")
@@ -411,8 +411,8 @@ def test_the_keyboard_is_enough(street, seen):
     assert seen.variable(".gallery .label", "opacity") == "1"
     assert tab.locator(".bars output").last.text_content() == "100 %"
     tab.keyboard.press("Escape")
-    assert not viewer.is_visible()
-    assert tab.evaluate("document.activeElement.textContent") == "c.jpg"
+    expect(viewer).to_be_hidden()
+    tab.wait_for_function("document.activeElement.textContent === 'c.jpg'")
     assert "#" not in tab.url
 
 
@@ -427,10 +427,10 @@ def test_the_viewer_goes_through_the_images_that_are_listed(street, seen):
         tab.get_by_role("button", name="Next").click()
     assert places == ["e.jpg 1 of 5", "d.tif 2 of 5", "c.jpg 3 of 5", "b.jpg 4 of 5"]
     tab.get_by_role("button", name="Previous").click()
-    assert tab.locator("h2").text_content() == "b.jpg"
+    expect(tab.locator("h2")).to_have_text("b.jpg")
     assert tab.locator(".pictures img").count() == 2
     tab.get_by_role("button", name="Close").click()
-    assert not tab.locator("dialog").is_visible()
+    expect(tab.locator("dialog")).to_be_hidden()
 
 
 @needs_chromium
@@ -449,12 +449,12 @@ def test_the_division_follows_the_pointer(street, seen):
 @needs_chromium
 def test_an_address_leads_to_an_image_and_back_closes_it(street, seen):
     tab = seen.open(street, "#c.jpg.png")
-    assert tab.locator("h2").text_content() == "c.jpg"
+    expect(tab.locator("h2")).to_have_text("c.jpg")
     tab.keyboard.press("Escape")
     tab.locator(".gallery a").first.click()
     assert tab.url.endswith("#a.jpg.png")
     tab.go_back()
-    assert not tab.locator("dialog").is_visible()
+    expect(tab.locator("dialog")).to_be_hidden()
 
 
 @needs_chromium
@@ -476,7 +476,7 @@ def test_a_phone_needs_no_sideways_scrolling(street, browser):
     tab = phone.open(street)
     assert tab.evaluate("document.documentElement.scrollWidth") == 390
     tab.locator(".gallery a").last.tap()
-    assert tab.locator("dialog").is_visible()
+    expect(tab.locator("dialog")).to_be_visible()
     assert tab.evaluate("document.querySelector('dialog').scrollWidth") == 390
     assert phone.wrong == []
     tab.close()
@@ -486,7 +486,7 @@ def test_a_phone_needs_no_sideways_scrolling(street, browser):
 def test_without_the_script_images_are_seen_and_lead_to_their_masks(street, browser):
     plain = Seen(browser, java_script_enabled=False)
     tab = plain.open(street)
-    assert not tab.locator(".bars").is_visible()
+    expect(tab.locator(".bars")).to_be_hidden()
     assert tab.locator(".gallery img").count() == 10
     tab.locator(".gallery a").first.click()
     assert tab.url.endswith("/a.jpg.png")

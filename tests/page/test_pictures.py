@@ -55,3 +55,17 @@ def test_the_legend_has_the_classes_of_all_pictures(reader, tmp_path, monkeypatc
 def test_a_prediction_of_another_size_is_refused(reader, tmp_path):
     with pytest.raises(InputError, match=r"val 2\.png: \(8, 8\) is not the label map's \(40, 48\); evaluate again"):
         pictures.extremes(reader, [run(tmp_path / "a", 2, shape=(8, 8), extremes=WORST)], PALETTE)
+
+
+def test_of_many_images_evenly_spaced_ones_are_shown(reader, tmp_path, monkeypatch):
+    monkeypatch.setattr(pictures, "at_most", lambda columns: 3)
+    found = pictures.compared(reader, [run(tmp_path / "a", 0, 1, 2, 3, 4)], PALETTE)
+    assert [each["name"] for each in found["examples"]] == ["val 0", "val 2", "val 4"]
+
+
+def test_crops_are_of_the_confused_pairs_images_where_kept(reader, tmp_path):
+    pair = {"truth": "wall", "prediction": "door", "images": ["val 2", "val 3", "elsewhere"]}
+    found = pictures.confused(reader, run(tmp_path / "a", 2, confused=[pair]), tiny.CLASSES)
+    assert list(found) == [("wall", "door")]
+    assert [name for name, _ in found["wall", "door"]] == ["val 2"]
+    assert pictures.confused(reader, run(tmp_path / "b", 2), tiny.CLASSES) == {}
