@@ -11,7 +11,7 @@ from PIL import Image, ImageEnhance
 from ccnet import InputError
 from ccnet.commands import inspect
 from tests.drawn import CLASSES, Drawn, label
-from tests.page.browser import Page, needs_chromium, on_a_phone
+from tests.page.browser import Page, barriers, needs_chromium, on_a_phone
 
 
 @pytest.fixture
@@ -237,3 +237,11 @@ def test_the_slider_sets_the_opacity_which_is_half_without_it(drawn, tmp_path):
     page.text = re.sub("<script>.*</script>", "", page.text, flags=re.DOTALL)
     still = "getComputedStyle(page.querySelector('.laid .label')).opacity + page.querySelector('.opacity').hidden"
     assert on_a_phone(page, tmp_path, still).result == "0.5true"
+
+
+@needs_chromium
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_no_barrier_keeps_people_out(drawn, browser, scheme):
+    tab = browser.new_page(color_scheme=scheme)
+    tab.goto(many(drawn).path.as_uri())
+    assert barriers(tab) == []

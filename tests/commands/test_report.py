@@ -15,10 +15,11 @@ from PIL import Image
 from playwright.sync_api import Browser
 
 from ccnet import InputError
+from ccnet.attention import Look
 from ccnet.commands import report
 from ccnet.data.catalog import DATASETS
 from ccnet.data.shards import Record, write_shard
-from tests.page.browser import Page, Watched, needs_chromium, on_a_phone
+from tests.page.browser import Page, Watched, barriers, needs_chromium, on_a_phone
 
 CLASSES = ["road", "<script>alert(1)</script>", "sky & more", "ünseen"]
 PALETTE = [[128, 64, 128], [70, 70, 70], [0, 130, 180], [255, 255, 0]]
@@ -578,3 +579,20 @@ def test_crops_and_areas_show_what_goes_wrong(dataset, watched):
     assert tab.locator(".mistakes img:visible").count() == 1
     assert "50.0 %" in str(tab.locator("#confusion li").first.text_content())
     assert watched.wrong == []
+
+
+@needs_chromium
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_no_barrier_keeps_people_out(dataset, browser, scheme):
+    pair = {"truth": "sky & more", "prediction": CLASSES[1], "images": ["val/0"]}
+    areas = [{"area": 0.1, "intersection": 2, "union": 8, "classes": 1}]
+    runs = [add_run(dataset, name, extremes=EXTREMES, confused=[pair], areas=areas) for name in "ab"]
+    for run in runs:
+        add_example(run, "val/0")
+        Look(*np.ones((2, 2, 3, 5, 4), np.float32), np.arange(24) // 8, np.arange(40) // 8).save(
+            run / "examples/val/0.npz"
+        )
+    opened = Watched(browser, color_scheme=scheme)
+    opened.tab.goto(build(dataset, *runs).path.as_uri())
+    opened.tab.wait_for_selector(".chart svg")
+    assert barriers(opened.tab) == []

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser
 from playwright.sync_api import Page as Tab
 
@@ -72,6 +73,14 @@ class Watched:
         self.tab.on("console", lambda message: self.wrong.append(message.text))
         self.tab.on("pageerror", lambda error: self.wrong.append(str(error)))
         self.tab.on("dialog", lambda dialog: self.wrong.append(dialog.message))
+
+
+def barriers(tab: Tab) -> list[str]:
+    """What axe-core finds that keeps people out of a page, with all its details open."""
+    tab.evaluate("document.querySelectorAll('details').forEach(part => part.open = true)")
+    found = Axe().run(tab).response
+    assert found["passes"]
+    return [f"{each['id']} ({each['impact']}): {each['nodes'][0]['html']}" for each in found["violations"]]
 
 
 class Shown(NamedTuple):

@@ -20,7 +20,7 @@ from ccnet.data.labels import save_palette_png
 from ccnet.page import gallery
 from ccnet.page.gallery import Picture
 from tests.drawn import CLASSES, PALETTE, SIZE, picture
-from tests.page.browser import Watched, needs_chromium
+from tests.page.browser import Watched, barriers, needs_chromium
 
 HOSTILE = [
     "plain.jpg", "a b.jpg", "50%.jpg", "%41.jpg", "what?.jpg", "#1.jpg", "it's.jpg", 'say "cheese".jpg', "a:b.jpg",
@@ -491,3 +491,14 @@ def test_without_the_script_images_are_seen_and_lead_to_their_masks(street, brow
     tab.locator(".gallery a").first.click()
     assert tab.url.endswith("/a.jpg.png")
     tab.close()
+
+
+@needs_chromium
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_no_barrier_keeps_people_out(street, browser, scheme):
+    seen = Seen(browser, color_scheme=scheme)
+    tab = seen.open(street)
+    assert barriers(tab) == []
+    tab.locator(".gallery a").first.click()
+    expect(tab.locator("dialog")).to_be_visible()
+    assert barriers(tab) == []
