@@ -37,9 +37,7 @@ class Model:
         Literal[8, 16, 32] | None,
         about("input pixels per position of the last stage, dilated below 32; null: the family's own"),
     ]
-    fusion: Annotated[
-        bool | None, about("a VAN's levels 2 to 4 fused at stride 8 before the head; null: the family's own")
-    ]
+    fusion: Annotated[bool | None, about("levels 2 to 4 fused at stride 8 before the head; null: the family's own")]
     deep_stem: Annotated[bool, about("ResNet stem of three 3×3 convolutions, else one 7×7")]
     stem_channels: Annotated[
         Literal[32, 64] | None,
