@@ -27,7 +27,7 @@ from ccnet.weights import Weights
 
 # Limits for segmenting an image whole, since memory grows with it: pixels, and scores of all pixels (2 GiB of float32).
 LARGEST, MOST_SCORES = 24_000_000, 2**29
-WINDOW = 768  # side of the sliding windows over larger images
+WINDOW = 1024  # side of the sliding windows over larger images; with smaller ones masks differ more from whole images'
 SMALLER = "scale the image down, or use --device cpu"  # the remedy when the network runs out of memory
 OPACITY = 0.5  # of the class colours over the image
 JPEG_SIDE = 65_500  # pixels: the longest side that JPEG allows
