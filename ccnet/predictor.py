@@ -107,7 +107,9 @@ class Predictor:
                 if canvas is None:
                     canvas = np.zeros((logits.shape[0], len(share), width), np.float32)
                 weights = share[:, None] * part
-                for plane, values in zip(canvas, logits.data, strict=True):  # one that stays in the processor's cache
+                for plane, values in zip(
+                    canvas, logits.data, strict=True
+                ):  # the product of a whole window leaves the cache
                     plane[:, left : left + len(part)] += values * weights
             assert canvas is not None
             yield from _taken(canvas, end - top)

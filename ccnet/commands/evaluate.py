@@ -65,7 +65,7 @@ def run(
         # Jittor lists running statistics as parameters; in eval mode, requires_grad does not tell them apart
         "parameters": sum(value.numel() for name, value in trained.model.named_parameters() if "running_" not in name),
         "flops": _flops(trained.model, protocol, reader.sizes),
-        "seconds_per_image": float(np.median(seconds)), "protocol": _measured(protocol, reader, digest),
+        "seconds_per_image": float(np.median(seconds)), "protocol": _described(protocol, reader, digest),
         "extremes": {kind: {"name": reader.names[i], "mean_iou": ious[i]} for kind, i in chosen.items()},
         "confused": [_confused(reader, *each) for each in confused], "areas": mistakes.by_area(),
         "shards": {path.name: sha256(path) for path in shards},
@@ -98,7 +98,7 @@ def _measure(
     return confusion, seconds, ious, mistakes
 
 
-def _measured(protocol: Protocol, reader: ShardReader, digest: str) -> dict[str, Any]:
+def _described(protocol: Protocol, reader: ShardReader, digest: str) -> dict[str, Any]:
     """The protocol's entries of metrics.json; `digest` is the SHA-256 of the weights."""
     return protocol.record() | {
         "prepared": _prepared(reader.max_sizes), "absent_classes": "left out of the mean", "images": len(reader),

@@ -8,8 +8,8 @@ import pytest
 
 from ccnet.attention import Look
 from ccnet.page import explorer
-from tests.commands.test_report import add_example, add_run, build, dataset
 from tests.page.browser import Watched, needs_chromium, on_a_phone
+from tests.reported import add_example, add_run, build, dataset
 
 __all__ = ["dataset"]
 
