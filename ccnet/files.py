@@ -58,10 +58,17 @@ def _sweep(folder: Path) -> None:
     for entry in os.scandir(folder) if os.access(folder, os.R_OK) else ():
         if (named := TEMPORARY.fullmatch(entry.name)) and entry.is_file(follow_symlinks=False):
             with suppress(OSError):  # another process removed it, or this one lacks permission
-                here = named["host"] == _host()
-                ended = here and not Path("/proc", named["process"]).exists()
+                ended = named["host"] == _host() and _has_ended(named["process"])
                 if ended or time.time() - entry.stat().st_mtime > ABANDONED:
                     os.unlink(entry.path)
+
+
+def _has_ended(process: str) -> bool:
+    """Whether a process of this host has ended. A zombie has: in a container, often no parent waits for it."""
+    try:
+        return Path("/proc", process, "stat").read_bytes().rpartition(b")")[2].split()[0] == b"Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return True
 
 
 @cache

@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ccnet.files import atomic, sha256, write_json, write_text
+from tests import tiny
 
 
 def test_json_that_others_could_not_read_is_refused(tmp_path):
@@ -77,9 +78,13 @@ def start_writing(target, fate):
     return process, Path(process.stdout.readline().strip())
 
 
-def test_what_a_killed_process_left_is_swept_by_the_next(tmp_path):
+@pytest.mark.parametrize("waited", [True, False], ids=["gone", "zombie"])
+def test_what_a_killed_process_left_is_swept_by_the_next(tmp_path, waited):
     killed, left = start_writing(tmp_path / "shard-0-of-4.h5", "killed")
-    killed.wait()
+    while tiny.alive(killed.pid):
+        time.sleep(0.01)
+    if waited:
+        killed.wait()
     living, kept = start_writing(tmp_path / "c.txt", "living")
     assert not left.exists()
     for name in (".c.txt", ".c.0123abcd.txt", f".c.0123abcd-{killed.pid}-0123abcd.txt", "c.12-34-56.txt"):

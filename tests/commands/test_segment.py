@@ -104,9 +104,12 @@ def test_killed_and_continued_the_results_are_the_same_bytes(folder, out, traine
     process = tiny.start(list(map(str, command)))
     while len(list(tmp_path.glob("*.png"))) < 3:
         time.sleep(0.01)
+    workers = tiny.children(process.pid)
     process.kill()
     process.communicate()
     assert process.returncode == -signal.SIGKILL
+    while any(map(tiny.alive, workers)):
+        time.sleep(0.01)
     segment.run(inputs=[folder], weights_file=trained.weights, out=tmp_path)
     assert {row["status"] for row in table(tmp_path).values()} == {"ok", "skipped", "failed"}
     made = [{path.relative_to(place): path.read_bytes() for path in place.rglob("*.*g")} for place in (out, tmp_path)]
