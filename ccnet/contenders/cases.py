@@ -74,7 +74,7 @@ CPU = [
     *(_attention(*size, backward) for size in ((65, 65), (128, 128), (256, 128)) for backward in (False, True)),
     _attention(97, 97, False, time=0.45, memory=0.8, floor=1.6),
     _attention(97, 97, True, time=0.70, memory=0.8, floor=1.6),
-    *(_attention(side, side, False, "non_local") for side in (65, 97)),
+    *(_attention(side, side, back, "non_local", time=1.0, memory=1.0) for side in (65, 97) for back in (False, True)),
     *(
         _network(network, "inference", 512, 1, targets)
         for network, targets in {

@@ -22,10 +22,10 @@ from tests import tiny
 from tests.ops.test_cuda import replace_code
 
 FAMILIES = {
-    "resnet": {"backbone": "resnet18", "deep_stem": True, "multi_grid": False, "contract_dilation": True},
+    "resnet": {"backbone": "resnet18", "deep_stem": True, "multi_grid": False, "contract_dilation": True,
+               "head": "non_local", "category_consistency": 1.0, "loss": "ohem"},
     "van": {},
-    "baseline": {"head": "non_local", "category_consistency": 1.0, "loss": "ohem"},
-}
+}  # fmt: skip
 
 
 def zeros(shapes, dtypes, inputs, *, cuda_header, cuda_src, data) -> tuple[jt.Var, ...]:

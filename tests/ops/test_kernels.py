@@ -17,6 +17,7 @@ from tests.ops import (
     test_batch_norm,
     test_criss_cross,
     test_depthwise,
+    test_non_local,
     test_optimizers,
     test_pointwise,
     test_van_block,
@@ -58,6 +59,10 @@ def mlp() -> Computation:
     return both_ways(module, *draw(0, (2, 4, 19, 23)))
 
 
+def non_local() -> Computation:
+    return both_ways(test_non_local.module(16, 0.7), *draw(0, (2, 16, 23, 31)))
+
+
 def van_block() -> Computation:
     module, x = test_van_block.block(12, 4, 2), jt.array(draw(0, (2, 12, 19, 23))[0])
 
@@ -79,6 +84,7 @@ CASES: dict[str, Callable[[], Computation]] = {
     "depthwise: 5 × 5, stride 2": lambda: depthwise(5, 2, 1, True),
     "gelu": lambda: both_ways(gelu, *draw(0, (2, 3, 5, 7))),
     "mlp": mlp,
+    "non_local": non_local,
     "optimizers: SGD": lambda: lambda: test_optimizers.trained(test_optimizers.Ours, "sgd"),
     "optimizers: AdamW": lambda: lambda: test_optimizers.trained(test_optimizers.Ours, "adamw"),
     "pointwise": lambda: both_ways(test_pointwise.ours(5, 1), *test_pointwise.arrays((2, 12, 7, 9), 5, True)),

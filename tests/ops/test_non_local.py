@@ -30,18 +30,19 @@ def definition(block: NonLocal, x: np.ndarray) -> np.ndarray:
     return block.gamma.numpy() * result + x
 
 
-@pytest.mark.parametrize("shape", [(2, 16, 5, 4), (1, 8, 1, 1), (3, 4, 2, 7)])
+@pytest.mark.parametrize("shape", [(2, 16, 5, 4), (1, 8, 1, 1), (3, 4, 2, 7), (2, 8, 23, 31)])
 def test_agrees_with_its_definition(shape):
     block = module(shape[1], 0.7)
     (x,) = draw(1, shape)
     assert_close(block(jt.array(x)).numpy(), definition(block, x))
 
 
-def test_gradients_agree_with_torch():
+@pytest.mark.parametrize("shape", [(2, 16, 6, 5), (1, 16, 29, 37)], ids=["one block", "several blocks"])
+def test_gradients_agree_with_torch(shape):
     import torch
 
     block = module(16, 0.7)
-    (x,) = draw(2, (2, 16, 6, 5))
+    (x,) = draw(2, shape)
     weights = {name: torch.tensor(value.numpy()) for name, value in block.named_parameters()}
 
     def theirs(x):

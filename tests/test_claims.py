@@ -1,0 +1,58 @@
+"""The scripts of docs/claims, cut short."""
+
+import csv
+import importlib
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+CLAIMS = Path(__file__).parents[1] / "docs/claims"
+
+
+@pytest.fixture
+def claim(monkeypatch):
+    """Import a script by its name."""
+    monkeypatch.syspath_prepend(CLAIMS)
+    yield importlib.import_module
+    for name in CLAIMS.glob("*.py"):
+        sys.modules.pop(name.stem, None)
+
+
+def table(path: Path) -> list[dict[str, str]]:
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_no_white_pixel_sees_the_cue(claim):
+    far_context = claim("far_context")
+    images, labels, placements = far_context.draw(np.random.default_rng(3), 60)
+    for image, label, placement in zip(images, labels, placements, strict=True):
+        white = label != 255
+        colour = image.sum((1, 2)).argmax()
+        assert set(label[white]) == {colour}
+        assert image[:, white].all()
+        cue = np.argwhere(image[colour] > image.min(0))
+        apart = np.abs(np.argwhere(white)[:, None] - cue).min(1)  # per white pixel: rows and columns to the cue
+        assert (apart.max(1) > 2).all()  # outside the 5 × 5 pixels that two 3×3 convolutions see
+        assert ((apart > 2).all(1) == placement[white]).all()
+        assert [int((placement[white] == part).sum()) for part in (0, 1)] == [far_context.OBJECTS] * 2
+
+
+def test_far_context(claim, tmp_path):
+    far_context = claim("far_context")
+    far_context.main(tmp_path, seeds=(1,), steps=60)
+    found = {(row["head"], row["placement"]): float(row["accuracy"]) for row in table(tmp_path / "far_context.csv")}
+    assert found.keys() == {(head, place) for head in far_context.HEADS for place in far_context.PLACEMENTS}
+    assert found["R = 0", "in the cross"] < 0.5 > found["R = 1", "elsewhere"]
+    assert "non-local" in (tmp_path / "far_context.svg").read_text()
+
+
+def test_efficiency(claim, tmp_path):
+    claim("efficiency").main(tmp_path, sides=(25,), repeats=1)
+    rows = {row["head"]: row for row in table(tmp_path / "efficiency.csv")}
+    assert len(rows) == 5
+    assert float(rows["R = 2"]["gflops"]) == pytest.approx(2 * float(rows["R = 1"]["gflops"]), rel=1e-3)
+    assert all(float(row["seconds"]) > 0 <= float(row["megabytes"]) for row in rows.values())
+    assert "non-local" in (tmp_path / "efficiency.svg").read_text()
