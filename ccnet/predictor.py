@@ -107,10 +107,9 @@ class Predictor:
                 if canvas is None:
                     canvas = np.zeros((logits.shape[0], len(share), width), np.float32)
                 weights = share[:, None] * part
-                for plane, values in zip(
-                    canvas, logits.data, strict=True
-                ):  # the product of a whole window leaves the cache
-                    plane[:, left : left + len(part)] += values * weights
+                for plane, values in zip(canvas, logits.data, strict=True):
+                    values *= weights  # in place: a product apart would take new memory from the system each time
+                    plane[:, left : left + len(part)] += values
             assert canvas is not None
             yield from _taken(canvas, end - top)
 
