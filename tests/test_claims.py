@@ -40,19 +40,30 @@ def test_no_white_pixel_sees_the_cue(claim):
         assert [int((placement[white] == part).sum()) for part in (0, 1)] == [far_context.OBJECTS] * 2
 
 
-def test_far_context(claim, tmp_path):
+def keep(monkeypatch, script, *heads: str) -> None:
+    monkeypatch.setattr(script, "HEADS", {name: script.HEADS[name] for name in heads})
+
+
+def test_far_context(claim, tmp_path, monkeypatch):
     far_context = claim("far_context")
-    far_context.main(tmp_path, seeds=(1,), steps=60)
+    keep(monkeypatch, far_context, "R = 1", "non-local")
+    far_context.main(tmp_path, seeds=(1,), steps=20)
     found = {(row["head"], row["placement"]): float(row["accuracy"]) for row in table(tmp_path / "far_context.csv")}
     assert found.keys() == {(head, place) for head in far_context.HEADS for place in far_context.PLACEMENTS}
-    assert found["R = 0", "in the cross"] < 0.5 > found["R = 1", "elsewhere"]
+    assert found["R = 1", "elsewhere"] < 0.5
     assert "non-local" in (tmp_path / "far_context.svg").read_text()
 
 
-def test_efficiency(claim, tmp_path):
-    claim("efficiency").main(tmp_path, sides=(25,), repeats=1)
-    rows = {row["head"]: row for row in table(tmp_path / "efficiency.csv")}
-    assert len(rows) == 5
-    assert float(rows["R = 2"]["gflops"]) == pytest.approx(2 * float(rows["R = 1"]["gflops"]), rel=1e-3)
-    assert all(float(row["seconds"]) > 0 <= float(row["megabytes"]) for row in rows.values())
+def test_efficiency(claim, tmp_path, monkeypatch):
+    efficiency = claim("efficiency")
+    keep(monkeypatch, efficiency, "R = 2", "non-local, stored")
+    efficiency.main(tmp_path, sides=(65,), repeats=1)
+    rows = {
+        row["head"]: {name: float(row[name]) for name in efficiency.MEASURES}
+        for row in table(tmp_path / "efficiency.csv")
+    }
+    few, many = rows["R = 2"], rows["non-local, stored"]
+    assert few["gflops"] < 0.3 * many["gflops"]
+    assert few["megabytes"] < many["megabytes"]
+    assert few["seconds"] > 0
     assert "non-local" in (tmp_path / "efficiency.svg").read_text()
