@@ -5,7 +5,7 @@ cue's colour. No white pixel is where the convolutions before the attention see 
 and columns where they do, so that one loop suffices ("in the cross"); the others lie outside both ("elsewhere"). A
 chance decision is right for a third.
 
-`python docs/claims/far_context.py` trains every head three times, in about ten minutes on two CPU cores, and writes
+`python docs/claims/far_context.py` trains every head three times, in about six minutes of CPU time, and writes
 far_context.csv and far_context.svg beside itself.
 """
 
