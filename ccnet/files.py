@@ -69,6 +69,8 @@ def _has_ended(process: str) -> bool:
         return Path("/proc", process, "stat").read_bytes().rpartition(b")")[2].split()[0] == b"Z"
     except (FileNotFoundError, ProcessLookupError):
         return True
+    except PermissionError:  # another user's, where /proc is mounted so
+        return False
 
 
 @cache

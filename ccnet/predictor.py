@@ -108,7 +108,7 @@ class Predictor:
                     canvas = np.zeros((logits.shape[0], len(share), width), np.float32)
                 weights = share[:, None] * part
                 for plane, values in zip(canvas, logits.data, strict=True):
-                    values *= weights  # in place: a product apart would take new memory from the system each time
+                    values *= weights  # in place, as nothing else reads them: new arrays cost page faults
                     plane[:, left : left + len(part)] += values
             assert canvas is not None
             yield from _taken(canvas, end - top)

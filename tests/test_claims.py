@@ -8,6 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from ccnet.runtime import jt
+
 CLAIMS = Path(__file__).parents[1] / "docs/claims"
 
 
@@ -40,6 +42,26 @@ def test_no_white_pixel_sees_the_cue(claim):
         assert [int((placement[white] == part).sum()) for part in (0, 1)] == [far_context.OBJECTS] * 2
 
 
+@pytest.mark.parametrize(
+    ("head", "reached"),
+    {"R = 0": [], "R = 1": ["in the cross"], "R = 2": ["in the cross", "elsewhere"],
+     "non-local": ["in the cross", "elsewhere"]}.items(),
+)  # fmt: skip
+def test_where_the_cue_reaches(claim, head, reached):
+    """An untrained network's logits at white pixels, for two images that differ in the cue's colour alone."""
+    far_context = claim("far_context")
+    network = far_context.Network(*far_context.HEADS[head])
+    network.attention.gamma.assign(jt.ones(1))
+    network.eval()
+    images, labels, placements = far_context.draw(np.random.default_rng(3), 12)
+    with jt.no_grad():
+        first, second = (network(jt.array(np.ascontiguousarray(each))).numpy() for each in (images, images[:, ::-1]))
+    changed = np.abs(first - second).max(1) > 1e-7
+    for number, name in enumerate(far_context.PLACEMENTS):
+        at = changed[(labels % 2 == 0) & (placements == number)]  # the middle colour stays when colours are reversed
+        assert at.mean() > 0.9 if name in reached else not at.any()
+
+
 def keep(monkeypatch, script, *heads: str) -> None:
     monkeypatch.setattr(script, "HEADS", {name: script.HEADS[name] for name in heads})
 
@@ -50,7 +72,7 @@ def test_far_context(claim, tmp_path, monkeypatch):
     far_context.main(tmp_path, seeds=(1,), steps=20)
     found = {(row["head"], row["placement"]): float(row["accuracy"]) for row in table(tmp_path / "far_context.csv")}
     assert found.keys() == {(head, place) for head in far_context.HEADS for place in far_context.PLACEMENTS}
-    assert found["R = 1", "elsewhere"] < 0.5
+    assert all(0 <= accuracy <= 1 for accuracy in found.values())
     assert "non-local" in (tmp_path / "far_context.svg").read_text()
 
 
@@ -65,5 +87,4 @@ def test_efficiency(claim, tmp_path, monkeypatch):
     few, many = rows["R = 2"], rows["non-local, stored"]
     assert few["gflops"] < 0.3 * many["gflops"]
     assert few["megabytes"] < many["megabytes"]
-    assert few["seconds"] > 0
     assert "non-local" in (tmp_path / "efficiency.svg").read_text()

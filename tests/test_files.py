@@ -84,7 +84,7 @@ def test_what_a_killed_process_left_is_swept_by_the_next(tmp_path, waited):
     while tiny.alive(killed.pid):
         time.sleep(0.01)
     if waited:
-        killed.wait()
+        killed.communicate()
     living, kept = start_writing(tmp_path / "c.txt", "living")
     assert not left.exists()
     for name in (".c.txt", ".c.0123abcd.txt", f".c.0123abcd-{killed.pid}-0123abcd.txt", "c.12-34-56.txt"):
@@ -93,6 +93,7 @@ def test_what_a_killed_process_left_is_swept_by_the_next(tmp_path, waited):
         temporary.touch()
         assert kept.exists()
         living.stdin.close()
+    killed.communicate()
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted(
         [".c.txt", ".c.0123abcd.txt", f".c.0123abcd-{killed.pid}-0123abcd.txt", "c.12-34-56.txt", "c.txt", "d.txt"]
     )

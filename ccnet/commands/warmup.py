@@ -22,7 +22,7 @@ from ccnet.settings import Settings
 SIDE = 64  # of images and crops on the CPU, pixels
 # Jittor compiles the constants 0, 1 and 2 into kernels, and AdamW's 1 - rate * decay rounds to 1 at a small rate. The
 # learning rate therefore falls from the run's own to almost 0, to compile both variants. The batch size is the run's,
-# since the non-local block processes image by image
+# since the non-local block processes image by image where it has no kernel
 BRIEFLY = ["schedule.steps=3", "schedule.warmup_steps=0", "schedule.power=10", "schedule.final_learning_rate=0",
            "model.pretrained=null"]  # fmt: skip
 

@@ -4,32 +4,32 @@ from ccnet.ops import kernel
 from ccnet.ops.pointwise import PointwiseConv
 from ccnet.runtime import jt, nn
 
-SIZES = "{in0_shape0, in0_shape1, in2_shape1, in0_shape2}"
+SIZES = "in0_shape0, {in0_shape1, in2_shape1, in0_shape2}"
 FORWARD = f"non_local::forward({SIZES}, in0_p, in1_p, in2_p, out0_p, out1_p);"
-BACKWARD = f"non_local::backward({SIZES}, in0_p, in1_p, in2_p, in3_p, in4_p, in5_p, out0_p, out1_p, out2_p);"
+BACKWARD = f"non_local::backward({SIZES}, {{in0_p, in1_p, in2_p, in3_p, in4_p, in5_p}}, out0_p, out1_p, out2_p);"
 
 
 class _NonLocal(jt.Function):
     """V softmax(QᵀK)ᵀ of q and k `(B, C', N)` and v `(B, C, N)`, float32 -> `(B, C, N)`.
 
-    Stores no weights, N² for each image: backward recomputes them from a number for each position.
+    Stores no weights, N² for each image: backward recomputes them from each query's log-sum-exp.
     """
 
     def execute(self, q: jt.Var, k: jt.Var, v: jt.Var) -> jt.Var:
         shapes = [v.shape, (v.shape[0], v.shape[2])]
-        y, logarithms = kernel.launch("non_local", FORWARD, shapes, [v.dtype] * 2, [q, k, v])
+        y, logsumexp = kernel.launch("non_local", FORWARD, shapes, [v.dtype] * 2, [q, k, v])
         if not jt.flags.no_grad:
-            self.saved = q, k, v, y, logarithms
+            self.saved = q, k, v, y, logsumexp
         return y
 
     def grad(self, dy: jt.Var) -> tuple[jt.Var, ...]:
-        q, k, v, y, logarithms = self.saved
-        inputs = [q, k, v, logarithms, (dy * y).sum(dim=1), dy]
+        q, k, v, y, logsumexp = self.saved
+        inputs = [q, k, v, logsumexp, (dy * y).sum(dim=1), dy]
         return kernel.launch("non_local", BACKWARD, [q.shape, k.shape, v.shape], [v.dtype] * 3, inputs)
 
 
 def non_local_reference(q: jt.Var, k: jt.Var, v: jt.Var) -> jt.Var:
-    """Plain version, image by image, which stores the weights: the shapes of `_NonLocal`."""
+    """Plain version, which stores the weights: q and k `(B, C', N)`, v `(B, C, N)` -> `(B, C, N)`."""
     # Jittor is fast for single matrix products and slow for batched ones
     return jt.stack([_attend(q[i], k[i], v[i]) for i in range(q.shape[0])])
 

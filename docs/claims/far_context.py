@@ -1,9 +1,9 @@
-"""The paper's claim of Fig. 3: two loops of criss-cross attention carry information between any two pixels.
+"""The paper's claim of section 3.3: two loops of criss-cross attention carry information between any two pixels.
 
 Each drawn image has one cue, a square of one of three colours, and white pixels. The class of a white pixel is the
-cue's colour. No white pixel is where the convolutions before the attention see the cue. Half of them lie in the rows
-and columns where they do, so that one loop suffices ("in the cross"); the others lie outside both ("elsewhere"). A
-chance decision is right for a third.
+cue's colour. No white pixel's receptive field, 5 × 5 before the attention, contains a part of the cue. For half of the
+white pixels that of another pixel in their row or column does, so that one loop suffices ("in the cross"); for the
+others none does ("elsewhere"). A guess is right for a third.
 
 `python docs/claims/far_context.py` trains every head three times, in about six minutes of CPU time, and writes
 far_context.csv and far_context.svg beside itself.
@@ -17,6 +17,7 @@ import altair as alt
 import numpy as np
 
 from ccnet import runtime
+from ccnet.data.labels import IGNORE
 from ccnet.files import atomic
 from ccnet.models.ccnet import ATTENTION, ConvNorm
 from ccnet.ops.losses import cross_entropy
@@ -43,11 +44,11 @@ SHADES = {
 def draw(generator: np.random.Generator, count: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Draw images `(count, 3, SIDE, SIDE)` float32 in 0..1, with labels and placements, both `(count, SIDE, SIDE)`.
 
-    The labels are the cue's colour at white pixels and 255, ignored, elsewhere. Placements are indices of `PLACEMENTS`.
-    Every colour is equally frequent, so that no label can be guessed.
+    The labels are the cue's colour at white pixels and IGNORE at the others. Placements are indices of `PLACEMENTS`.
+    Every colour is equally frequent if `count` is a multiple of their number.
     """
     images = np.zeros((count, 3, SIDE, SIDE), np.float32)
-    labels = np.full((count, SIDE, SIDE), 255, np.uint8)
+    labels = np.full((count, SIDE, SIDE), IGNORE, np.uint8)
     placements = np.zeros((count, SIDE, SIDE), np.uint8)
     for number, (image, label, placement) in enumerate(zip(images, labels, placements, strict=True)):
         colour, centre = number % COLOURS, generator.integers(1, SIDE - 1, 2)
@@ -108,8 +109,8 @@ def predicted(network: Network, images: np.ndarray) -> np.ndarray:
 def accuracies(classes: np.ndarray, labels: np.ndarray, placements: np.ndarray) -> Iterator[dict]:
     """Yield each placement with the share of its white pixels that are classified rightly, 0..1."""
     for number, name in enumerate(PLACEMENTS):
-        of = (labels != 255) & (placements == number)
-        yield {"placement": name, "accuracy": round(float((classes == labels)[of].mean()), 4)}
+        mask = (labels != IGNORE) & (placements == number)
+        yield {"placement": name, "accuracy": round(float((classes == labels)[mask].mean()), 4)}
 
 
 def cells(title: str, image: np.ndarray, classes: np.ndarray | None = None) -> Iterator[dict]:
@@ -157,7 +158,8 @@ def main(folder: Path, seeds: tuple[int, ...] = (1, 2, 3), steps: int = 600) -> 
             classes = predicted(trained(head, seed, steps), images)
             found = accuracies(classes, labels, placements)
             rows += [{"head": head, "seed": seed, **each} for each in found]
-            pixels += cells(head, images[0], classes[0]) if seed == seeds[0] else ()
+            if seed == seeds[0]:
+                pixels += cells(head, images[0], classes[0])
     with atomic(folder / "far_context.csv") as path, path.open("w", newline="") as file:
         table = csv.DictWriter(file, rows[0])
         table.writeheader()

@@ -21,7 +21,7 @@ from ccnet.training.trainer import Trainer
 from tests import tiny
 from tests.ops.test_cuda import replace_code
 
-FAMILIES = {
+FAMILIES = {  # between them every operator of backbones, heads and losses, each compiled once
     "resnet": {"backbone": "resnet18", "deep_stem": True, "multi_grid": False, "contract_dilation": True,
                "head": "non_local", "category_consistency": 1.0, "loss": "ohem"},
     "van": {},
