@@ -25,6 +25,7 @@ HEADS = {"R = 1": ("rcca", 1, True), "R = 2": ("rcca", 2, True), "R = 3": ("rcca
          "non-local": ("non_local", 1, True), "non-local, stored": ("non_local", 1, False)}  # fmt: skip
 SIDES = (33, 65, 97, 129, 161, 193)  # positions; 97 is that of the paper's crops of 769 pixels at stride 8
 CHANNELS, WARMUPS, STORED = 512, 1, 129
+COLOURS = ["#0072b2", "#e69f00", "#d55e00", "#009e73", "#000000"]  # Okabe and Ito's
 MEASURES = {"gflops": "GFLOPs", "seconds": "seconds", "megabytes": "MB beyond the input"}
 
 
@@ -82,8 +83,8 @@ def figure(rows: list[dict]) -> alt.HConcatChart:
         .encode(
             alt.X("side:Q", title="side of the map").axis(values=SIDES).scale(domain=[20, 200]),
             alt.Y(f"{name}:Q", title=title).scale(type="log"),
-            alt.Color("head:N", title=None, sort=list(HEADS)),
-            alt.StrokeDash("head:N", title=None, sort=list(HEADS)),
+            alt.Color("head:N", title=None).scale(domain=list(HEADS), range=COLOURS),
+            alt.StrokeDash("head:N", legend=None, sort=list(HEADS)),
         )
         for name, title in MEASURES.items()
     ]
