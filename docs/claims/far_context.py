@@ -5,8 +5,8 @@ cue's colour. No white pixel's receptive field, 5 × 5 before the attention, con
 white pixels that of another pixel in their row or column does, so that one loop suffices ("in the cross"); for the
 others none does ("elsewhere"). A guess is right for a third.
 
-`python docs/claims/far_context.py` trains every head three times, in about six minutes of CPU time, and writes
-far_context.csv and far_context.svg beside itself.
+`python docs/claims/far_context.py` trains every head three times, in six and a half minutes on two CPU cores, and
+writes far_context.csv and far_context.svg beside itself.
 """
 
 import csv
