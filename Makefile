@@ -9,8 +9,8 @@ CORES ?= $(shell nproc)
 demo: .venv/run  ## the whole pipeline on the embedded dataset
 	$(BIN)/snakemake --cores $(CORES)
 
-test: .venv/dev  ## all tests
-	$(BIN)/python -m pytest
+test: .venv/dev  ## all tests, in two processes, a file at a time
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 check: .venv/dev  ## what a pull request must pass besides the tests
 	$(BIN)/ruff check .

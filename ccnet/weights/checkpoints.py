@@ -131,11 +131,14 @@ def of_model(tensors: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
 
 def newest(folder: Path) -> Path | None:
     """The file with the most steps of the training that saved last in `folder`; None if there is none."""
-    found = list(folder.glob("[!.]*_step_*.safetensors"))
-    if not found:
+    try:
+        saved = {path: path.stat().st_mtime_ns for path in folder.glob("[!.]*_step_*.safetensors")}
+    except FileNotFoundError:  # a training that is going on has just removed an older one
+        return newest(folder)
+    if not saved:
         return None
-    fingerprint, _, _ = max(found, key=lambda path: path.stat().st_mtime_ns).name.partition("_step_")
-    return max(path for path in found if path.name.startswith(f"{fingerprint}_step_"))
+    fingerprint, _, _ = max(saved, key=lambda path: saved[path]).name.partition("_step_")
+    return max(path for path in saved if path.name.startswith(f"{fingerprint}_step_"))
 
 
 def _digest(header: dict[str, str], tensors: dict[str, np.ndarray]) -> str:

@@ -1,13 +1,14 @@
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
 from ccnet import InputError
-from ccnet.weights.checkpoints import Checkpoint, Checkpoints, of_model
+from ccnet.weights.checkpoints import Checkpoint, Checkpoints, newest, of_model
 
 
 def checkpoint(step: int) -> Checkpoint:
@@ -26,6 +27,22 @@ def test_the_newest_is_loaded_and_two_are_kept(tmp_path):
     assert loaded[:1] + loaded[2:] == checkpoint(30)[:1] + checkpoint(30)[2:]
     np.testing.assert_array_equal(loaded.tensors["model.w"], [30, 30, 30])
     assert len(list(tmp_path.glob("*.safetensors"))) == 2
+
+
+def test_the_newest_is_found_while_a_training_removes_older_ones(tmp_path, monkeypatch):
+    with Checkpoints(tmp_path, "a") as store:
+        for step in (1, 2):
+            store.save(checkpoint(step))
+    older = tmp_path / "a_step_00000001.safetensors"
+    stat = Path.stat
+
+    def late(path: Path, **options):
+        if path == older:  # listed, and gone before it is looked at
+            older.unlink(missing_ok=True)
+        return stat(path, **options)
+
+    monkeypatch.setattr(Path, "stat", late)
+    assert newest(tmp_path) == tmp_path / "a_step_00000002.safetensors"
 
 
 def flipped(data: bytes, place: int) -> bytes:
