@@ -46,7 +46,8 @@ def run(
         raise InputError(f"--repeats {repeats}, --threads {' '.join(map(str, threads or []))}: both must be 1 or more")
     device = choose(device)
     threads = threads or ((1, 2) if device == "cpu" else (2,))
-    cases = CASES[device]
+    flags = examine.processor_flags()
+    cases = [case for case in CASES[device] if not case.needs or case.needs in flags]
     floors = {case.floor for case in cases if only in case.name}
     if not floors:
         raise InputError(f"--only {only}: no case has this in its name; there are {', '.join(c.name for c in cases)}")

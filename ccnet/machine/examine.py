@@ -141,8 +141,17 @@ def _nvidia_card() -> bool:
 
 def processor() -> str:
     """The CPU's model, or its architecture where the kernel does not name it."""
-    names = [text for text in Path("/proc/cpuinfo").read_text().splitlines() if text.startswith("model name")]
-    return names[0].partition(": ")[2] if names else platform.machine()
+    return _of_processor("model name") or platform.machine()
+
+
+def processor_flags() -> list[str]:
+    """What the CPU can do, in the kernel's words, such as "avx512_bf16"; empty where it does not say."""
+    return _of_processor("flags").split()
+
+
+def _of_processor(key: str) -> str:
+    lines = Path("/proc/cpuinfo").read_text().splitlines()
+    return next((text.partition(": ")[2] for text in lines if text.startswith(f"{key}\t")), "")
 
 
 def _memory() -> int:

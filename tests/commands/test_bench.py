@@ -8,6 +8,7 @@ import pytest
 from ccnet import cli
 from ccnet.commands import bench
 from ccnet.contenders import cases, memory
+from ccnet.machine import examine
 from ccnet.machine.cuda import Driver, Gpu
 from ccnet.machine.examine import Ran
 
@@ -208,6 +209,21 @@ def test_what_cannot_be_timed_is_refused(options, said, tmp_path, capsys):
     assert cli.main(["bench", *options, "--out", str(tmp_path / "bench.json")]) == 1
     assert said in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
+
+
+def test_bfloat16_is_a_rival_only_on_processors_that_have_it(tmp_path, monkeypatch, capsys):
+    def measured(case, *_):
+        ours, theirs, _ = sides().values()
+        return {"ccnet": ours} | {side: {**theirs} for side in case.rivals}, {}
+
+    monkeypatch.setattr(bench, "measure", measured)
+    arguments = ["bench", "--device", "cpu", "--only", "autocast", "--out", str(tmp_path / "bench.json")]
+    monkeypatch.setattr(examine, "processor_flags", lambda: ["avx512_bf16"])
+    assert cli.main(arguments) == 0
+    assert "resnet101 inference 512² autocast" in capsys.readouterr().out
+    monkeypatch.setattr(examine, "processor_flags", lambda: ["avx2"])
+    assert cli.main(arguments) == 1
+    assert "--only autocast: no case" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])

@@ -95,8 +95,12 @@ def test_a_convolution_where_jittor_cannot_be_imported(monkeypatch, tmp_path):
 
 @pytest.mark.parametrize(
     ("text", "name"),
-    [("processor: 0\nmodel name\t: EPYC: 9B14\nmodel name\t: other\n", "EPYC: 9B14"), ("", platform.machine())],
+    [
+        ("processor: 0\nmodel name\t: EPYC: 9B14\nflags\t\t: fpu avx\nmodel name\t: other\n", "EPYC: 9B14"),
+        ("", platform.machine()),
+    ],
 )
 def test_the_processor_is_named_as_the_kernel_does(monkeypatch, text, name):
     monkeypatch.setattr(Path, "read_text", lambda path: text)
     assert examine.processor() == name
+    assert examine.processor_flags() == (["fpu", "avx"] if text else [])
