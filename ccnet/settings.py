@@ -142,7 +142,8 @@ class Loss:
     ohem_threshold: Annotated[Share, about("ohem: pixels count whose label has at most this probability")]
     ohem_keep: Annotated[int, about("ohem: pixels per image that count in any case, the worst first", ge=1)]
     class_weights: Annotated[
-        Literal["median_frequency"] | None, about("weight of a class: the median frequency over its own; null: 1")
+        Literal["median_frequency", "sqrt_median_frequency"] | None,
+        about("weight of a class: the median frequency over its own, or its square root; null: 1"),
     ] = None
     auxiliary_weight: Annotated[float, about("weight of the auxiliary classifier's loss; 0: off", ge=0, le=10)]
     category_consistency: Annotated[float, about("weight of the category consistent loss; 0: off", ge=0, le=10)]

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from ccnet import InputError, parallel, provenance, runtime, weights
-from ccnet.data.frequency import median_frequency
+from ccnet.data.frequency import class_weights
 from ccnet.data.loader import Batches
 from ccnet.data.shards import ShardReader
 from ccnet.protocol import Protocol
@@ -49,8 +49,8 @@ def run(
     validation = _validation(val_shards, reader, chosen)
     chosen_device = runtime.select(device)
     provenance.checkout(Path(provenance.__file__))  # now: it may change while the network is trained
-    class_weights = median_frequency(reader) if chosen.loss.class_weights else None
-    trainer = Trainer(chosen, len(reader.class_names), class_weights)
+    balance = class_weights(reader, chosen.loss.class_weights) if chosen.loss.class_weights else None
+    trainer = Trainer(chosen, len(reader.class_names), balance)
     with Checkpoints(checkpoints, _fingerprint(chosen, reader, validation), parallel.RANK == 0) as store:
         trainer.begin(store.load(), pretrained, reader.class_names)
         protocol = Protocol.at_the_scale_of(reader.sizes, chosen.data.resize)

@@ -6,6 +6,13 @@ from ccnet.data import labels
 from ccnet.data.shards import ShardReader
 from ccnet.progress import progress
 
+EXPONENTS = {"median_frequency": 1.0, "sqrt_median_frequency": 0.5}
+
+
+def class_weights(reader: ShardReader, kind: str) -> np.ndarray:
+    """The weights of the setting `class_weights`, float64 `(num_classes,)`: a power of those of `median_frequency`."""
+    return median_frequency(reader) ** EXPONENTS[kind]
+
 
 def median_frequency(reader: ShardReader) -> np.ndarray:
     """Median frequency balancing (Eigen and Fergus, arXiv:1411.4734, section 6.3.2): float64 `(num_classes,)`.

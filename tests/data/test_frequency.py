@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from ccnet.data.frequency import median_frequency
+from ccnet.data.frequency import class_weights, median_frequency
 from ccnet.data.shards import ShardReader, write_shard
 from tests import tiny
 
@@ -32,3 +32,12 @@ def test_ignored_pixels_do_not_count(tmp_path):
 
 def test_without_labels_all_weigh_alike(tmp_path):
     assert median_frequency(shard(tmp_path / "a.h5", np.full((4, 4), 255, np.uint8))).tolist() == [1, 1, 1, 1]
+
+
+def test_the_square_root_lies_between_none_and_all(tmp_path):
+    label = np.zeros((10, 10), np.uint8)
+    label[0] = 1
+    reader = shard(tmp_path / "a.h5", label)
+    weights = class_weights(reader, "median_frequency")
+    assert weights.tolist() == median_frequency(reader).tolist()
+    assert class_weights(reader, "sqrt_median_frequency") == pytest.approx(np.sqrt(weights))
