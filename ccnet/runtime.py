@@ -161,8 +161,10 @@ if _is_main:
 def select(device: str) -> str:
     """Set the device to `device` ("auto", "cpu" or "cuda"); returns "cpu" or "cuda" and prints it on stderr.
 
-    Raises InputError for "cuda" if Jittor has no working CUDA.
+    Raises InputError for another name, and for "cuda" if Jittor has no working CUDA.
     """
+    if device not in ("auto", "cpu", "cuda"):
+        raise InputError(f"device: '{device}': choose 'auto', 'cpu' or 'cuda'")
     if device == "cuda" and not jt.has_cuda:
         raise InputError(f"device: 'cuda' is not possible here: {PROBLEM}; use 'auto' or 'cpu'")
     jt.flags.use_cuda = int(bool(jt.has_cuda) and device != "cpu")

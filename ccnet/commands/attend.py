@@ -30,15 +30,18 @@ def run(*, image: Path, weights_file: Path, at: list[Point], out: Path, device: 
 
     The array is float32 `(R, h, w)`, h and w those of the network's feature map, or `(N, R, h, w)` for N > 1 pixels;
     each map sums to 1. Raises InputError for a pixel outside the image, an image that cannot be read or has over
-    LARGEST pixels, a network without criss-cross attention, and an `out` that is no .png.
+    LARGEST pixels, a network without criss-cross attention, and an `out` that is no .png or would overwrite the image.
     """
     if out.suffix.lower() != ".png":
         raise InputError(f"{out}: the picture is a PNG; name a file that ends in .png")
+    numbers = out.with_suffix(".npy")
+    if image.resolve() in (out.resolve(), numbers.resolve()):
+        raise InputError(f"--out {out}: it would overwrite the image; choose another file")
     photo = np.asarray(photos.decode(image)[0])
     _check(image, photo.shape, at)
     runtime.select(device)
     weights_file = weights.located(weights_file)
-    trained, numbers = weights.load(weights_file), out.with_suffix(".npy")
+    trained = weights.load(weights_file)
     seen = _seen(image, photo, trained.protocol)
     with progress(total=1, desc="attend", unit="image") as bar:
         looked = look(trained.model, photo, seen, str(weights_file))

@@ -3,7 +3,7 @@
 import importlib
 from pathlib import Path
 
-from ccnet import InputError
+from ccnet import InputError, weights
 from ccnet.files import atomic
 from ccnet.progress import progress
 
@@ -16,6 +16,7 @@ def run(*, weights_file: Path, to: str, out: Path) -> None:
     Raises InputError for weights that ccnet did not write, for a network that the format cannot express, and where
     the libraries of the format are not installed.
     """
+    weights_file = weights.located(weights_file)
     if out.resolve() == weights_file.resolve():
         raise InputError(f"--out {out}: these are the weights themselves; choose another file")
     with progress(total=2, desc="export", unit="step") as bar:

@@ -49,6 +49,8 @@ def run(
     protocol = _protocol(trained.protocol, own_size, protocol_fields)
     segmenter = Segmenter(trained, sha256(weights_file), protocol, out, Wanted(overlay, confidence, probabilities))
     jobs = [Job(photo, stem) for photo, stem in zip(found, stems([photo.name for photo in found]), strict=True)]
+    for page in ("index.csv", "index.html"):
+        (out / page).unlink(missing_ok=True)  # an interrupted run must not leave an earlier one's beside its masks
     made = dict(progress(processes.rows(segmenter, jobs), total=len(jobs), desc="segment", unit="image"))
     rows = [made[job] for job in jobs]
     index.write(out / "index.csv", rows, trained.class_names)

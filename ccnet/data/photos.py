@@ -1,11 +1,14 @@
 """Photos from anywhere: finding the files that a user names, and decoding them with remarks on what was lost."""
 
+import codecs
 import glob
 import os
+import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
 from PIL import Image, features
 
 from ccnet import InputError
@@ -29,8 +32,9 @@ class Photo(NamedTuple):
 def find(named: Sequence[Path], listed: Path | None, out: Path) -> list[Photo]:
     """The image files among the files, folders and patterns in `named` and the lines of the file `listed`, sorted.
 
-    Folders are searched with those below them, without hidden files and results in `out`. A file that is named by
-    itself is taken whatever its suffix, and one in a list even if it does not exist. Raises InputError for a path that
+    Folders are searched with those below them and those linked there, without what is hidden and results in `out` and,
+    which is said on stderr, of other runs. A file that is named by itself is taken whatever its suffix, and one in a
+    list, or linked in a folder, even if it does not exist. Raises InputError for a path that
     does not exist, if no image is found, and if results in `out` could overwrite the images.
     """
     paths = [path for each in named for path in _expanded(each)] + (_lines(listed) if listed else [])
@@ -51,8 +55,16 @@ def _none(named: Sequence[Path], listed: Path | None) -> InputError:
     return InputError(f"{where}: no images ({', '.join(SUFFIXES)}) in it or below it")
 
 
+def expanded(path: Path) -> Path:
+    """The path with a leading ~ or ~user replaced by the home; a name that only looks so stays."""
+    try:
+        return path.expanduser()
+    except RuntimeError:  # no such user
+        return path
+
+
 def _expanded(named: Path) -> list[Path]:
-    path = named.expanduser()
+    path = expanded(named)
     if path.is_dir():
         return list(_below(path))
     if path.exists():
@@ -64,26 +76,51 @@ def _expanded(named: Path) -> list[Path]:
     raise InputError(f"{named}: no such file or folder; name images, folders of images, or a pattern in quotes")
 
 
-def _below(folder: Path) -> Iterator[Path]:
-    return (path for path in folder.rglob("*") if _is_photo(path))
+def _below(top: Path) -> Iterator[Path]:
+    seen = set()
+    for name, folders, files in os.walk(top, onerror=_tell, followlinks=True):
+        folder = Path(name)
+        if folder.resolve() in seen:  # a link led here before
+            folders.clear()
+            continue
+        seen.add(folder.resolve())
+        folders[:] = [each for each in folders if not each.startswith(".") and not _is_result(folder / each)]
+        yield from (path for path in map(folder.joinpath, files) if _is_photo(path))
+
+
+def _tell(error: OSError) -> None:
+    print(f"ccnet: {error.filename}: left out: {error.strerror}", file=sys.stderr)
+
+
+def _is_result(folder: Path) -> bool:
+    found = (folder / "index.csv").exists() and (folder / "index.html").exists()
+    if found:
+        print(f"ccnet: {folder}: left out: it has an index.csv and an index.html, as results have", file=sys.stderr)
+    return found
 
 
 def _is_photo(path: Path) -> bool:
-    return path.suffix.lower() in SUFFIXES and not path.name.startswith(".") and path.is_file()
+    """Whether a path is an image by its name, and a file or a link to none, which fails by name later."""
+    named = path.suffix.lower() in SUFFIXES and not path.name.startswith(".")
+    return named and (path.is_file() or (path.is_symlink() and not path.exists()))
 
 
 def _lines(listed: Path) -> list[Path]:
     """The paths in a list, one a line, relative to the current folder. Names need not be UTF-8."""
     try:
-        lines = os.fsdecode(listed.read_bytes()).split("\n")
+        data = listed.read_bytes().removeprefix(codecs.BOM_UTF8)
     except OSError as error:
         raise InputError(f"{listed}: {error.strerror}; name a text file with a path on each line") from None
-    return [Path(line.strip("\r")).expanduser() for line in lines if line.strip()]
+    if b"\0" in data:
+        raise InputError(
+            f"{listed}: it has NUL bytes, as UTF-16 and `find -print0` write: save it as UTF-8, a path a line"
+        )
+    return [expanded(Path(line.strip("\r"))) for line in os.fsdecode(data).split("\n") if line.strip()]
 
 
 def _common(paths: list[Path], named: Sequence[Path]) -> Path:
     """The one folder that is named, or the deepest that all paths lie below."""
-    if len(named) == 1 and (folder := named[0].expanduser()).is_dir():
+    if len(named) == 1 and (folder := expanded(named[0])).is_dir():
         return Path(os.path.abspath(folder))
     return Path(os.path.commonpath([path.parent for path in paths]))
 
@@ -96,9 +133,16 @@ def decode(path: Path) -> tuple[Image.Image, list[str]]:
     image = images.open_image(path.read_bytes(), str(path), formats(path), MOST)
     with images.refusing_damage(str(path)):
         image.load()  # turns a TIFF and removes its orientation
-        remarks = list(_remarks(image))
-        rgb = _on_white(image) if image.has_transparency_data else images.to_rgb(image)
-        return images.turned(rgb, images.orientation(image)), remarks
+        return upright(image), list(_remarks(image))
+
+
+def upright(image: Image.Image) -> Image.Image:
+    """An image in 8-bit RGB, turned upright, its transparent pixels laid over white."""
+    image.load()
+    rgb = images.to_rgb(image)
+    if image.has_transparency_data:
+        rgb = Image.composite(rgb, Image.new("RGB", image.size, BACKGROUND), _alpha(image))
+    return images.turned(rgb, images.orientation(image))
 
 
 def formats(path: Path) -> tuple[str, ...]:
@@ -135,10 +179,12 @@ def _frames(image: Image.Image) -> int:
 
 
 def _is_opaque(image: Image.Image) -> bool:
-    lowest, _ = image.convert("RGBA").getchannel("A").getextrema()
+    lowest, _ = _alpha(image).getextrema()
     return lowest == 255
 
 
-def _on_white(image: Image.Image) -> Image.Image:
-    ground = Image.new("RGBA", image.size, (*BACKGROUND, 255))
-    return Image.alpha_composite(ground, image.convert("RGBA")).convert("RGB")
+def _alpha(image: Image.Image) -> Image.Image:
+    """The opacity of an image with transparency data, mode L."""
+    if image.mode.startswith("I"):  # Pillow converts no 16 bits with a transparent value
+        return Image.fromarray(np.where(np.asarray(image) == image.info["transparency"], 0, 255).astype(np.uint8))
+    return image.convert("RGBA").getchannel("A")

@@ -19,7 +19,8 @@ class Model:
     """A trained network. An image is a path, a Pillow image, or an array `(H, W, 3)` uint8 RGB of any size.
 
     `class_names` and `palette` (R, G, B, 0–255) are those of its classes, `protocol` how it sees an image: at the
-    scale it was trained for. Raises InputError for an image that cannot be read.
+    scale it was trained for. Raises InputError for what is no image or cannot be decoded, OSError for a file that
+    cannot be read.
     """
 
     def __init__(self, trained: weights.Weights):
@@ -48,9 +49,12 @@ def load(path: str | os.PathLike, device: str) -> Model:
 
 def _pixels(image: Picture) -> np.ndarray:
     if isinstance(image, str | os.PathLike):
-        return np.asarray(photos.decode(Path(image).expanduser())[0])
+        return np.asarray(photos.decode(photos.expanded(Path(image)))[0])
     if isinstance(image, Image.Image):
-        return np.asarray(images.to_rgb(image))
+        with images.refusing_damage("the image"):
+            return np.asarray(photos.upright(image))
+    if not isinstance(image, np.ndarray):
+        raise InputError(f"an image of type {type(image).__name__}: give a path, a Pillow image, or an array")
     if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or 0 in image.shape:
         raise InputError(f"an image of {image.dtype} {image.shape}: give uint8 (height, width, 3), RGB from 0 to 255")
     return image

@@ -17,7 +17,7 @@ from ccnet.data import images, photos
 from ccnet.data.labels import histogram, palette_png, paletted
 from ccnet.data.photos import Photo
 from ccnet.failures import explain
-from ccnet.files import atomic
+from ccnet.files import atomic, sha256
 from ccnet.predictor import Predictor
 from ccnet.protocol import Protocol
 from ccnet.results import CONFIDENCE, OVERLAY, PROBABILITIES
@@ -69,8 +69,8 @@ Label = Callable[[np.ndarray, Path | None], Found]  # of an image, and the file 
 class Segmenter:
     """Segments photos with one network, under one protocol, into the folder `out`.
 
-    `stamp` identifies the weights. A mask says by which weights, protocol and file it was made, so that what is done
-    is not done again. An image too large to be segmented whole is segmented in windows.
+    `stamp` identifies the weights. A mask says by which weights and protocol and of which bytes it was made, so that
+    what is done is not done again. An image too large to be segmented whole is segmented in windows.
     """
 
     def __init__(self, trained: Weights, stamp: str, protocol: Protocol, out: Path, wanted: Wanted):
@@ -100,19 +100,20 @@ class Segmenter:
             return _failed(row, error.strerror or str(error))
         except (InputError, MemoryError) as error:
             return _failed(row, explain(error, SMALLER).removeprefix(f"{job.photo.path}: "))
+        row.reason = "; ".join([*remarks, *self._remarks(*image.size)])
         try:
+            self._path(job, ".png").unlink(missing_ok=True)  # it would vouch for files of which some are new
             asked = time.perf_counter()
             found = label(np.asarray(image), self._path(job, PROBABILITIES) if self.wanted.probabilities else None)
             start += time.perf_counter() - asked - found.seconds  # exclude the wait for the network
             self._describe(row, job, found.labels, float(found.confidence.mean() / 255))
-            self._write(job, image, found, f"{stamp} {row.confidence:.4f}")
+            self._write(job, image, found, f"{stamp} {row.confidence:.4f}\n{row.reason}")
         except (RuntimeError, MemoryError) as error:  # the network ran out of memory
             return _failed(Row(row.file), explain(error, SMALLER))
         except OSError as error:
             if error.errno not in MISPLACED:
                 raise
             return _failed(Row(row.file), f"its results cannot be written ({error.strerror})")
-        row.reason = "; ".join([*remarks, *self._remarks(*image.size)])
         row.seconds = time.perf_counter() - start
         return row
 
@@ -120,8 +121,7 @@ class Segmenter:
         return self.out / f"{job.stem}{ending}"
 
     def _stamp(self, file: Path) -> str:
-        status = file.stat()
-        return f"{self.stamp} {self.protocol.in_words()} {status.st_mtime_ns} {status.st_size}"
+        return f"{self.stamp} {self.protocol.in_words()} {sha256(file)}"
 
     def _finish(self, row: Row, job: Job, stamp: str) -> bool:
         """Fill the row from a mask made with this stamp, if it and all other files that are wanted are there."""
@@ -130,13 +130,15 @@ class Segmenter:
         mask = self._path(job, ".png")
         try:
             with images.refusing_damage(str(mask)), Image.open(mask) as image:
-                made, _, confidence = image.info.get("Comment", "").rpartition(" ")
+                first, _, remarks = image.info.get("Comment", "").partition("\n")
+                made, _, confidence = first.rpartition(" ")
                 if made != stamp:
                     return False
                 labels = np.asarray(image)
         except InputError:  # missing, or not an image
             return False
-        row.status, row.reason = "skipped", "already segmented with these weights"
+        row.status = "skipped"
+        row.reason = "; ".join(filter(None, ["already segmented with these weights", remarks]))
         self._describe(row, job, labels, float(confidence))
         return True
 
@@ -161,8 +163,9 @@ class Segmenter:
             temporary.write_bytes(mask.result())
 
     def _is_large(self, size: tuple[int, ...]) -> bool:
-        """Whether an image of `size` (height, width) is too large, as the network sees it, to be segmented whole."""
-        seen = math.prod(self.protocol.size(size, max(self.protocol.scales)))
+        """Whether an image of `size` (height, width) is too large to be segmented whole, in all its views together."""
+        seen = sum(math.prod(self.protocol.size(size, scale)) for scale in self.protocol.scales)
+        seen *= 1 + self.protocol.flip
         return self.protocol.window is None and seen > self.largest
 
     def _in_words(self, size: tuple[int, ...]) -> str:
@@ -171,7 +174,8 @@ class Segmenter:
     def _remarks(self, width: int, height: int) -> Iterator[str]:
         """Remarks on how an image was treated differently because of its size."""
         if self._is_large((height, width)):
-            yield f"over {self.largest / 1e6:.1f} megapixels: in windows of {WINDOW} pixels"
+            views = f" in {self.whole.views} views" * (self.whole.views > 1)
+            yield f"over {self.largest / 1e6:.1f} megapixels{views}: in windows of {WINDOW} pixels"
         if self.wanted.overlay and max(width, height) > JPEG_SIDE:
             yield f"its overlay is reduced to {JPEG_SIDE} pixels, the longest side of a JPEG"
 

@@ -124,6 +124,7 @@ def test_what_cannot_be_shown_is_refused(photo, network, tmp_path, monkeypatch):
     (tmp_path / "letter.jpg").write_text("Dear Sir or Madam")
     refused(r"letter\.jpg: not an image", image=tmp_path / "letter.jpg")
     refused(r"a\.jpg: .* ends in \.png", out=tmp_path / "a.jpg")
+    refused(r"--out .*photo\.png: it would overwrite the image", out=photo)
     for name, changes in (("none", {"recurrence": 0}), ("all", {"head": "non_local"})):
         path = saved(tmp_path / f"{name}.safetensors", **changes)
         refused(rf"{name}\.safetensors: the network has no criss-cross attention", weights_file=path)

@@ -43,6 +43,8 @@ def test_a_network_that_the_format_cannot_express_leaves_no_file(trained: tiny.T
 def test_the_weights_are_not_overwritten(trained: tiny.Trained):
     with pytest.raises(InputError, match="these are the weights themselves"):
         export.run(weights_file=trained.weights, to="onnx", out=trained.weights)
+    with pytest.raises(InputError, match="these are the weights themselves"):
+        export.run(weights_file=trained.weights.parent, to="onnx", out=trained.weights)
 
 
 @pytest.mark.parametrize("library", ["torch", "onnx"])

@@ -30,7 +30,6 @@ def folder(tmp_path_factory):
     segmented.write(made, segmented.good() | {name: data for name, (data, _) in BAD.items()})
     segmented.write(made, {"notes.txt": b"not called an image", "._plain.jpg": b"what a Mac leaves behind"})
     (made / "folder.jpg").mkdir()
-    (made / "gone.jpg").symlink_to("nowhere")
     return made
 
 

@@ -105,6 +105,12 @@ def test_transparent_pixels_are_white(tmp_path):
     assert np.asarray(decoded(encoded(image, "PNG"), tmp_path)).tolist() == [[[10, 20, 30], [255, 255, 255]]]
 
 
+def test_one_grey_of_16_bits_may_be_transparent(tmp_path):
+    grey = np.array([[0, 8000, 16000, 65535]], np.uint16)
+    data = encoded(Image.fromarray(grey), "PNG", transparency=16000)
+    assert np.asarray(decoded(data, tmp_path))[..., 0].tolist() == [[0, 31, 255, 255]]
+
+
 def test_an_opaque_alpha_is_no_remark(tmp_path):
     (tmp_path / "a.png").write_bytes(encoded(Image.new("RGBA", (2, 1), (1, 2, 3, 255)), "PNG"))
     assert photos.decode(tmp_path / "a.png")[1] == []
@@ -159,6 +165,34 @@ def test_a_list_names_files_that_may_be_missing(folder):
     odd = os.fsdecode(b"caf\xe9.png")
     (folder / "list.txt").write_bytes(os.fsencode(f"a/1.jpg\r\n\nb/gone.png\n{odd}\nb/two words.jpg"))
     assert names(listed=Path("list.txt")) == ["a/1.jpg", "b/gone.png", "b/two words.jpg", odd]
+
+
+def test_linked_folders_are_searched_and_results_are_not(folder, capsys):
+    (folder / "a/linked").symlink_to(folder / "b")
+    (folder / "b/back").symlink_to(folder / "a")  # which would lead round for ever
+    (folder / "a/gone.jpg").symlink_to(folder / "nowhere")
+    (folder / "a/.thumbnails").mkdir()
+    (folder / "a/.thumbnails/1.jpg").touch()
+    results = folder / "a/segmented"
+    results.mkdir()
+    for name in ("1.png", "index.csv", "index.html"):
+        (results / name).touch()
+    assert names("a") == ["1.jpg", "2.PNG", "deep/3.tif", "gone.jpg", "linked/4.webp"]
+    assert "a/segmented: left out: it has an index.csv" in capsys.readouterr().err
+    assert names("a/segmented") == ["1.png"]  # which were asked for
+
+
+def test_a_name_that_looks_like_a_home_is_a_name(folder):
+    (folder / "~no such user.jpg").touch()
+    assert names("~no such user.jpg") == ["~no such user.jpg"]
+
+
+def test_a_list_of_windows_is_read_or_refused_by_name(folder):
+    (folder / "bom.txt").write_text("a/1.jpg", encoding="utf-8-sig")
+    assert names(listed=Path("bom.txt")) == ["1.jpg"]
+    (folder / "wide.txt").write_text("a/1.jpg", encoding="utf-16")
+    with pytest.raises(InputError, match=r"wide\.txt: it has NUL bytes, .*: save it as UTF-8"):
+        names(listed=Path("wide.txt"))
 
 
 @pytest.mark.parametrize(

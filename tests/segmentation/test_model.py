@@ -50,10 +50,30 @@ def test_an_iterable_is_segmented_as_it_is_asked_for(model):
     assert [shares.shape for shares in model.probabilities(batch)] == [(4, 40, 48)] * 2
 
 
+def test_an_opened_image_is_turned_and_laid_over_white_like_its_file(model, tmp_path):
+    clear = Image.fromarray(np.dstack([tiny.draw(3, 50, 37)[0], np.tile(np.uint8([0, 255] * 25), (37, 1))]))
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    clear.save(tmp_path / "a.png", exif=exif)
+    assert model(tmp_path / "a.png").shape == (50, 37)
+    with Image.open(tmp_path / "a.png") as image:
+        assert np.array_equal(model(image), model(tmp_path / "a.png"))
+
+
 @pytest.mark.parametrize("array", [np.zeros((5, 5), np.uint8), np.zeros((5, 5, 3)), np.zeros((0, 5, 3), np.uint8)])
 def test_an_array_that_is_no_image_is_refused(model, array):
     with pytest.raises(InputError, match=r"give uint8 \(height, width, 3\), RGB from 0 to 255"):
         model(array)
+
+
+def test_what_is_no_image_is_refused_by_its_type(model):
+    with pytest.raises(InputError, match="an image of type int: give a path"):
+        next(model(b"P6"))
+
+
+def test_a_device_of_another_name_is_refused(trained):
+    with pytest.raises(InputError, match="device: 'cuda:0': choose 'auto', 'cpu' or 'cuda'"):
+        ccnet.load(trained.weights, device="cuda:0")
 
 
 def test_what_cannot_be_read_is_named(model, tmp_path):

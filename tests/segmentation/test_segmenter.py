@@ -1,14 +1,18 @@
+import os
+from pathlib import Path
+
 import numpy as np
 import pytest
 from PIL import Image
 
 from ccnet import results, weights
 from ccnet.commands import segment
+from ccnet.data.photos import Photo
 from ccnet.predictor import Predictor
 from ccnet.protocol import Protocol
 from ccnet.results import CONFIDENCE, OVERLAY, PROBABILITIES
 from ccnet.segmentation import segmenter
-from ccnet.segmentation.segmenter import Segmenter, Wanted
+from ccnet.segmentation.segmenter import Job, Segmenter, Wanted
 from tests import tiny
 from tests.segmented import expected, few, statuses, table
 
@@ -81,6 +85,68 @@ def test_what_changed_is_done_again(few, trained, tmp_path):
     weights.save(tmp_path / "other.safetensors", other._replace(palette=[[0, 0, 0]] * 4))
     segment.run(inputs=[few], weights_file=tmp_path / "other.safetensors", out=out)
     assert {row["status"] for row in table(out).values()} == {"ok"}
+
+
+def test_the_same_size_and_time_are_not_the_same_photo(few, trained, tmp_path):
+    for name, seed in (("a.bmp", 5), ("b.bmp", 6)):
+        Image.fromarray(tiny.draw(seed)[0]).save(few / name)
+        os.utime(few / name, (1, 1))
+    assert statuses(few, trained, tmp_path / "out") == ["ok"] * 5
+    (few / "a.bmp").rename(few / "c.bmp")
+    (few / "b.bmp").rename(few / "a.bmp")
+    (few / "c.bmp").rename(few / "b.bmp")
+    assert statuses(few, trained, tmp_path / "out") == ["skipped"] * 3 + ["ok"] * 2
+
+
+def test_a_mask_does_not_vouch_for_another_networks_overlay(few, trained, tmp_path, monkeypatch):
+    """Other weights were interrupted between the overlay and the mask: the first are not done any more."""
+    out = tmp_path / "out"
+    statuses(few, trained, out)
+    overlay = (out / f"0{OVERLAY}").read_bytes()
+
+    class Killed(BaseException):
+        pass
+
+    def killed(path, image, mask):
+        path.write_bytes(b"another network's")
+        raise Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr(segmenter, "_write_overlay", killed)
+        one = Segmenter(weights.load(trained.weights), "other", Protocol(), out, Wanted())
+        with pytest.raises(Killed):
+            one.row(Job(Photo(few / "0.png", Path("0.png")), Path("0")), one.label)
+    assert statuses(few, trained, out) == ["ok", "skipped", "skipped"]
+    assert (out / f"0{OVERLAY}").read_bytes() == overlay
+
+
+def test_an_interrupted_run_leaves_no_table_of_an_earlier_one(few, trained, tmp_path, monkeypatch):
+    out = tmp_path / "out"
+    statuses(few, trained, out)
+
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(segment.processes, "rows", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        segment.run(inputs=[few], weights_file=trained.weights, out=out)
+    assert not (out / "index.csv").exists()
+    assert not (out / "index.html").exists()
+
+
+def test_a_skipped_row_says_again_what_was_lost(few, trained, tmp_path):
+    Image.fromarray(np.full((40, 36), 9000, np.uint16)).save(few / "3.png")
+    for status in ("ok", "skipped"):
+        assert statuses(few, trained, tmp_path / "out") == [status] * 4
+        assert table(tmp_path / "out")["3.png"]["reason"].endswith("over 8 bits: only the upper 8 of 16 are used")
+
+
+def test_all_views_together_decide_what_is_segmented_whole(few, trained, monkeypatch):
+    monkeypatch.setattr(segmenter, "LARGEST", 3 * 40 * 36)
+    network = weights.load(trained.weights)
+    for flip, words in ((False, []), (True, ["over 0.0 megapixels in 4 views: in windows of 1024 pixels"])):
+        one = Segmenter(network, "", Protocol.checked(scales=[1.0, 1.0], flip=flip), few, Wanted())
+        assert list(one._remarks(40, 36)) == words
 
 
 @pytest.mark.parametrize("size", [(65_501, 9), (9, 65_501)])
