@@ -1,5 +1,6 @@
 """Atomic file writing, removal of abandoned temporary files, and SHA-256 of files."""
 
+import errno
 import hashlib
 import json
 import os
@@ -15,6 +16,7 @@ from typing import Any
 
 # A temporary file is named .STEM.HOST-PROCESS-RANDOM.SUFFIX, which identifies its process and this package.
 TEMPORARY = re.compile(r"\..*\.(?P<host>[0-9a-f]{8})-(?P<process>\d+)-[0-9a-f]{8}(\..*)?", re.DOTALL)
+FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 ABANDONED = 7 * 86400  # seconds since the last write after which a file of any host is abandoned
 
 
@@ -35,6 +37,10 @@ def atomic(path: str | os.PathLike) -> Iterator[Path]:
         with open(temporary, "rb") as file:
             os.fsync(file.fileno())
         os.replace(temporary, target)
+    except OSError as error:
+        if error.errno in FULL and error.filename is None:  # a write does not say where
+            error.filename = str(target)
+        raise
     finally:
         temporary.unlink(missing_ok=True)
 

@@ -55,6 +55,11 @@ def test_what_cannot_be_flushed_does_not_count(tmp_path, monkeypatch):
     assert not list(tmp_path.iterdir())
 
 
+def test_a_full_disk_names_the_file(tmp_path):
+    with pytest.raises(OSError, match=r"No space left on device: '.*c\.txt'"):
+        write_half(tmp_path / "c.txt", OSError(28, "No space left on device"))
+
+
 def test_a_body_that_writes_nothing_is_an_error(tmp_path):
     with pytest.raises(FileNotFoundError), atomic(tmp_path / "c.txt"):
         pass
