@@ -84,7 +84,8 @@ def _below(top: Path) -> Iterator[Path]:
             folders.clear()
             continue
         seen.add(folder.resolve())
-        folders[:] = [each for each in folders if not each.startswith(".") and not _is_result(folder / each)]
+        kept = [each for each in folders if not each.startswith(".") and not _is_result(folder / each)]
+        folders[:] = sorted(kept, key=lambda each: ((folder / each).is_symlink(), each))  # one order: names depend on it
         yield from (path for path in map(folder.joinpath, files) if _is_photo(path))
 
 
