@@ -85,7 +85,7 @@ def _below(top: Path) -> Iterator[Path]:
             continue
         seen.add(folder.resolve())
         kept = [each for each in folders if not each.startswith(".") and not _is_result(folder / each)]
-        folders[:] = sorted(kept, key=lambda each: ((folder / each).is_symlink(), each))  # one order: names depend on it
+        folders[:] = sorted(kept, key=lambda each: ((folder / each).is_symlink(), each))  # in one order: for names
         yield from (path for path in map(folder.joinpath, files) if _is_photo(path))
 
 
