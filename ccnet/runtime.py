@@ -178,4 +178,5 @@ def select(device: str) -> str:
 
 def seed(value: int) -> None:
     """Seed Jittor, NumPy and Python's `random`, the same in all processes of a training."""
+    jt.sync_all()  # Jittor is lazy: random numbers asked for before must not be drawn from the new seed
     jt.set_global_seed(value, different_seed_for_mpi=False)

@@ -127,6 +127,16 @@ def test_a_seed_seeds_all_three():
     assert random.random() != drawn[0][0]
 
 
+def test_numbers_asked_for_before_a_seed_are_not_drawn_from_it():
+    def draw():
+        runtime.seed(3)
+        return runtime.jt.randn(4).numpy()
+
+    first, pending = draw(), runtime.jt.randn(5)
+    assert (draw() == first).all()
+    assert pending.shape == [5]
+
+
 def test_a_new_process_decides_before_the_import(tmp_path):
     """With an nvcc on PATH, and a GPU or none: the import works, and the handlers of signals are as they were."""
     code = """if True:
