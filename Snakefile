@@ -30,14 +30,18 @@ rule prepare:
         expand("results/{dataset}/inspect.html", dataset=DATASET),
 
 
+# labels.json too: that it must be made trains nothing by itself, since the weights need not be newer.
 rule train:
     input:
+        expand("results/{dataset}/labels.json", dataset=DATASET),
         expand("results/{dataset}/{run}/weights.safetensors", dataset=DATASET, run=RUNS),
+        expand("results/{dataset}/{run}/history.csv", dataset=DATASET, run=RUNS),
 
 
 rule evaluate:
     input:
         expand("results/{dataset}/{run}/metrics.json", dataset=DATASET, run=RUNS),
+        expand("results/{dataset}/{run}/examples", dataset=DATASET, run=RUNS),
         expand(
             "results/{dataset}/{run}/metrics_{protocol}.json",
             dataset=DATASET,
@@ -49,19 +53,21 @@ rule evaluate:
 
 rule segment:
     input:
+        expand("results/{dataset}/labels.json", dataset=DATASET),
         expand(
-            "results/{dataset}/{run}/segmented/{folder}/index.csv",
+            "results/{dataset}/{run}/segmented/{folder}/{file}",
             dataset=DATASET,
             run=RUNS,
             folder=FOLDERS,
+            file=["index.csv", "index.html"],
         ),
 
 
-# The default target lists all outputs, so that a lost file is made again even if the report still exists.
+# The default target lists all results, so that a lost file is made again even if the report still exists.
 rule report:
     default_target: True
     input:
-        expand("results/{dataset}/report.html", dataset=DATASET),
+        expand(rules.write_report.output, dataset=DATASET),
         expand("results/{dataset}/inspect.html", dataset=DATASET),
         rules.train.input,
         rules.evaluate.input,

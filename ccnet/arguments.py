@@ -181,6 +181,7 @@ def _report(command: Command) -> None:
         "--runs", type=Path, nargs="+", required=True, metavar="RUN", help="folders of the runs to compare"
     )
     command.add_argument("--protocols", nargs="+", default=[], metavar="NAME", help="also RUN/metrics_NAME.json")
+    command.add_argument("--folders", nargs="+", default=[], metavar="NAME", help="also RUN/segmented/NAME")
     command.add_argument(
         "--out", type=Path, required=True, help="report.html to write, with results.csv and results.tex beside it"
     )

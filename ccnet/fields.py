@@ -7,7 +7,7 @@ from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
 
 LONGEST = 100  # characters of an invalid value that an error message shows
-frozen = dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid", strict=True))
+frozen = dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid", strict=True, allow_inf_nan=False))
 
 
 def about(description: str, **limits: Any) -> Any:

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Any
 
 # A temporary file is named .STEM.HOST-PROCESS-RANDOM.SUFFIX, which identifies its process and this package.
@@ -43,6 +44,15 @@ def atomic(path: str | os.PathLike) -> Iterator[Path]:
         raise
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def check_writable(path: Path) -> None:
+    """Create the folder of `path`. Raises OSError if `path` cannot be written: before long work, not after it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if path.is_dir():
+        raise IsADirectoryError(errno.EISDIR, "a folder, not a file to write", str(path))
+    with TemporaryFile(dir=path.parent):
+        pass
 
 
 def write_json(path: str | os.PathLike, value: Any) -> None:

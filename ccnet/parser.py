@@ -12,9 +12,7 @@ class Command(argparse.ArgumentParser):
     def format_help(self) -> str:
         if not self.shows_hyperparameters:
             return super().format_help()
-        from ccnet.settings import table
-
-        return super().format_help() + table()
+        return super().format_help() + _table()
 
     def add_weights(self) -> None:
         self.add_argument(
@@ -34,3 +32,26 @@ class Command(argparse.ArgumentParser):
         group.add_argument("--scales", type=float, nargs="+", metavar="FACTOR", help="on the resized image; averaged")
         group.add_argument("--flip", action="store_true", help="average with the mirrored image")
         return group
+
+
+def _table() -> str:
+    """A line for each hyperparameter: its address, description and range."""
+    from ccnet.settings import hyperparameters
+
+    rows = [
+        f"  {entry['address']:<28} {entry['description']} [{_allowed(entry)}]" for entry in hyperparameters().values()
+    ]
+    return "\n".join(["", "hyperparameters:", *rows, ""])
+
+
+def _allowed(schema: dict) -> str:
+    """A JSON schema's type and range in a few words, such as "number, > 0, ≤ 10"."""
+    if "anyOf" in schema:
+        return " or ".join(_allowed(option) for option in schema["anyOf"])
+    if "enum" in schema:
+        return ", ".join(map(str, schema["enum"]))
+    signs = {"minimum": "≥", "exclusiveMinimum": ">", "maximum": "≤", "exclusiveMaximum": "<"}
+    if schema["type"] == "array":
+        return f"{schema['minItems']} × {_allowed(schema['items'])}"
+    limits = [f"{sign} {schema[key]}" for key, sign in signs.items() if key in schema]
+    return ", ".join([schema["type"], *limits])

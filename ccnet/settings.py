@@ -14,7 +14,8 @@ from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, TypeAdapter, ValidationError
+from pydantic import AfterValidator, Field, TypeAdapter, ValidationError
+from pydantic_core import PydanticCustomError
 
 from ccnet import InputError
 from ccnet.fields import about, explain, frozen
@@ -22,6 +23,12 @@ from ccnet.fields import about, explain, frozen
 Backbone = Literal["resnet18", "resnet34", "resnet50", "resnet101", "van_tiny", "van_small", "van_base", "van_large"]
 Share = Annotated[float, Field(ge=0, le=1)]
 BelowOne = Annotated[float, Field(ge=0, lt=1)]
+
+
+def _ascending(bounds: list[float]) -> list[float]:
+    if bounds[0] > bounds[1]:
+        raise PydanticCustomError("ascending", "the smallest should come first")
+    return bounds
 
 
 @frozen
@@ -117,6 +124,7 @@ class Data:
     ]
     scale: Annotated[
         Annotated[list[Annotated[float, Field(gt=0, le=16)]], Field(min_length=2, max_length=2)],
+        AfterValidator(_ascending),
         about("smallest and largest random scale, drawn uniformly"),
     ]
     flip: Annotated[bool, about("mirror half of the crops left to right")]
@@ -192,6 +200,8 @@ class Settings:
             return (
                 f"steps {steps} is not above warmup_steps {warmup}: learning_rate is never reached; lower warmup_steps"
             )
+        if self.schedule.final_learning_rate > self.optimizer.learning_rate:
+            return "final_learning_rate is above learning_rate: the rate rises from step to step; lower it"
         if self.model.frozen_norms and not self.model.pretrained:
             return "frozen_norms has no effect without pretrained: statistics must come from somewhere"
         return None
@@ -211,6 +221,8 @@ class Settings:
             nested = json.loads(Path(path).read_text())
         except (OSError, ValueError) as error:
             raise InputError(f"{path}: not a readable settings.json ({error})") from error
+        if not isinstance(nested, dict):
+            raise InputError(f"{path}: not a readable settings.json: it holds no groups of settings")
         for change in changes or []:
             key, separator, value = change.partition("=")
             if not separator:
@@ -242,27 +254,6 @@ def hyperparameters() -> dict[str, dict]:
             key = group.name if name == "name" else name
             found[key] = {**member, "address": f"{group.name}.{name}"}
     return found
-
-
-def table() -> str:
-    """A line for each hyperparameter: its address, description and range."""
-    rows = [
-        f"  {entry['address']:<28} {entry['description']} [{_allowed(entry)}]" for entry in hyperparameters().values()
-    ]
-    return "\n".join(["", "hyperparameters:", *rows, ""])
-
-
-def _allowed(schema: dict) -> str:
-    """A JSON schema's type and range in a few words, such as "number, > 0, ≤ 10"."""
-    if "anyOf" in schema:
-        return " or ".join(_allowed(option) for option in schema["anyOf"])
-    if "enum" in schema:
-        return ", ".join(map(str, schema["enum"]))
-    signs = {"minimum": "≥", "exclusiveMinimum": ">", "maximum": "≤", "exclusiveMaximum": "<"}
-    if schema["type"] == "array":
-        return f"{schema['minItems']} × {_allowed(schema['items'])}"
-    limits = [f"{sign} {schema[key]}" for key, sign in signs.items() if key in schema]
-    return ", ".join([schema["type"], *limits])
 
 
 def _put(nested: dict, key: str, value: Any) -> None:

@@ -70,11 +70,10 @@ def add_example(run: Path, name: str, value: int = 1) -> None:
     picture.save(path)
 
 
-def build(dataset: Path, *runs: Path, protocols: tuple[str, ...] = ()) -> Page:
+def build(dataset: Path, *runs: Path, protocols: tuple[str, ...] = (), folders: tuple[str, ...] = ()) -> Page:
     out = dataset / "report.html"
-    report.run(
-        labels=dataset / "labels.json", shards=[dataset / "val.h5"], runs=list(runs), out=out, protocols=protocols
-    )
+    report.run(labels=dataset / "labels.json", shards=[dataset / "val.h5"], runs=list(runs), out=out,
+               protocols=protocols, folders=folders)  # fmt: skip
     return Page(out)
 
 

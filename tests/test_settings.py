@@ -1,4 +1,5 @@
 import json
+import math
 import re
 import runpy
 import subprocess
@@ -59,6 +60,9 @@ def test_set_changes_a_hyperparameter_by_address_or_name(tmp_path, change):
         ("flip", 1, ["data.flip", "boolean"]),
         ("learnig_rate", 0.1, ["learnig_rate"]),
         ("scale", [1.0], ["data.scale"]),
+        ("scale", [2.0, 0.5], ["data.scale", "[2.0, 0.5]", "the smallest should come first"]),
+        ("clip_norm", math.inf, ["optimizer.clip_norm", "Infinity", "finite"]),
+        ("final_learning_rate", math.inf, ["schedule.final_learning_rate", "Infinity", "finite"]),
         ("pretrained", "short", ["model.pretrained", "short"]),
     ],
 )
@@ -99,6 +103,13 @@ def test_a_warm_up_that_never_ends_is_warned_of(steps, warns):
     assert bool(warning) == warns
 
 
+@pytest.mark.parametrize(("final", "warns"), [(FLAT["learning_rate"], False), (2 * FLAT["learning_rate"], True)])
+def test_a_rate_that_rises_to_the_end_is_warned_of(final, warns):
+    warning = Settings.from_flat({**FLAT, "final_learning_rate": final}).warning()
+    assert (warning or "").startswith("final_learning_rate is above learning_rate" if warns else "")
+    assert bool(warning) == warns
+
+
 @pytest.mark.parametrize(("source", "warns"), [(None, True), ("ab" * 32, False)])
 def test_norms_without_statistics_to_keep_are_warned_of(source, warns):
     warning = Settings.from_flat({**FLAT, "frozen_norms": True, "pretrained": source}).warning()
@@ -117,10 +128,11 @@ def test_a_missing_value_is_named():
         Settings.from_flat({key: value for key, value in FLAT.items() if key != "auxiliary_weight"})
 
 
-def test_an_unreadable_file_is_named(tmp_path):
-    (tmp_path / "settings.json").write_text("{")
+@pytest.mark.parametrize("text", ["{", "[]"])
+def test_an_unreadable_file_is_named(tmp_path, text):
+    (tmp_path / "settings.json").write_text(text)
     with pytest.raises(InputError, match=r"settings\.json"):
-        Settings.read(tmp_path / "settings.json")
+        Settings.read(tmp_path / "settings.json", ["steps=3"])
 
 
 @given(st.permutations(sorted(FLAT)))

@@ -14,7 +14,7 @@ from ccnet import InputError, provenance, runtime, weights
 from ccnet.data.images import resized
 from ccnet.data.labels import save_palette_png
 from ccnet.data.shards import ShardReader
-from ccnet.files import sha256, write_json
+from ccnet.files import check_writable, sha256, write_json
 from ccnet.mistakes import Mistakes
 from ccnet.models.ccnet import SMALLEST
 from ccnet.ops import flops
@@ -48,7 +48,9 @@ def run(
     """
     protocol, began = Protocol.checked(**protocol_fields), time.monotonic()
     reader = _opened(shards)
+    check_writable(out)
     device = runtime.select(device)
+    provenance.checkout(Path(provenance.__file__))  # now: it may change while the images are predicted
     weights_file = weights.located(weights_file)
     trained, digest = weights.load(weights_file), sha256(weights_file)
     _check_classes(weights_file, trained.class_names, reader.class_names)

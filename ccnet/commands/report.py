@@ -20,12 +20,20 @@ from ccnet.results import Labels, Provenance, Run, Segmented, flat, load, overla
 WIDEST_TABLE = 24  # classes; a larger confusion matrix is shown as a picture
 
 
-def run(*, labels: Path, shards: list[Path], runs: list[Path], out: Path, protocols: Sequence[str] = ()) -> None:
+def run(
+    *,
+    labels: Path,
+    shards: list[Path],
+    runs: list[Path],
+    out: Path,
+    protocols: Sequence[str] = (),
+    folders: Sequence[str] = (),
+) -> None:
     """Write the page `out` about `runs` (their folders), with pictures from `shards` (the val split).
 
     Beside it, results.csv, results.tex, loss.svg and mean_iou.svg have the same figures. It compares the scores of the
     standard protocol and of further `protocols`; "test" is the standard one on the test split. Runs that differ by
-    their seed alone are compared as one, by mean and standard deviation. Raises InputError naming the file that is
+    their seed alone are compared as one, by mean and standard deviation. `folders` are names below RUN/segmented. Raises InputError naming the file that is
     missing, invalid, or has other classes than `labels`.
     """
     described = read(labels, Labels, "verify")
@@ -61,7 +69,7 @@ def run(*, labels: Path, shards: list[Path], runs: list[Path], out: Path, protoc
         commands=commands,
         citations=citations(loaded),
         scores=scores(groups, protocols),
-        segmented=segmented(firsts),
+        segmented=segmented(firsts, folders),
     )
     write_beside(out, dataset, groups, published, drawn)
     print(f"report of {len(loaded)} {'run' if len(loaded) == 1 else 'runs'}: {out}")
@@ -185,9 +193,9 @@ def confusion(counts: np.ndarray, class_names: list[str]) -> dict[str, Any]:
     }
 
 
-def segmented(runs: list[Run]) -> list[dict[str, Any]]:
-    """The template's data for each folder that a run has segmented."""
-    found = [(run, index) for run in runs for index in sorted(run.folder.glob("segmented/*/index.csv"))]
+def segmented(runs: list[Run], folders: Sequence[str]) -> list[dict[str, Any]]:
+    """The template's data for each of these folders, segmented by each run."""
+    found = [(run, run.folder / "segmented" / name / "index.csv") for run in runs for name in folders]
     sections = []
     for run, index in found:
         rows = read(index, list[Segmented], "segment")
@@ -196,8 +204,8 @@ def segmented(runs: list[Run]) -> list[dict[str, Any]]:
             {
                 "run": run,
                 "folder": index.parent.name,
-                "counts": Counter(row.status for row in rows),
-                "others": [row for row in rows if row.status != "ok"],
+                "counts": Counter("failed" if row.status == "failed" else "ok" for row in rows),
+                "failed": [row for row in rows if row.status == "failed"],
                 "overlays": [(path.stem.removesuffix("_overlay"), photo(path)) for path in shown],
             }
         )

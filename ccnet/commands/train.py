@@ -8,6 +8,7 @@ from ccnet import InputError, parallel, provenance, runtime, weights
 from ccnet.data.frequency import class_weights
 from ccnet.data.loader import Batches
 from ccnet.data.shards import ShardReader
+from ccnet.files import check_writable
 from ccnet.protocol import Protocol
 from ccnet.settings import Settings
 from ccnet.training.events import Events
@@ -47,6 +48,8 @@ def run(
         print(f"ccnet train: warning: {warning}", file=sys.stderr)
     reader = _opened(shards)
     validation = _validation(val_shards, reader, chosen)
+    for path in (out, history):
+        check_writable(path)
     chosen_device = runtime.select(device)
     provenance.checkout(Path(provenance.__file__))  # now: it may change while the network is trained
     balance = class_weights(reader, chosen.loss.class_weights) if chosen.loss.class_weights else None
@@ -94,7 +97,8 @@ def _validation(shards: list[Path] | None, reader: ShardReader, settings: Settin
 def _fingerprint(settings: Settings, reader: ShardReader, validation: Validation | None) -> str:
     """What a checkpoint depends on: settings, training shards and, if they decide on the weights, val shards."""
     parts = [settings.fingerprint(), reader.fingerprint]
-    return "-".join([*parts, validation.reader.fingerprint] if validation else parts)
+    decides = settings.validation.keep == "best" or settings.validation.patience
+    return "-".join([*parts, validation.reader.fingerprint] if validation and decides else parts)
 
 
 def _write(trainer: Trainer, network: Weights, out: Path, made: dict[str, Any]) -> None:
@@ -105,7 +109,9 @@ def _write(trainer: Trainer, network: Weights, out: Path, made: dict[str, Any]) 
     keep, last = trainer.settings.validation.keep, trainer.kept()
     other = {"best": "last", "last": "best"}[keep]
     found = {"last": last, "best": trainer.best or last}
-    for path, name in ((out.with_name(f"{out.stem}_{other}{out.suffix}"), other), (out, keep)):
+    paths = {name: out.with_name(f"{out.stem}_{name}{out.suffix}") for name in found}
+    paths[keep].unlink(missing_ok=True)  # of an earlier training that kept the other
+    for path, name in ((paths[other], other), (out, keep)):
         if name == other and trainer.best is None:
             path.unlink(missing_ok=True)  # of an earlier training that was measured
             continue

@@ -92,7 +92,9 @@ class Loop:
         with trainer.measuring():
             found = validation.measure(trainer.model, lambda: interruption.asked)
         history.restart_clock()
-        if found is not None and math.isfinite(found.mean_iou):
+        if found is not None and math.isnan(found.mean_iou):
+            print("ccnet: val's mIoU is not a number: no pixel of the measured images is labelled", file=sys.stderr)
+        elif found is not None:
             trainer.measured(found.mean_iou)
             self.events.row({"step": trainer.done, "mean_iou": found.mean_iou})
             self.events.pictures(trainer.done, found.pictures)

@@ -5,8 +5,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ccnet import parallel
+from ccnet import InputError, parallel
 from ccnet.data.shards import ShardReader
+from ccnet.failures import explain, out_of_memory
 from ccnet.ops.metrics import ConfusionMatrix
 from ccnet.predictor import Predictor
 from ccnet.progress import progress
@@ -54,7 +55,7 @@ class Validation:
             if stopped := stop():
                 break
             image, truth = self.reader[position]
-            prediction = predictor(image)
+            prediction = _predicted(predictor, image, self.reader.names[position])
             confusion.update(prediction, truth)
             if len(pictures) < SHOWN:
                 pictures.append(Picture(self.reader.names[position], image, truth, prediction))
@@ -62,3 +63,14 @@ class Validation:
         if parallel.any_of(stopped):
             return None
         return Measurement(confusion.mean_iou(), pictures)
+
+
+def _predicted(predictor: Predictor, image: np.ndarray, name: str) -> np.ndarray:
+    """A label map. Raises InputError that names the image if memory runs out: the crops of training may be smaller."""
+    try:
+        return predictor(image)
+    except (MemoryError, RuntimeError) as error:
+        if not out_of_memory(error):
+            raise
+        smaller = "lower resize, or dataset.max_size, or make validate_every null"
+        raise InputError(f"{name} of val, {image.shape[1]} × {image.shape[0]}: {explain(error, smaller)}") from error

@@ -142,9 +142,10 @@ def interpret(
 ) -> tuple[Description, dict[str, np.ndarray]]:
     """The description and the tensors of a network, from the contents of its weights file or of a checkpoint.
 
-    Raises InputError for a file that describes no network.
+    Raises InputError for a file that describes no network, and for a damaged checkpoint.
     """
     if "step" in metadata:
+        checkpoints.check(metadata, tensors, path)
         print(f"ccnet: {path}: a checkpoint, of step {metadata['step']}", file=sys.stderr)
         tensors = checkpoints.of_model(tensors)
     return Description.checked(metadata, str(path)), tensors

@@ -6,7 +6,7 @@ import json
 import os
 import sys
 from pathlib import Path
-from typing import Annotated, NamedTuple, Self
+from typing import Annotated, Any, NamedTuple, Self
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
@@ -103,17 +103,26 @@ class Checkpoints:
             old.unlink()
 
     def load(self) -> Checkpoint | None:
-        """The newest intact checkpoint of this fingerprint, or None. Damaged ones are reported and skipped."""
-        for path in self._newest_first():
-            try:
-                return _read(path)
-            except InputError as error:
-                print(f"ccnet: {error}: passed over", file=sys.stderr)
+        """The newest intact checkpoint of this fingerprint, or None. Damaged ones are reported and skipped.
+
+        If there are only checkpoints of other settings or data, it says that the training begins anew.
+        """
+        found = _first_intact(self._newest_first())
+        if found:
+            return found[1]
+        others = [path.stat().st_size for path in self.folder.glob("[!.]*_step_*.safetensors")]
+        if others and self.writes and not self._newest_first():
+            print(
+                f"ccnet: {self.folder}: its checkpoints ({len(others)}, {sum(others) / 1e6:.0f} MB) are of other settings"
+                " or data: the training begins anew; delete those you do not want to return to",
+                file=sys.stderr,
+            )
         return None
 
     def newest(self) -> Path | None:
-        """The file that `load` tries first; None if there is none."""
-        return next(iter(self._newest_first()), None)
+        """The file that `load` loads; None if there is none."""
+        found = _first_intact(self._newest_first())
+        return found[0] if found else None
 
     def _newest_first(self) -> list[Path]:
         return sorted(self.folder.glob(f"{self.fingerprint}_step_*.safetensors"), reverse=True)
@@ -130,7 +139,7 @@ def of_model(tensors: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
 
 
 def newest(folder: Path) -> Path | None:
-    """The file with the most steps of the training that saved last in `folder`; None if there is none."""
+    """The intact file with the most steps of the training that saved last in `folder`; None if there is none."""
     try:
         saved = {path: path.stat().st_mtime_ns for path in folder.glob("[!.]*_step_*.safetensors")}
     except FileNotFoundError:  # a training that is going on has just removed an older one
@@ -138,7 +147,9 @@ def newest(folder: Path) -> Path | None:
     if not saved:
         return None
     fingerprint, _, _ = max(saved, key=lambda path: saved[path]).name.partition("_step_")
-    return max(path for path in saved if path.name.startswith(f"{fingerprint}_step_"))
+    own = sorted((path for path in saved if path.name.startswith(f"{fingerprint}_step_")), reverse=True)
+    found = _first_intact(own)
+    return found[0] if found else None
 
 
 def _digest(header: dict[str, str], tensors: dict[str, np.ndarray]) -> str:
@@ -151,12 +162,27 @@ def _digest(header: dict[str, str], tensors: dict[str, np.ndarray]) -> str:
     return running.hexdigest()
 
 
+def check(metadata: dict[str, Any], tensors: dict[str, np.ndarray], path: Path) -> None:
+    """Raise InputError unless the contents of a checkpoint match its checksum."""
+    if metadata.get("sha256") != _digest({key: json.dumps(value) for key, value in metadata.items()}, tensors):
+        raise InputError(f"{path}: damaged: its contents do not match its checksum")
+
+
+def _first_intact(paths: list[Path]) -> tuple[Path, Checkpoint] | None:
+    """The first of these files that can be read, and its contents; those before it are reported."""
+    for path in paths:
+        try:
+            return path, _read(path)
+        except InputError as error:
+            print(f"ccnet: {error}: passed over", file=sys.stderr)
+    return None
+
+
 def _read(path: Path) -> Checkpoint:
     metadata, tensors = files.read(path)
     try:
         found = TypeAdapter(_Header).validate_python(metadata)
     except ValidationError as error:
         raise InputError(f"{path}: damaged: not a checkpoint's step and history") from error
-    if found.sha256 != _digest({key: json.dumps(value) for key, value in metadata.items()}, tensors):
-        raise InputError(f"{path}: damaged: its contents do not match its checksum")
+    check(metadata, tensors, path)
     return Checkpoint(found.step, tensors, [row.model_dump() for row in found.history], found.pending, found.seconds)

@@ -237,10 +237,13 @@ def test_segmented_folders_show_overlays_and_failures(dataset):
     rows = ["cat.jpg,ok,,400,300,0.1", 'broken.jpg,failed,"truncated, at byte 12",,,']
     (folder / "index.csv").write_text("\n".join(["file,status,reason,width,height,seconds", *rows]))
     Image.new("RGB", (400, 300)).save(folder / "cat_overlay.jpg")
-    page = build(dataset, run)
-    assert page.row("broken.jpg") == ["failed", "truncated, at byte 12"]
+    page = build(dataset, run, folders=("my photos",))
+    assert page.row("broken.jpg") == ["truncated, at byte 12"]
     assert "by a: 1 ok, 1 failed" in page.text
     assert page.tags.count("img") == 1
+    assert "broken.jpg" not in build(dataset, run).text  # a folder that the config no longer names
+    with pytest.raises(InputError, match=r"segmented/other/index\.csv: No such file.*`ccnet segment` writes it"):
+        build(dataset, run, folders=("other",))
 
 
 def test_overlays_of_removed_and_failed_photos_are_not_shown(dataset):
@@ -251,17 +254,19 @@ def test_overlays_of_removed_and_failed_photos_are_not_shown(dataset):
     (folder / "index.csv").write_text("\n".join(["file,status,reason", *rows]))
     for name in ("deep/cat", "broken", "removed"):
         Image.new("RGB", (40, 30)).save(folder / f"{name}_overlay.jpg")
-    assert re.findall('alt="Overlay of (.*?)"', build(dataset, run).text) == ["cat"]
+    page = build(dataset, run, folders=("photos",))
+    assert re.findall('alt="Overlay of (.*?)"', page.text) == ["cat"]
+    assert "by a: 2 ok, 1 failed" in page.text  # what an interrupted segmentation had done counts
 
 
 def test_names_that_are_not_utf8_are_spelt_out(dataset):
     run = add_run(dataset, "a")
     folder = run / "segmented" / "photos"
     folder.mkdir(parents=True)
-    (folder / "index.csv").write_bytes(b"file,status,reason\ncaf\xe9.jpg,skipped,done\n")
+    (folder / "index.csv").write_bytes(b"file,status,reason\ncaf\xe9.jpg,skipped,done\nna\xefve.jpg,failed,cut\n")
     Image.new("RGB", (40, 30)).save(folder / os.fsdecode(b"caf\xe9_overlay.jpg"))
-    page = build(dataset, run)
-    assert page.row(r"caf\udce9.jpg") == ["skipped", "done"]
+    page = build(dataset, run, folders=("photos",))
+    assert page.row(r"na\udcefve.jpg") == ["cut"]
     assert page.tags.count("img") == 1
 
 

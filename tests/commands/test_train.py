@@ -1,6 +1,7 @@
 import csv
 import json
 import os
+import re
 import shlex
 import signal
 import subprocess
@@ -141,7 +142,9 @@ def test_other_settings_or_shards_begin_anew(trained, tmp_path, capsys):
     run = {"settings": trained.settings, "checkpoints": tmp_path, "out": tmp_path / "w", "history": tmp_path / "h",
            "workers": 0}  # fmt: skip
     train.run(**run, shards=trained.shards, changes=["steps=1"])
-    assert "continuing" not in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "continuing" not in said
+    assert re.search(r"its checkpoints \(1, \d+ MB\) are of other settings or data: the training begins anew", said)
     assert [row["step"] for row in rows(tmp_path / "h")] == ["1"]
     train.run(**run, shards=trained.shards[:1], changes=["steps=1"])
     assert "continuing" not in capsys.readouterr().err
@@ -163,6 +166,15 @@ def test_a_warm_up_that_never_ends_is_warned_of(trained, tmp_path):
     done = subprocess.run(trained.command(tmp_path, "--set", "steps=2"), capture_output=True, text=True)
     assert done.returncode == 0
     assert "ccnet train: warning: steps 2 is not above warmup_steps 3: " in done.stderr
+
+
+@pytest.mark.parametrize("name", ["out", "history"])
+def test_a_place_that_cannot_be_written_is_refused_before_the_training(trained, tmp_path, name):
+    places = {"out": tmp_path / "w", "history": tmp_path / "h"}
+    places[name].mkdir()
+    with pytest.raises(IsADirectoryError, match="a folder, not a file to write"):
+        train.run(settings=trained.settings, shards=trained.shards, checkpoints=tmp_path / "checkpoints", **places)
+    assert not (tmp_path / "checkpoints").exists()
 
 
 def test_shards_without_images_are_refused(trained, tmp_path):

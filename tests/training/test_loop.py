@@ -70,6 +70,36 @@ def test_the_best_weights_are_kept_beside_the_last(trained, val, tmp_path, answe
     assert not all(np.array_equal(found["best"][name], last[name]) for name in last)
 
 
+def test_the_other_weights_of_an_earlier_training_go(trained, val, tmp_path, answers):
+    answers += [0.1, 0.4, 0.3, 0.2] * 2
+    run(trained, val, tmp_path, keep="last")
+    assert (tmp_path / "weights_best.safetensors").exists()
+    run(trained, val, tmp_path, keep="best")
+    assert [path.name for path in tmp_path.glob("weights_*")] == ["weights_last.safetensors"]
+
+
+def test_other_val_images_do_not_train_again_unless_they_decide(trained, val, tmp_path, answers, capsys):
+    other = tiny.shard(tmp_path / "other.h5", range(30, 34), split="val")
+    answers += [0.1, 0.4, 0.3, 0.2]
+    run(trained, val, tmp_path)
+    run(trained, other, tmp_path)
+    assert "continuing from step 24 of 24" in capsys.readouterr().err
+    answers += [0.1, 0.4, 0.3, 0.2] * 2
+    run(trained, val, tmp_path, keep="best")
+    run(trained, other, tmp_path, keep="best")
+    said = capsys.readouterr().err
+    assert "continuing" not in said
+    assert "its checkpoints (2, " in said
+    assert answers == []
+
+
+def test_an_miou_that_is_no_number_is_told(trained, val, tmp_path, answers, capsys):
+    answers += [0.1, math.nan, 0.3, 0.2]
+    rows = run(trained, val, tmp_path)
+    assert "val's mIoU is not a number: no pixel of the measured images is labelled" in capsys.readouterr().err
+    assert [row["mean_iou"] for row in rows if row["step"] == "12"] == [""]
+
+
 def test_training_ends_when_patience_does(trained, val, tmp_path, answers):
     answers += [0.1, 0.3, 0.2]
     rows = run(trained, val, tmp_path, patience=1)

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from ccnet import weights
+from ccnet import InputError, weights
 from ccnet.data.shards import ShardReader
 from ccnet.ops.metrics import ConfusionMatrix
 from ccnet.predictor import Predictor
@@ -37,6 +37,16 @@ def test_the_images_are_evenly_spaced(reader, count, positions):
 
 def test_images_are_resized_as_in_training(reader):
     assert Validation(reader, tiny.settings(validate_every=1, resize=[96, 64])).protocol.keep_ratio == (96, 64)
+
+
+def test_a_val_image_that_memory_does_not_suffice_for_is_named(trained, reader, monkeypatch):
+    def overflow(self, image):
+        raise RuntimeError("Reason: GPU memory is overflow, please reduce your batch_size")
+
+    monkeypatch.setattr(Predictor, "__call__", overflow)
+    message = r"^drawn 20 of val, 48 × 40: out of memory \(GPU memory is overflow.*\): lower resize, or dataset\.max_size"
+    with pytest.raises(InputError, match=message):
+        Validation(reader, tiny.settings(validate_every=1)).measure(weights.load(trained.weights).model, never)
 
 
 def test_an_interruption_ends_it(trained, reader):

@@ -186,11 +186,14 @@ def test_a_normalisation_that_is_none_is_refused(std, trained, tmp_path):
 
 
 def checkpoints_in(run, made: dict[str, int]) -> None:
-    """Empty files by name, each with the time at which it was last changed."""
-    (run / "checkpoints").mkdir(parents=True)
+    """Checkpoints by name, each with the time at which it was last changed."""
+    with Checkpoints(run / "checkpoints", "x") as store:
+        store.save(Checkpoint(1, {}, [], []))
+    saved = run / "checkpoints/x_step_00000001.safetensors"
     for name, seconds in made.items():
-        (run / "checkpoints" / name).touch()
+        shutil.copy(saved, run / "checkpoints" / name)
         os.utime(run / "checkpoints" / name, (seconds, seconds))
+    saved.unlink()
 
 
 @pytest.mark.parametrize(
@@ -222,6 +225,19 @@ def test_a_checkpoint_is_as_good_as_the_weights(trained, loaded, capsys):
     assert last[1:] == loaded._replace(training=None)[1:]  # a checkpoint does not say how it was made
     for name, value in weights.state_arrays(loaded.model).items():
         np.testing.assert_array_equal(weights.state_arrays(last.model)[name], value, err_msg=name)
+
+
+def test_a_damaged_checkpoint_is_not_predicted_with(trained, tmp_path, capsys):
+    shutil.copytree(trained.weights.parent / "checkpoints", tmp_path / "checkpoints")
+    (whole,) = (tmp_path / "checkpoints").glob("*.safetensors")
+    damaged = whole.with_name(whole.name.replace("step_00000024", "step_00000025"))
+    data = bytearray(whole.read_bytes())
+    data[-3] ^= 1
+    damaged.write_bytes(data)
+    assert weights.located(tmp_path) == whole
+    assert f"{damaged}: damaged: its contents do not match its checksum: passed over" in capsys.readouterr().err
+    with pytest.raises(InputError, match="damaged: its contents do not match its checksum$"):
+        weights.load(damaged)
 
 
 def test_a_checkpoint_without_a_description_is_one_line(tmp_path):

@@ -36,7 +36,12 @@ def test_a_test_split_is_prepared_and_measured(workplace: Workplace):
     assert workplace.jobs("evaluate") == set()
     assert "write_report" in workplace.jobs()
     assert workplace.snakemake().returncode == 0
-    assert any(f"--protocols test --out {streets}/report.html" in call for call in workplace.calls())
+    assert any("--protocols test --folders photos --out " in call for call in workplace.calls())
+    overlay = workplace.overlay("dataset: {on_bad_pair: skip}")
+    (workplace.folder / "with_test").unlink()
+    (workplace.folder / streets / "source/index.json").unlink()
+    done = workplace.snakemake(overlays=(overlay,))
+    assert "van_tiny: mIoU 0.5000\n" in done.stdout  # not that on the test split, which is gone
 
 
 def test_without_a_test_split_nothing_is_measured_on_it(finished: Workplace):

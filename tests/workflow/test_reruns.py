@@ -87,11 +87,14 @@ TABLE = {
 @pytest.mark.parametrize("change", TABLE)
 def test_a_change_reruns_exactly_what_depends_on_it(finished: Workplace, change: str):
     overlay, expected = TABLE[change]
+    (finished.folder / "elsewhere").mkdir(exist_ok=True)
     assert finished.jobs(overlays=(finished.overlay(overlay),)) == expected
 
 
 @pytest.mark.parametrize("folder", ["results/streets/source/photos", "{here}/results/streets/source/photos"])
-def test_three_lines_plan_a_dataset_of_the_users(workplace: Workplace, folder: str):
+def test_three_lines_plan_a_dataset_of_the_users(workplace: Workplace, monkeypatch: pytest.MonkeyPatch, folder: str):
+    monkeypatch.setenv("HOME", str(workplace.folder))
+    (workplace.folder / "mine").mkdir()
     three_lines = workplace.overlay("dataset:\n  name: folder\n  source: ~/mine\n")
     photos = workplace.folder / "photos.yaml"
     photos.write_text(f"segment: {{photos: {folder.format(here=workplace.folder)}}}")
@@ -275,6 +278,35 @@ def test_one_protocol_changed_is_measured_again_alone(copy: Workplace):
 def test_a_lost_run_is_made_again_alone(copy: Workplace):
     shutil.rmtree(copy.folder / "results/streets/van_tiny")
     assert copy.jobs() == after_settings("van_tiny")
+
+
+LOST = {
+    "report.html": {"write_report"},
+    "results.csv": {"write_report"},
+    "results.tex": {"write_report"},
+    "loss.svg": {"write_report"},
+    "mean_iou.svg": {"write_report"},
+    "inspect.html": {"inspect_dataset"},
+    "van_tiny/history.csv": {"train_run van_tiny", *after_weights("van_tiny")},
+    "van_tiny/metrics.json": {"evaluate_run van_tiny", "write_report"},
+    "van_tiny/segmented/photos/index.html": {"segment_folder van_tiny photos", "write_report"},
+}
+
+
+@pytest.mark.parametrize("name", LOST)
+def test_a_lost_result_is_made_again(copy: Workplace, name: str):
+    (copy.folder / "results/streets" / name).unlink()
+    assert copy.jobs() == LOST[name]
+
+
+@pytest.mark.parametrize("target", ["train", "segment"])
+def test_lost_weights_are_made_again_where_val_changes_too(copy: Workplace, target: str):
+    for run in RUNS:
+        (copy.folder / f"results/streets/{run}/weights.safetensors").unlink()
+    overlay = copy.overlay("dataset: {limit: {val: 9}}")
+    assert copy.snakemake(target, overlays=(overlay,)).returncode == 0
+    for run in RUNS:
+        assert (copy.folder / f"results/streets/{run}/weights.safetensors").exists()
 
 
 def test_lost_weights_are_made_again(copy: Workplace):

@@ -270,7 +270,9 @@ def spread(values):
 
 def score(runs, old):
     """The mIoU of these runs, and that on the test split, as text."""
-    on_test = mean_ious(runs, old, "metrics_test.json")
+    index = Path(f"results/{DATASET}/source/index.json")
+    tested = index.exists() and "test" in json.loads(index.read_text())["pairs"]
+    on_test = mean_ious(runs, old, "metrics_test.json") if tested else []
     test = f", on the test split {spread(on_test)}" if on_test else ""
     return f"mIoU {spread(mean_ious(runs, old))}{test}"
 

@@ -13,7 +13,11 @@ configfile: f"{workflow.basedir}/config.yaml"
 
 
 # sys.exit, not WorkflowError: that would add a location in this file, but the error is in the config.
-if errors := validation.errors(config):
+# Jobs do not look for the user's files: their machine may lack those that other jobs need.
+errors = validation.errors(config)
+if workflow.is_main_process and not errors:
+    errors = validation.absences(config)
+if errors:
     sys.exit("\n".join(errors))
 
 config["runs"] = recipes.expanded(config)

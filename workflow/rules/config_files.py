@@ -11,11 +11,23 @@ from pathlib import Path
 import yaml
 
 
+class Loader(yaml.SafeLoader):
+    """Refuses a key that a mapping has twice: YAML's loader would drop the first without a word."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict:
+        known: set[str] = set()
+        for key, _ in node.value:
+            if key.value in known and key.tag != "tag:yaml.org,2002:merge":
+                raise yaml.constructor.ConstructorError(None, None, f"'{key.value}' is there twice", key.start_mark)
+            known.add(key.value)
+        return super().construct_mapping(node, deep)
+
+
 def check(files: Iterable[Path]) -> None:
-    """Exit with a one-line error at the first file that is missing or not valid YAML."""
+    """Exit with a one-line error at the first file that is missing, not valid YAML, or not a mapping."""
     for file in files:
         try:
-            yaml.safe_load(file.read_text(encoding="utf-8"))
+            values = yaml.load(file.read_text(encoding="utf-8"), Loader)
         except yaml.MarkedYAMLError as error:
             mark = error.problem_mark
             place = f", line {mark.line + 1}, column {mark.column + 1}" if mark else ""
@@ -27,3 +39,5 @@ def check(files: Iterable[Path]) -> None:
             )
         except (OSError, ValueError, yaml.YAMLError) as error:
             sys.exit(f"config: {file}: cannot be read as YAML: {' '.join(str(error).split())}")
+        if not isinstance(values, dict):
+            sys.exit(f"config: {file}: {'empty' if values is None else 'no mapping'}; write lines like  device: cpu")

@@ -52,6 +52,7 @@ rule write_report:
         protocols=lambda wildcards: " ".join(
             ["--protocols", *tested(), *FURTHER] if tested() or FURTHER else []
         ),
+        folders=" ".join(["--folders", *FOLDERS] if FOLDERS else []),
     shell:
         "ccnet report --labels {input.labels} --shards {input.shards} --runs {params.runs} {params.protocols}"
-        " --out {output.page} 2> {log}"
+        " {params.folders} --out {output.page} 2> {log}"

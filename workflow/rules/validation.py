@@ -150,6 +150,7 @@ def _meaning_errors(config: dict) -> Iterator[tuple[str, str]]:
         yield "runs", "all are removed (null): at least one must stay"
     yield from _seed_errors(config | {"runs": known})
     yield from _pretrained_errors(config | {"runs": known})
+    yield from _scale_errors(config | {"runs": known})
     yield from _measuring_errors(config | {"runs": known})
 
 
@@ -162,6 +163,13 @@ def _seed_errors(config: dict) -> Iterator[tuple[str, str]]:
         for name in named(config, run):
             if name != run and name in runs:
                 yield f"runs.{name}", f"also the name of a run that {run} has by its seeds; rename it"
+
+
+def _scale_errors(config: dict) -> Iterator[tuple[str, str]]:
+    for run in [run for run, own in config["runs"].items() if own is not None]:
+        low, high = recipe(config, run)["scale"]
+        if low > high:
+            yield f"runs.{run}.scale", f"[{low}, {high}] is not allowed: the smallest comes first"
 
 
 def _measuring_errors(config: dict) -> Iterator[tuple[str, str]]:
@@ -238,3 +246,22 @@ def errors(config: dict) -> list[str]:
     """The errors of a config, one line each; empty if it is valid."""
     found = list(_schema_errors(config)) or list(_meaning_errors(config))
     return [f"config: {where}: {what}" for where, what in found]
+
+
+def absences(config: dict) -> list[str]:
+    """The files and folders of the user that a valid config names and that are not there, one line each.
+
+    Without this check, photos that are gone would leave their old masks as if current, and a source that is away for a
+    while would cost the list of its pairs. What is below the results is made there.
+    """
+    places = {f"dataset.{key}": config["dataset"][key] for key in ("source", "classes")}
+    places |= {f"segment.{name}": place for name, place in config["segment"].items()}
+    return [
+        f"config: {key}: no such file or folder: {place}; is its disk mounted? Else name another, or make it null"
+        for key, place in places.items()
+        if place is not None and not re.match(r"\w+://", place) and not _exists_or_will(Path(place).expanduser())
+    ]
+
+
+def _exists_or_will(place: Path) -> bool:
+    return place.exists() or place.resolve().is_relative_to(Path("results").resolve())
