@@ -30,7 +30,7 @@ rule prepare:
         expand("results/{dataset}/inspect.html", dataset=DATASET),
 
 
-# labels.json too: that it must be made trains nothing by itself, since the weights need not be newer.
+# labels.json too: weights need not be newer than it, and where it alone is out of date, Snakemake would stop after it.
 rule train:
     input:
         expand("results/{dataset}/labels.json", dataset=DATASET),

@@ -32,9 +32,9 @@ def run(
     """Write the page `out` about `runs` (their folders), with pictures from `shards` (the val split).
 
     Beside it, results.csv, results.tex, loss.svg and mean_iou.svg have the same figures. It compares the scores of the
-    standard protocol and of further `protocols`; "test" is the standard one on the test split. Runs that differ by
-    their seed alone are compared as one, by mean and standard deviation. `folders` are names below RUN/segmented. Raises InputError naming the file that is
-    missing, invalid, or has other classes than `labels`.
+    standard protocol and of further `protocols`; "test" is the standard one on the test split. `folders` are
+    names below RUN/segmented. Runs that differ by their seed alone are compared as one, by mean and standard deviation.
+    Raises InputError naming the file that is missing, invalid, or has other classes than `labels`.
     """
     described = read(labels, Labels, "verify")
     loaded = [load(folder, described.class_names, protocols) for folder in runs]
@@ -61,11 +61,7 @@ def run(
         explored=explorer.explored(reader, firsts),
         mistaken=[pictures.confused(reader, run, described.class_names) for run in firsts],
         confusions=[confusion(group.confusion(), described.class_names) for group in groups],
-        settings=compared([group.common(lambda run: run.settings) for group in groups]),
-        protocol=compared([group.common(measured) for group in groups]),
-        unlike=[key for key in compared([measured(run) for run in loaded])["differ"] if key != "weights_sha256"],
-        trained=trained(groups),
-        origins=[(number, run) for number, group in enumerate(groups) for run in group.runs],
+        **beside_each_other(groups, loaded),
         commands=commands,
         citations=citations(loaded),
         scores=scores(groups, protocols),
@@ -73,6 +69,17 @@ def run(
     )
     write_beside(out, dataset, groups, published, drawn)
     print(f"report of {len(loaded)} {'run' if len(loaded) == 1 else 'runs'}: {out}")
+
+
+def beside_each_other(groups: list[Group], runs: list[Run]) -> dict[str, Any]:
+    """The template's data for what was set, how it was measured, and what made it."""
+    return {
+        "settings": compared([group.common(lambda run: run.settings) for group in groups]),
+        "protocol": compared([group.common(measured) for group in groups]),
+        "unlike": [key for key in compared([measured(run) for run in runs])["differ"] if key != "weights_sha256"],
+        "trained": trained(groups),
+        "origins": [(number, run) for number, group in enumerate(groups) for run in group.runs],
+    }
 
 
 def first_screen(groups: list[Group]) -> dict[str, Any]:

@@ -113,8 +113,8 @@ class Checkpoints:
         others = [path.stat().st_size for path in self.folder.glob("[!.]*_step_*.safetensors")]
         if others and self.writes and not self._newest_first():
             print(
-                f"ccnet: {self.folder}: its checkpoints ({len(others)}, {sum(others) / 1e6:.0f} MB) are of other settings"
-                " or data: the training begins anew; delete those you do not want to return to",
+                f"ccnet: {self.folder}: its checkpoints ({len(others)}, {sum(others) / 1e6:.0f} MB) are of other"
+                " settings or data: the training begins anew; delete those you do not want to return to",
                 file=sys.stderr,
             )
         return None

@@ -44,7 +44,7 @@ def test_a_val_image_that_memory_does_not_suffice_for_is_named(trained, reader, 
         raise RuntimeError("Reason: GPU memory is overflow, please reduce your batch_size")
 
     monkeypatch.setattr(Predictor, "__call__", overflow)
-    message = r"^drawn 20 of val, 48 × 40: out of memory \(GPU memory is overflow.*\): lower resize, or dataset\.max_size"
+    message = r"^drawn 20 of val, 48 × 40: out of memory \(GPU memory is overflow.*\): lower resize, or dataset"
     with pytest.raises(InputError, match=message):
         Validation(reader, tiny.settings(validate_every=1)).measure(weights.load(trained.weights).model, never)
 

@@ -236,7 +236,7 @@ def test_a_damaged_checkpoint_is_not_predicted_with(trained, tmp_path, capsys):
     damaged.write_bytes(data)
     assert weights.located(tmp_path) == whole
     assert f"{damaged}: damaged: its contents do not match its checksum: passed over" in capsys.readouterr().err
-    with pytest.raises(InputError, match="damaged: its contents do not match its checksum$"):
+    with pytest.raises(InputError, match=r"damaged: its contents do not match its checksum$"):
         weights.load(damaged)
 
 

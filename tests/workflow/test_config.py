@@ -3,7 +3,6 @@
 import copy
 import re
 import runpy
-import shutil
 import subprocess
 import sys
 from collections.abc import Iterator

@@ -22,7 +22,7 @@ UNREADABLE = {
     "runs:\n\tvan_tiny: {}\n": "overlay.yaml, line 2, column 1: found character '\\t' that cannot start any token;",
     "device: cpu\n  workers: 1\n": "overlay.yaml, line 2, column 10: mapping values are not allowed here;",
     "\x00": "overlay.yaml: cannot be read as YAML: ",
-    "runs:\n  van_tiny: {seed: 1}\n  van_tiny: {seed: 2}\n": "overlay.yaml, line 3, column 3: 'van_tiny' is there twice;",
+    "runs:\n  x: {seed: 1}\n  x: {seed: 2}\n": "overlay.yaml, line 3, column 3: 'x' is there twice;",
     "# nothing yet\n": "overlay.yaml: empty; write lines like  device: cpu",
     "- device: cpu\n": "overlay.yaml: no mapping; write lines like  device: cpu",
 }
