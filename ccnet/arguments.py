@@ -182,9 +182,14 @@ def _report(command: Command) -> None:
     )
     command.add_argument("--protocols", nargs="+", default=[], metavar="NAME", help="also RUN/metrics_NAME.json")
     command.add_argument("--folders", nargs="+", default=[], metavar="NAME", help="also RUN/segmented/NAME")
+    command.add_argument("--efficiency", type=Path, metavar="F.csv", help="what `ccnet efficiency` wrote")
     command.add_argument(
         "--out", type=Path, required=True, help="report.html to write, with results.csv and results.tex beside it"
     )
+
+
+def _efficiency(command: Command) -> None:
+    command.add_argument("--out", type=Path, required=True, metavar="F.csv", help="to write, with F.svg beside it")
 
 
 def _bench(command: Command) -> None:
@@ -269,6 +274,10 @@ COMMANDS: dict[str, tuple[str, Callable[[Command], None], str]] = {
     "warmup": (
         "compile all that runs need, so that no GPU waits for a compiler",
         _warmup, "results/streets/van_tiny",
+    ),
+    "efficiency": (
+        "measure criss-cross attention beside the non-local block, by the size of the map",
+        _efficiency, "--out efficiency.csv",
     ),
     "bench": (
         "time this project beside PyTorch on this machine's CPU or GPU, each with cases of its own",

@@ -37,7 +37,7 @@ def record(*, device: str, seed: int | None, seconds: float) -> dict[str, Any]:
         "dirty": dirty,
         "device": device,
         "processor": _gpu() if device == "cuda" else examine.processor(),
-        "threads": _threads(),
+        "threads": threads(),
         "seed": seed,
         "seconds": round(seconds, 3),
         "peak_memory": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
@@ -74,7 +74,7 @@ def _gpu() -> str | None:
     return driver.gpus[0].name if driver and driver.gpus else None
 
 
-def _threads() -> int | None:
+def threads() -> int | None:
     """The number of threads of OpenMP, which is that of Jittor's operators on the CPU."""
     try:
         return ctypes.CDLL("libgomp.so.1").omp_get_max_threads()

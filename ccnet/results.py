@@ -133,6 +133,18 @@ class Segmented(BaseModel):
     reason: str | None = None
 
 
+class Efficiency(BaseModel):
+    """A row of efficiency.csv: what an attention costs on a map of `side` × `side` positions."""
+
+    head: str
+    side: int
+    gflops: float
+    seconds: float
+    megabytes: float  # beyond the input
+    processor: str
+    threads: int
+
+
 @dataclass(frozen=True)
 class Run:
     """The contents of a run's folder; `settings` is flat with dotted keys, `further` has metrics of other protocols."""

@@ -11,6 +11,7 @@ from PIL import Image
 from ccnet.commands import report
 from ccnet.data.catalog import DATASETS
 from ccnet.data.shards import Record, write_shard
+from ccnet.results import Efficiency
 from tests.page.browser import Page
 
 CLASSES = ["road", "<script>alert(1)</script>", "sky & more", "ünseen"]
@@ -70,10 +71,18 @@ def add_example(run: Path, name: str, value: int = 1) -> None:
     picture.save(path)
 
 
-def build(dataset: Path, *runs: Path, protocols: tuple[str, ...] = (), folders: tuple[str, ...] = ()) -> Page:
+COSTS = [
+    Efficiency(head=head, side=side, gflops=factor * side**2, seconds=factor * side, megabytes=side, processor="a CPU",
+               threads=2)
+    for head, factor in {"R = 2": 1, "non-local": 4}.items() for side in (33, 65)
+]  # fmt: skip
+
+
+def build(dataset: Path, *runs: Path, protocols: tuple[str, ...] = (), folders: tuple[str, ...] = (),
+          costs: Path | None = None) -> Page:  # fmt: skip
     out = dataset / "report.html"
     report.run(labels=dataset / "labels.json", shards=[dataset / "val.h5"], runs=list(runs), out=out,
-               protocols=protocols, folders=folders)  # fmt: skip
+               protocols=protocols, folders=folders, efficiency=costs)  # fmt: skip
     return Page(out)
 
 

@@ -74,17 +74,3 @@ def test_far_context(claim, tmp_path, monkeypatch):
     assert found.keys() == {(head, place) for head in far_context.HEADS for place in far_context.PLACEMENTS}
     assert all(0 <= accuracy <= 1 for accuracy in found.values())
     assert "non-local" in (tmp_path / "far_context.svg").read_text()
-
-
-def test_efficiency(claim, tmp_path, monkeypatch):
-    efficiency = claim("efficiency")
-    keep(monkeypatch, efficiency, "R = 2", "non-local, stored")
-    efficiency.main(tmp_path, sides=(65,), repeats=1)
-    rows = {
-        row["head"]: {name: float(row[name]) for name in efficiency.MEASURES}
-        for row in table(tmp_path / "efficiency.csv")
-    }
-    few, many = rows["R = 2"], rows["non-local, stored"]
-    assert few["gflops"] < 0.3 * many["gflops"]
-    assert few["megabytes"] < many["megabytes"]
-    assert "non-local" in (tmp_path / "efficiency.svg").read_text()

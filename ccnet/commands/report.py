@@ -14,8 +14,9 @@ from ccnet.files import write_text
 from ccnet.groups import Group, grouped, spread
 from ccnet.mistakes import most_confused
 from ccnet.page import curves, explorer, figures, measures, pictures, tables, templates
+from ccnet.page.efficiency import svg as efficiency_svg
 from ccnet.page.templates import percent
-from ccnet.results import Labels, Provenance, Run, Segmented, flat, load, overlays, pixels, read
+from ccnet.results import Efficiency, Labels, Provenance, Run, Segmented, flat, load, overlays, pixels, read
 
 WIDEST_TABLE = 24  # classes; a larger confusion matrix is shown as a picture
 
@@ -28,22 +29,23 @@ def run(
     out: Path,
     protocols: Sequence[str] = (),
     folders: Sequence[str] = (),
+    efficiency: Path | None = None,
 ) -> None:
     """Write the page `out` about `runs` (their folders), with pictures from `shards` (the val split).
 
     Beside it, results.csv, results.tex, loss.svg and mean_iou.svg have the same figures. It compares the scores of the
-    standard protocol and of further `protocols`; "test" is the standard one on the test split. `folders` are
-    names below RUN/segmented. Runs that differ by their seed alone are compared as one, by mean and standard deviation.
-    Raises InputError naming the file that is missing, invalid, or has other classes than `labels`.
+    standard protocol and of further `protocols`; "test" is the standard one on the test split. `folders` are names
+    below RUN/segmented, `efficiency` a table of `ccnet efficiency`. Runs that differ by their seed alone are compared
+    as one, by mean and standard deviation. Raises InputError naming the file that is missing, invalid, or has other
+    classes than `labels`.
     """
     described = read(labels, Labels, "verify")
     loaded = [load(folder, described.class_names, protocols) for folder in runs]
     groups = grouped(loaded)
-    firsts = [group.runs[0] for group in groups]
     published = anchored(described.class_names, loaded)
     dataset = labels.resolve().parent.name
     colours = figures.colours(len(groups))
-    drawn, reader = charts(groups, colours), ShardReader(shards)
+    drawn = charts(groups, colours)
     templates.write(
         "report.html.j2",
         out,
@@ -57,15 +59,13 @@ def run(
         stills={name: curves.svg(each) for name, each in drawn.items()},
         measured_in_training=any(row.mean_iou is not None for run in loaded for row in run.history),
         javascript=curves.javascript(),
-        **pictures.shown(reader, firsts, described.palette),
-        explored=explorer.explored(reader, firsts),
-        mistaken=[pictures.confused(reader, run, described.class_names) for run in firsts],
-        confusions=[confusion(group.confusion(), described.class_names) for group in groups],
+        **predictions(ShardReader(shards), groups, described),
         **beside_each_other(groups, loaded),
         commands=commands,
         citations=citations(loaded),
         scores=scores(groups, protocols),
-        segmented=segmented(firsts, folders),
+        segmented=segmented([group.runs[0] for group in groups], folders),
+        **costs(efficiency),
     )
     write_beside(out, dataset, groups, published, drawn)
     print(f"report of {len(loaded)} {'run' if len(loaded) == 1 else 'runs'}: {out}")
@@ -79,6 +79,17 @@ def beside_each_other(groups: list[Group], runs: list[Run]) -> dict[str, Any]:
         "unlike": [key for key in compared([measured(run) for run in runs])["differ"] if key != "weights_sha256"],
         "trained": trained(groups),
         "origins": [(number, run) for number, group in enumerate(groups) for run in group.runs],
+    }
+
+
+def predictions(reader: ShardReader, groups: list[Group], labels: Labels) -> dict[str, Any]:
+    """The template's data for what the runs predict: pictures, attention, mistakes; of a group's first run each."""
+    runs = [group.runs[0] for group in groups]
+    return {
+        **pictures.shown(reader, runs, labels.palette),
+        "explored": explorer.explored(reader, runs),
+        "mistaken": [pictures.confused(reader, run, labels.class_names) for run in runs],
+        "confusions": [confusion(group.confusion(), labels.class_names) for group in groups],
     }
 
 
@@ -198,6 +209,12 @@ def confusion(counts: np.ndarray, class_names: list[str]) -> dict[str, Any]:
         "picture": figures.matrix_uri(shares) if large else None,
         "top": [(class_names[i], class_names[j], share) for i, j, share in most_confused(counts, 8)],
     }
+
+
+def costs(path: Path | None) -> dict[str, Any]:
+    """The template's data for what attention costs; `path` is what `ccnet efficiency` wrote, if it was run."""
+    rows = read(path, list[Efficiency], "efficiency") if path else []
+    return {"costs": rows, "cost_figure": efficiency_svg(rows) if rows else ""}
 
 
 def segmented(runs: list[Run], folders: Sequence[str]) -> list[dict[str, Any]]:

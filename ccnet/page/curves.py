@@ -91,11 +91,28 @@ def svg(chart: dict[str, Any], legend: bool = False) -> str:
     for layer in still["layer"] if legend else ():
         for channel in ("color", "strokeDash"):
             del layer["encoding"][channel]["legend"]
-    drawn = vl_convert.vegalite_to_svg(still)
-    # identifiers are numbered by process, and must be the same in each process but unique in a page
-    for number, found in enumerate(dict.fromkeys(re.findall(r'id="(\w+)"', drawn))):
-        drawn = re.sub(rf"\b{found}\b", f"{chart['name']}-{number}", drawn)
-    return drawn
+    return drawn(still, chart["name"])
+
+
+def drawn(chart: dict[str, Any], name: str) -> str:
+    """A Vega-Lite chart as an `<svg>`. Identifiers in it begin with `name`, which is unique in a page."""
+    found = vl_convert.vegalite_to_svg(chart)
+    # Vega numbers identifiers by process; they must be the same in each process
+    for number, each in enumerate(dict.fromkeys(re.findall(r'id="(\w+)"', found))):
+        found = re.sub(rf"\b{each}\b", f"{name}-{number}", found)
+    return found
+
+
+def inked(chart):
+    """An Altair chart whose axes and legend are in the colour of the text around it."""
+    ink = {"labelColor": "currentColor", "titleColor": "currentColor"}
+    line = {"domainColor": "currentColor", "tickColor": "currentColor", "gridColor": "currentColor"}
+    return (
+        chart.configure_view(stroke=None)
+        .configure_axis(**ink, **line, gridOpacity=GRID, domainOpacity=0.5, tickOpacity=0.5, titleFontWeight="normal")
+        .configure_axisX(grid=False)
+        .configure_legend(**ink, orient="top", title=None, labelLimit=WIDTH, symbolType="stroke", symbolOpacity=1)
+    )
 
 
 @cache
@@ -111,19 +128,10 @@ def _chart(
     lines = _lines("values", curves, across.axis, axis)
     faint = _lines("raw", raw, across.axis, axis).mark_line(clip=True, strokeWidth=0.7, opacity=FAINT)
     points = points or all(len(each.values) < 2 for each in curves)  # which make no line
-    drawn = lines.mark_line(clip=bool(raw), strokeWidth=1.6, point={"size": 28} if points else False)
-    layers = [*[faint] * bool(raw), drawn, *[_rule(curves, format, across.tooltip)] * bool(curves)]
-    ink = {"labelColor": "currentColor", "titleColor": "currentColor"}
-    line = {"domainColor": "currentColor", "tickColor": "currentColor", "gridColor": "currentColor"}
-    chart = (
-        alt.layer(*layers)
-        .properties(name=name, width=WIDTH, height=HEIGHT, background="transparent")
-        .configure_view(stroke=None)
-        .configure_axis(**ink, **line, gridOpacity=GRID, domainOpacity=0.5, tickOpacity=0.5, titleFontWeight="normal")
-        .configure_axisX(grid=False)
-        .configure_legend(**ink, orient="top", title=None, labelLimit=WIDTH, symbolType="stroke", symbolOpacity=1)
-    )
-    return chart.to_dict(validate=False) | {"datasets": {"values": _rows(curves), "raw": _rows(raw)}}
+    shown = lines.mark_line(clip=bool(raw), strokeWidth=1.6, point={"size": 28} if points else False)
+    layers = [*[faint] * bool(raw), shown, *[_rule(curves, format, across.tooltip)] * bool(curves)]
+    chart = alt.layer(*layers).properties(name=name, width=WIDTH, height=HEIGHT, background="transparent")
+    return inked(chart).to_dict(validate=False) | {"datasets": {"values": _rows(curves), "raw": _rows(raw)}}
 
 
 def _lines(data: str, curves: Sequence[Curve], across, axis) -> alt.Chart:

@@ -1,5 +1,6 @@
 """The page is parsed: numbers, names, and nothing from outside. tests/page/test_report_page.py opens it."""
 
+import csv
 import html
 import json
 import os
@@ -11,7 +12,7 @@ import pytest
 from PIL import Image
 
 from ccnet import InputError
-from tests.reported import CLASSES, add_example, add_protocol, add_run, add_seeds, as_camvid, build, dataset
+from tests.reported import CLASSES, COSTS, add_example, add_protocol, add_run, add_seeds, as_camvid, build, dataset
 
 __all__ = ["dataset"]
 
@@ -228,6 +229,21 @@ def test_protocols_are_compared_with_a_sentence_each(dataset):
 def test_a_protocol_not_measured_is_named(dataset):
     with pytest.raises(InputError, match=r"metrics_tiled\.json: No such file.*`ccnet evaluate` writes it"):
         build(dataset, add_run(dataset, "a"), protocols=("tiled",))
+
+
+def test_what_attention_costs_is_shown_if_it_was_measured(dataset):
+    run = add_run(dataset, "a")
+    assert "What attention costs" not in build(dataset, run).text
+    with open(dataset / "efficiency.csv", "w", newline="") as file:
+        table = csv.DictWriter(file, COSTS[0].model_dump())
+        table.writeheader()
+        table.writerows(row.model_dump() for row in COSTS)
+    page = build(dataset, run, costs=dataset / "efficiency.csv")
+    assert page.row("non-local") == ["33", "4356.0", "132.0", "33.0"]
+    assert "forward, on a CPU, 2 threads" in page.text
+    (dataset / "efficiency.csv").write_text("head,side\nR = 2,33\n")
+    with pytest.raises(InputError, match=r"efficiency\.csv: 0\.gflops: Field required; .*`ccnet efficiency`"):
+        build(dataset, run, costs=dataset / "efficiency.csv")
 
 
 def test_segmented_folders_show_overlays_and_failures(dataset):

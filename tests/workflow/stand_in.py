@@ -39,6 +39,8 @@ def outputs(command: str, options: dict[str, str]) -> Iterator[Path]:
     yield Path(options["--out"], inside)
     if command == "segment":
         yield Path(options["--out"], "index.html")
+    if command == "efficiency":
+        yield Path(options["--out"]).with_suffix(".svg")
     if command == "report":
         yield from map(Path(options["--out"]).with_name, ("results.csv", "results.tex", "loss.svg", "mean_iou.svg"))
     if "--history" in options:

@@ -80,6 +80,7 @@ TABLE = {
         "runs: {finer: {backbone: van_tiny, pretrained: {run: van_tiny}}}",
         after_settings("finer"),
     ),
+    "the costs of attention": ("efficiency: true", {"measure_efficiency", "write_report"}),
     "no folders": ("segment: {photos: null}", {"write_report"}),
 }
 

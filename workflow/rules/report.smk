@@ -17,6 +17,7 @@ rule write_report:
             run=RUNS,
             folder=FOLDERS,
         ),
+        efficiency="results/efficiency.csv" if config["efficiency"] else [],
     output:
         page=report(
             "results/{dataset}/report.html",
@@ -53,6 +54,30 @@ rule write_report:
             ["--protocols", *tested(), *FURTHER] if tested() or FURTHER else []
         ),
         folders=" ".join(["--folders", *FOLDERS] if FOLDERS else []),
+        efficiency=lambda wildcards, input: option(
+            "--efficiency", input.efficiency or None
+        ),
     shell:
         "ccnet report --labels {input.labels} --shards {input.shards} --runs {params.runs} {params.protocols}"
-        " {params.folders} --out {output.page} 2> {log}"
+        " {params.folders} {params.efficiency} --out {output.page} 2> {log}"
+
+
+# It takes as many cores and GPUs as a training, so that none runs beside it, though it computes on the CPU.
+rule measure_efficiency:
+    output:
+        table="results/efficiency.csv",
+        figure=report(
+            "results/efficiency.svg",
+            caption="../report/efficiency.rst",
+            category="Summary",
+            labels={"dataset": "any", "what": "costs of attention"},
+        ),
+    log:
+        "results/logs/efficiency.log",
+    conda:
+        "../envs/ccnet.yaml"
+    threads: threads_per_gpu()
+    resources:
+        gpu=1,
+    shell:
+        "ccnet efficiency --out {output.table} 2> {log}"
