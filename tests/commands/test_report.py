@@ -1,6 +1,5 @@
 """The page is parsed: numbers, names, and nothing from outside. tests/page/test_report_page.py opens it."""
 
-import csv
 import html
 import json
 import os
@@ -12,7 +11,7 @@ import pytest
 from PIL import Image
 
 from ccnet import InputError
-from tests.reported import CLASSES, COSTS, add_example, add_protocol, add_run, add_seeds, as_camvid, build, dataset
+from tests.reported import CLASSES, add_costs, add_example, add_protocol, add_run, add_seeds, as_camvid, build, dataset
 
 __all__ = ["dataset"]
 
@@ -234,16 +233,13 @@ def test_a_protocol_not_measured_is_named(dataset):
 def test_what_attention_costs_is_shown_if_it_was_measured(dataset):
     run = add_run(dataset, "a")
     assert "What attention costs" not in build(dataset, run).text
-    with open(dataset / "efficiency.csv", "w", newline="") as file:
-        table = csv.DictWriter(file, COSTS[0].model_dump())
-        table.writeheader()
-        table.writerows(row.model_dump() for row in COSTS)
-    page = build(dataset, run, costs=dataset / "efficiency.csv")
+    measured = add_costs(dataset)
+    page = build(dataset, run, costs=measured)
     assert page.row("non-local") == ["33", "4356.0", "132.0", "33.0"]
     assert "forward, on a CPU, 2 threads" in page.text
-    (dataset / "efficiency.csv").write_text("head,side\nR = 2,33\n")
+    measured.write_text("head,side\nR = 2,33\n")
     with pytest.raises(InputError, match=r"efficiency\.csv: 0\.gflops: Field required; .*`ccnet efficiency`"):
-        build(dataset, run, costs=dataset / "efficiency.csv")
+        build(dataset, run, costs=measured)
 
 
 def test_segmented_folders_show_overlays_and_failures(dataset):

@@ -9,7 +9,7 @@ from playwright.sync_api import Browser
 
 from ccnet.attention import Look
 from tests.page.browser import Watched, barriers, needs_chromium, on_a_phone
-from tests.reported import CLASSES, add_example, add_run, add_seeds, as_camvid, build, dataset
+from tests.reported import CLASSES, add_costs, add_example, add_run, add_seeds, as_camvid, build, dataset
 
 __all__ = ["dataset"]
 
@@ -149,7 +149,9 @@ def test_a_phone_shows_it_without_sideways_scrolling_or_errors(dataset, tmp_path
     for run in runs:
         add_example(run, "val/0")
     cells = "[...page.querySelectorAll('.runs td')].filter(cell => cell.getBoundingClientRect().right > 390)"
-    shown = on_a_phone(build(dataset, *runs), tmp_path, f"{cells}.map(cell => cell.textContent)")
+    shown = on_a_phone(
+        build(dataset, *runs, costs=add_costs(dataset)), tmp_path, f"{cells}.map(cell => cell.textContent)"
+    )
     assert (shown.width, shown.result) == ("390", "")
     assert "CONSOLE" not in shown.log
 
@@ -183,6 +185,6 @@ def test_no_barrier_keeps_people_out(dataset, browser, scheme):
             run / "examples/val/0.npz"
         )
     opened = Watched(browser, color_scheme=scheme)
-    opened.tab.goto(build(dataset, *runs).path.as_uri())
+    opened.tab.goto(build(dataset, *runs, costs=add_costs(dataset)).path.as_uri())
     opened.tab.wait_for_selector(".chart svg")
     assert barriers(opened.tab) == []
