@@ -94,6 +94,19 @@ def _nameless() -> Iterator[None]:
         platform.node = name
 
 
+@contextmanager
+def _interruptible() -> Iterator[None]:
+    """Keep Jittor from handling Ctrl-C, which it answers with exit status 1: in Jupyter, known by this variable."""
+    name = "JPY_PARENT_PID"
+    inside = name in os.environ
+    os.environ.setdefault(name, "")
+    try:
+        yield
+    finally:
+        if not inside:
+            del os.environ[name]
+
+
 def end_compilers() -> None:
     """End Jittor's compiler processes now: Jittor keeps them until exit and hangs there if a signal killed one."""
     if jittor_utils.pool_size:
@@ -138,13 +151,15 @@ if not (Path(sysconfig.get_path("include")) / "Python.h").exists():
     raise InputError("no Python headers (Python.h): Jittor compiles against them (apt install python3-dev)")
 _handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGCHLD)}
 _is_main = threading.current_thread() is threading.main_thread()  # Python allows setting handlers only there
-# Jittor swallows exceptions during its import, so a Python handler of SIGTERM that raises would have no effect
+# Jittor swallows exceptions during its import, so a Python handler that raises would have no effect
 if _is_main:
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    if _handlers[signal.SIGINT] != signal.SIG_IGN:  # as in the background of a script
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
 # Jittor ends its compiler processes with SIGTERM and waits for them. They inherit the handler, and a Python handler
 # runs only between two waits, so some would never exit
 os.register_at_fork(after_in_child=lambda: signal.signal(signal.SIGTERM, signal.SIG_DFL))
-with _announced(), _nameless():
+with _announced(), _nameless(), _interruptible():
     import jittor as jt
     import jittor_utils
     from jittor import nn  # noqa: F401 (re-exported)

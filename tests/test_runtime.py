@@ -171,6 +171,23 @@ def test_a_new_process_decides_before_the_import(tmp_path):
     assert done.stdout.split("\n") == ["alive", "and told", ""], done.stderr
 
 
+@pytest.mark.parametrize(("before", "status"), [("default_int_handler", -signal.SIGINT), ("SIG_IGN", 0)])
+def test_ctrl_c_while_jittor_is_imported(before, status):
+    """It ends the process as a signal does, in a shell with status 130, without Jittor's message; unless ignored."""
+    code = f"""if True:
+        import os, signal, sys
+        signal.signal(signal.SIGINT, signal.{before})
+        class Interrupt:
+            def find_spec(self, name, path, target=None):
+                if name == "jittor.nn":
+                    os.kill(os.getpid(), signal.SIGINT)
+        sys.meta_path.insert(0, Interrupt())
+        import ccnet.runtime
+        """
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (status, "")
+
+
 def test_no_compiler_is_one_line(tmp_path):
     environment = {key: value for key, value in os.environ.items() if key != "cc_path"} | {"PATH": str(tmp_path)}
     command = [sys.executable, "-m", "ccnet", "segment", tmp_path, "--weights", "w", "--out", "o"]
