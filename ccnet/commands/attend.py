@@ -18,6 +18,7 @@ from ccnet.protocol import Protocol, Size
 
 LARGEST = 24_000_000  # pixels of an image that is seen whole: memory grows with them
 PANEL = 4  # width of a panel in inches
+SHAPES = 0.2, 3  # height / width of a panel; an image of another shape has margins
 DOTS = 120  # per inch of the picture
 DARKENED = 0.65  # brightness of the grey image under the weights
 OPACITY = 0.35, 0.9  # of the colours over it: of the weights below the scale, and of the largest
@@ -84,7 +85,8 @@ def _picture(image: np.ndarray, at: list[Point], found: np.ndarray, looked: Look
     image = image[::step, ::step]
     grey = DARKENED * image @ np.array([0.299, 0.587, 0.114])  # luma
     count, loops = found.shape[:2]
-    size = PANEL * (loops + 1) + 0.9, PANEL * height / width * count + 0.3
+    tall = np.clip(height / width, *SHAPES)
+    size = PANEL * (loops + 1) + 0.9, PANEL * tall * count + 0.3
     figure = Figure(figsize=size, layout="constrained")
     panels = figure.subplots(count, loops + 1, squeeze=False)
     shown = {"extent": (-0.5, width - 0.5, height - 0.5, -0.5)}

@@ -51,6 +51,15 @@ def attended(photo: Path, network: Path, *at: tuple[int, int]) -> np.ndarray:
     return np.load(out.with_suffix(".npy"))
 
 
+@pytest.mark.parametrize("size", [(2, 5000), (5000, 2)])
+def test_the_picture_of_a_long_image_has_margins(size, network, tmp_path):
+    Image.new("RGB", size, "teal").save(tmp_path / "photo.png")
+    found = attended(tmp_path / "photo.png", network, (1, 1))
+    np.testing.assert_allclose(found.sum(axis=(1, 2)), 1, atol=1e-5)
+    with Image.open(tmp_path / "made/a.png") as picture:
+        assert max(picture.size) < 2500
+
+
 def test_the_numbers_are_the_pixels_maps(photo, network, capsys):
     found = attended(photo, network, (89, 20))
     assert found.shape == (2, 7, 12)
