@@ -18,7 +18,7 @@ from ccnet.protocol import Protocol, Size
 
 LARGEST = 24_000_000  # pixels of an image that is seen whole: memory grows with them
 PANEL = 4  # width of a panel in inches
-SHAPES = 0.2, 3  # height / width of a panel; an image of another shape has margins
+SHAPES = 0.5, 3  # height / width of a panel; an image of another shape has margins
 DOTS = 120  # per inch of the picture
 DARKENED = 0.65  # brightness of the grey image under the weights
 OPACITY = 0.35, 0.9  # of the colours over it: of the weights below the scale, and of the largest
