@@ -57,8 +57,7 @@ def _use(tree: Path) -> None:
     os.environ["nvcc_path"] = str(tree / "bin" / "nvcc")
     for name in ("use_cutt", "use_cutlass", "use_nccl"):  # not needed; downloaded, or not for CUDA 13
         os.environ.setdefault(name, "0")
-    os.environ.setdefault("FIX_TORCH_ERROR", "0")  # otherwise Jittor imports torch, which loads another CUDA
-    sys.modules.setdefault("cupy", None)  # type: ignore[arg-type] # likewise
+    sys.modules.setdefault("cupy", None)  # type: ignore[arg-type] # otherwise Jittor imports it: it loads another CUDA
 
 
 @contextmanager
@@ -135,6 +134,8 @@ PROBLEM = cuda_problem()
 if PROBLEM:
     os.environ["nvcc_path"] = ""
 os.environ.setdefault("log_silent", "1")
+# Otherwise Jittor imports torch where it is installed, which takes 2 s and loads another CUDA
+os.environ.setdefault("FIX_TORCH_ERROR", "0")
 # One process needs no MPI, and cannot fail over a broken one; a process of several may inherit the 0 of its parent
 os.environ["use_mpi"] = str(int("OMPI_COMM_WORLD_SIZE" in os.environ))
 # OpenMP's threads spin while waiting and so starve other processes on the same cores (data loading, another training):
