@@ -146,6 +146,8 @@ def test_a_new_process_decides_before_the_import(tmp_path):
         import ccnet.runtime as runtime
         assert (os.environ.get("nvcc_path") == "") == bool(runtime.PROBLEM)
         assert bool(runtime.jt.has_cuda) == (runtime.PROBLEM is None)
+        flags = runtime.jt.flags.cc_flags
+        assert not runtime.PROBLEM or 0 < flags.index("-O1") < flags.index("-Ofast") == flags.rindex("-O")
         assert os.environ["log_silent"] == "1" and os.environ["OMP_WAIT_POLICY"] == "PASSIVE"
         assert os.environ["GOMP_SPINCOUNT"] == "1000"
         assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGCHLD)] == before
@@ -165,7 +167,7 @@ def test_a_new_process_decides_before_the_import(tmp_path):
         (tmp_path / "nvcc").write_text("#!/bin/sh\nexit 1\n")
         (tmp_path / "nvcc").chmod(0o755)
     environment = os.environ | {"PATH": os.pathsep.join([os.environ["PATH"], str(tmp_path)])}
-    for name in ("nvcc_path", "log_silent", "OMP_WAIT_POLICY", "GOMP_SPINCOUNT"):
+    for name in ("nvcc_path", "log_silent", "OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "cc_flags", "kernel_flags"):
         environment.pop(name, None)
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment)
     assert done.stdout.split("\n") == ["alive", "and told", ""], done.stderr
