@@ -40,7 +40,7 @@ def record(*, device: str, seed: int | None, seconds: float) -> dict[str, Any]:
         "threads": threads(),
         "seed": seed,
         "seconds": round(seconds, 3),
-        "peak_memory": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+        "peak_memory": peak_memory(),
         "command": _command(),
     }  # fmt: skip
 
@@ -66,6 +66,11 @@ def checkout(file: Path) -> tuple[str | None, bool | None]:
     except (OSError, subprocess.SubprocessError):
         return None, None
     return commit, bool(dirty)
+
+
+def peak_memory() -> int:
+    """The most bytes that this process has held so far."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
 def _gpu() -> str | None:

@@ -68,7 +68,7 @@ def run(
         Loop(trainer, batches, store, validation, events, growth, checkpoint_every).run()
         if parallel.RANK == 0:
             made = provenance.record(device=chosen_device, seed=chosen.seed, seconds=trainer.seconds)
-            _write(trainer, network, out, made | {"devices": parallel.RANKS})
+            _write(trainer, network, out, made | {"peak_memory": trainer.peak_memory, "devices": parallel.RANKS})
             trainer.history.write(history)
 
 

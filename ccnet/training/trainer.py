@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ccnet import InputError, parallel, runtime, weights
+from ccnet import InputError, parallel, provenance, runtime, weights
 from ccnet.models import build_from_settings
 from ccnet.ops.drop import Drop
 from ccnet.ops.normalise import normalise
@@ -48,7 +48,7 @@ class Trainer:
         self.average: Average | None = None
         self.best: Arrays | None = None
         self.done, self.norm, self.history = 0, 0.0, History()
-        self._since = time.monotonic()
+        self._since, self._peak_before = time.monotonic(), 0
 
     def step(self, images: np.ndarray, labels: np.ndarray) -> float:
         """Run one optimiser step on images `(B, 3, S, S)` and labels `(B, S, S)`, uint8; return its loss.
@@ -106,6 +106,11 @@ class Trainer:
         return time.monotonic() - self._since
 
     @property
+    def peak_memory(self) -> int:
+        """Bytes of this process or of one that it continues, whichever took the most."""
+        return max(self._peak_before, provenance.peak_memory())
+
+    @property
     def ended(self) -> bool:
         """Whether the last step is done, or `patience` measurements brought no better mIoU."""
         patience = self.settings.validation.patience
@@ -148,7 +153,8 @@ class Trainer:
         parts = {"model": model, "best": self.best or {}, "average": self.kept() if self.average else {}}
         parts["optimizer"] = {name: np.array(value.numpy()) for name, value in self._optimizer_state().items()}
         state = {f"{part}.{name}": value for part, arrays in parts.items() for name, value in arrays.items()}
-        return Checkpoint(self.done, state, self.history.rows, self.history.pending, self.seconds)
+        rows, pending = self.history.rows, self.history.pending
+        return Checkpoint(self.done, state, rows, pending, self.seconds, self.peak_memory)
 
     def begin(self, checkpoint: Checkpoint | None, pretrained: Path | None, class_names: list[str]) -> None:
         """Resume from `checkpoint`; without one, start from `pretrained` weights or from scratch.
@@ -187,6 +193,7 @@ class Trainer:
         self.best = part_of(checkpoint.tensors, "best") or None
         self.done, self.history = checkpoint.step, History(checkpoint.history, checkpoint.pending)
         self._since -= checkpoint.seconds
+        self._peak_before = checkpoint.peak_memory
         self.optimizer.n_step = checkpoint.step
         jt.sync_all()
         print(f"ccnet: continuing from step {self.done} of {self.settings.schedule.steps}", file=sys.stderr)

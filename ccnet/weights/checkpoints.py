@@ -27,6 +27,7 @@ class Checkpoint(NamedTuple):
     history: list[dict]
     pending: list[list[float]]  # loss and gradient norm of each step since the history's last row
     seconds: float = 0.0  # that the training took, in all its processes
+    peak_memory: int = 0  # bytes of the largest of these processes
 
 
 class _Row(BaseModel):
@@ -49,6 +50,7 @@ class _Header(BaseModel):
     history: list[_Row]
     pending: list[list[float]]
     seconds: float
+    peak_memory: int = 0
     sha256: str
 
 
@@ -93,7 +95,7 @@ class Checkpoints:
         if not self.writes:
             return
         progress = {"step": checkpoint.step, "history": checkpoint.history, "pending": checkpoint.pending,
-                    "seconds": checkpoint.seconds}  # fmt: skip
+                    "seconds": checkpoint.seconds, "peak_memory": checkpoint.peak_memory}  # fmt: skip
         header = self.description | {key: json.dumps(value) for key, value in progress.items()}
         header["sha256"] = json.dumps(_digest(header, checkpoint.tensors))
         path = self.folder / f"{self.fingerprint}_step_{checkpoint.step:08d}.safetensors"
@@ -185,4 +187,5 @@ def _read(path: Path) -> Checkpoint:
     except ValidationError as error:
         raise InputError(f"{path}: damaged: not a checkpoint's step and history") from error
     check(metadata, tensors, path)
-    return Checkpoint(found.step, tensors, [row.model_dump() for row in found.history], found.pending, found.seconds)
+    rows = [row.model_dump() for row in found.history]
+    return Checkpoint(found.step, tensors, rows, found.pending, found.seconds, found.peak_memory)

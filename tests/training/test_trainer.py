@@ -41,10 +41,13 @@ def test_restoring_loses_nothing(changes, capsys):
     losses = [whole.step(*batch(step)) for step in range(2)]
     whole.history.rows.append({"mean_iou": None})
     whole.measured(0.5)
-    checkpoint = whole.checkpoint()
+    checkpoint = whole.checkpoint()._replace(peak_memory=10**15, seconds=1000)
     losses += [whole.step(*batch(step)) for step in range(2, 4)]
     continued = trainer(**changes)
+    assert 20e6 < continued.peak_memory < 1e12
     continued.restore(checkpoint)
+    assert continued.peak_memory == 10**15
+    assert continued.seconds > 1000
     assert "continuing from step 2 of 24" in capsys.readouterr().err
     assert [continued.step(*batch(step)) for step in range(2, 4)] == losses[2:]
     ours, theirs = weights_of(continued), weights_of(whole)

@@ -14,7 +14,7 @@ from ccnet.weights.checkpoints import Checkpoint, Checkpoints, newest, of_model
 def checkpoint(step: int) -> Checkpoint:
     row = {"step": step, "learning_rate": 0.1, "loss": 1.5, "gradient_norm": 2.0, "images_per_second": 3.0,
            "mean_iou": None}  # fmt: skip
-    return Checkpoint(step, {"model.w": np.full(3, step, np.float32)}, [row], [[1.5, 2.0]])
+    return Checkpoint(step, {"model.w": np.full(3, step, np.float32)}, [row], [[1.5, 2.0]], 12.5, 2**31)
 
 
 def test_the_newest_is_loaded_and_two_are_kept(tmp_path):
