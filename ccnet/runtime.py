@@ -95,7 +95,10 @@ def _nameless() -> Iterator[None]:
 
 @contextmanager
 def _interruptible() -> Iterator[None]:
-    """Keep Jittor from handling Ctrl-C, which it answers with exit status 1: in Jupyter, known by this variable."""
+    """Keep Jittor from installing its handler of Ctrl-C, which exits with status 1: it has none where Jupyter runs.
+
+    Jittor recognises Jupyter by this variable.
+    """
     name = "JPY_PARENT_PID"
     inside = name in os.environ
     os.environ.setdefault(name, "")
