@@ -150,8 +150,9 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 # Threads spin 1000 times (about 15 µs) before they sleep. With the cores to itself a step of many small operators takes
 # 15 % less time; with two trainings on the same cores the time does not change (± 3 %)
 os.environ.setdefault("GOMP_SPINCOUNT", "1000")
-# By default Jittor's cache key contains the git branch around its folder: each branch would compile Jittor again
-os.environ.setdefault("cache_name", "default")
+# By default Jittor's cache key contains the git branch around its folder: each branch would compile Jittor again. It
+# does not contain the flags: builds with others would compile each other's files again, at every change
+os.environ.setdefault("cache_name", "ccnet" + os.environ.get("cc_flags", ""))
 if shutil.which("g++") is None and "cc_path" not in os.environ:
     raise InputError("no C++ compiler: Jittor needs g++ (apt install g++, or set cc_path)")
 if not (Path(sysconfig.get_path("include")) / "Python.h").exists():
@@ -167,7 +168,12 @@ if _is_main:
 # runs only between two waits, so some would never exit
 os.register_at_fork(after_in_child=lambda: signal.signal(signal.SIGTERM, signal.SIG_DFL))
 with _announced(), _nameless(), _interruptible():
-    import jittor as jt
+    try:
+        import jittor as jt
+    except SystemExit:
+        # Jittor exits, with status 0 and silently, once it has compiled its helper library anew: for other flags, or
+        # another version of a file. Its second import goes on with the library it has
+        import jittor as jt
     import jittor_utils
     from jittor import nn  # noqa: F401 (re-exported)
 end_compilers()
