@@ -1,10 +1,13 @@
+import json
 import os
 import signal
 import time
 
 import pytest
 
-from ccnet import InputError, cli, launcher
+from ccnet import InputError, cli, launcher, weights
+from ccnet.data.shards import ShardReader
+from ccnet.training.validation import Validation
 from tests import tiny
 
 
@@ -59,6 +62,47 @@ def test_sigterm_saves_and_leaves_nobody_behind(trained, tmp_path):
     assert said.count("ccnet: interrupted; saved at step") == 1
     assert "Traceback" not in said
     wait_until_gone(others)
+
+
+GROWN = """
+import os
+from pathlib import Path
+
+mark = Path("MARK")
+if os.environ.get("OMPI_COMM_WORLD_RANK") == "1" and not mark.exists():
+    mark.touch()
+    from ccnet.training import memory
+
+    steps, held, memory.SETTLED = iter(range(14)), memory.resident, 0
+    memory.resident = lambda: held() + (next(steps, None) is None) * 2**50
+"""
+
+
+@tiny.needs_mpi
+def test_a_rank_that_grows_restarts_all_and_changes_no_bit(trained, tmp_path):
+    """With EMA, measurements that the devices share, and the category consistent loss, which sees one device's part."""
+    changes = {"ema": 0.9, "validate_every": 5, "keep": "best", "category_consistency": 1.0, "batch_size": 4}
+    settings, chosen = tiny.settings(**changes), tmp_path / "settings.json"
+    chosen.write_text(json.dumps(settings.as_dict()))
+    val = tiny.shard(tmp_path / "val.h5", range(20, 25), split="val")
+    whole, grown, code = (tmp_path / name for name in ("whole", "grown", "code"))
+    code.mkdir()
+    (code / "sitecustomize.py").write_text(GROWN.replace("MARK", str(code / "mark")))  # Python imports it at its start
+    for folder, path in ((whole, []), (grown, [str(code)])):
+        environment = os.environ | {"PYTHONPATH": os.pathsep.join(path)}
+        command = trained.command(folder, "--devices", "2", "--val-shards", val, settings=chosen)
+        process = tiny.start(command, env=environment)
+        said = process.communicate(timeout=600)[1]
+        assert process.returncode == 0, said
+        assert said.count("saved at step 15 of 24, restarting") == len(path)
+        assert said.count("continuing from step 15 of 24") == len(path)
+    assert tiny.same(whole, grown)
+    rows = tiny.logged(whole)
+    assert rows == tiny.logged(grown)
+    assert [row["step"] for row in rows if row["mean_iou"]] == ["5", "10", "15", "20", "24"]
+    model = weights.load(whole / "weights_last.safetensors").model
+    alone = Validation(ShardReader([val]), settings).measure(model, lambda: False)
+    assert float(rows[-1]["mean_iou"]) == pytest.approx(alone.mean_iou, abs=1e-3)
 
 
 @tiny.needs_mpi

@@ -1,5 +1,6 @@
 """A dataset and a network small enough to train in seconds: what the tests of the commands that compute share."""
 
+import csv
 import io
 import os
 import shutil
@@ -13,6 +14,7 @@ import numpy as np
 import pytest
 import yaml
 from PIL import Image
+from safetensors.numpy import load_file
 
 from ccnet.data import labels
 from ccnet.data.shards import Record, write_shard
@@ -78,17 +80,24 @@ class Trained:
     def command(self, out: Path, *options: str | Path, settings: Path | None = None) -> list[str]:
         """The command that trains the same in folder `out`."""
         places = ["--checkpoints", out / "checkpoints", "--out", out / "weights.safetensors"]
-        places += [
-            "--device",
-            "cpu",
-            "--history",
-            out / "history.csv",
-            "--settings",
-            settings or self.settings,
-            "--shards",
-            *self.shards,
-        ]
+        places += ["--history", out / "history.csv", "--settings", settings or self.settings]
+        places += ["--device", "cpu", "--shards", *self.shards]
         return [sys.executable, "-m", "ccnet", "train", *map(str, [*places, *options])]
+
+
+def same(one: Path, other: Path) -> bool:
+    """Whether both weights files, and those beside them, hold the same bits."""
+    for name in ("weights.safetensors", "weights_last.safetensors"):
+        ours, theirs = load_file(one / name), load_file(other / name)
+        if ours.keys() != theirs.keys() or any(not np.array_equal(ours[key], theirs[key]) for key in theirs):
+            return False
+    return True
+
+
+def logged(folder: Path) -> list[dict[str, str]]:
+    """The rows of history.csv without the images per second."""
+    with open(folder / "history.csv", newline="") as file:
+        return [{key: row[key] for key in row if key != "images_per_second"} for row in csv.DictReader(file)]
 
 
 def start(command: list[str], **options) -> subprocess.Popen:

@@ -1,6 +1,5 @@
 """What a training survives with nothing lost: kills, a full disk, and its own growth."""
 
-import csv
 import json
 import os
 import random
@@ -33,21 +32,6 @@ def settings(folder: Path, **changes) -> Path:
     return path
 
 
-def same(one: Path, other: Path) -> bool:
-    """Whether both weights files, and those beside them, hold the same bits."""
-    for name in ("weights.safetensors", "weights_last.safetensors"):
-        ours, theirs = load_file(one / name), load_file(other / name)
-        if ours.keys() != theirs.keys() or any(not np.array_equal(ours[key], theirs[key]) for key in theirs):
-            return False
-    return True
-
-
-def logged(folder: Path) -> list[dict[str, str]]:
-    """The rows of history.csv without the images per second."""
-    with open(folder / "history.csv", newline="") as file:
-        return [{key: row[key] for key in row if key != "images_per_second"} for row in csv.DictReader(file)]
-
-
 @pytest.mark.slow
 def test_twenty_kills_at_random_moments_change_no_bit(trained, tmp_path):
     """SIGKILL, also inside the writing of a checkpoint, with EMA, measurements, and two workers."""
@@ -66,8 +50,8 @@ def test_twenty_kills_at_random_moments_change_no_bit(trained, tmp_path):
     assert len(set(steps)) > 5
     done = subprocess.run(command, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stderr
-    assert same(whole, killed)
-    assert logged(whole) == logged(killed)
+    assert tiny.same(whole, killed)
+    assert tiny.logged(whole) == tiny.logged(killed)
 
 
 def kill_at_random(process: subprocess.Popen, checkpoints: Path, rng: random.Random) -> None:
@@ -125,8 +109,8 @@ def test_a_disk_that_is_full_at_any_write_loses_nothing(trained, tmp_path, monke
         capsys.readouterr()
         run(folder, Disk())
         assert (f"continuing from step {min(number - 1, 3)}" in capsys.readouterr().err) == (number > 1)
-        assert same(tmp_path / "whole", folder)
-        assert logged(tmp_path / "whole") == logged(folder)
+        assert tiny.same(tmp_path / "whole", folder)
+        assert tiny.logged(tmp_path / "whole") == tiny.logged(folder)
 
 
 LEAK = """
@@ -156,8 +140,8 @@ def test_a_process_that_grows_is_started_again(trained, tmp_path):
     assert process.returncode == 0, said
     (step,) = re.findall(r"memory grew past 1500 MB; saved at step (\d+) of 60, restarting", said)
     assert f"continuing from step {step} of 60" in said
-    assert same(whole, grown)
-    assert logged(whole) == logged(grown)
+    assert tiny.same(whole, grown)
+    assert tiny.logged(whole) == tiny.logged(grown)
 
 
 @pytest.mark.slow
