@@ -129,16 +129,27 @@ def compile_faster() -> None:
     folder = Path(jt.flags.cache_path)
     os.environ[compiling.PYTHON] = sys.executable
     jt.flags.python_path = f"/bin/sh '{compiling.script(folder)}'"
-    if header := compiling.precompiled_header(jt.flags.cc_path, jt.flags.cc_flags, folder):
-        jt.flags.cc_flags += f" -include '{header}' "
+    jt.flags.cc_flags = compiling.with_header(jt.flags.cc_path, jt.flags.cc_flags, compiling.OPERATOR, folder)
+
+
+def compile_jittor_faster() -> None:
+    """Have Jittor compile itself in a third of the time that -O2 takes without a header; it is as fast.
+
+    Operators keep -Ofast. Flags that the user chose stay as they are.
+    """
+    if {"cc_flags", "kernel_flags"} & os.environ.keys():
+        return
+    os.environ.setdefault("cache_name", "ccnet-Og")
+    folder = cache_home() / "ccnet" / "headers"
+    # in full, as Jittor sets it for child processes: they use the same header
+    compiler = shutil.which(os.environ.get("cc_path", "g++")) or "g++"
+    flags = compiling.with_header(compiler, f"{compiling.CORE_FLAGS} -Og", compiling.CORE, folder)
+    os.environ.update(cc_flags=flags.removeprefix(compiling.CORE_FLAGS), kernel_flags="-Ofast")
 
 
 PROBLEM = cuda_problem()
 if PROBLEM:
     os.environ["nvcc_path"] = ""
-    if not {"cc_flags", "kernel_flags"} & os.environ.keys():
-        # Jittor itself is compiled in two thirds of the time that -O2 takes, and is as fast. Operators keep -Ofast
-        os.environ.update(cc_flags="-O1", kernel_flags="-Ofast")
 os.environ.setdefault("log_silent", "1")
 # Otherwise Jittor imports torch where it is installed, which takes 2 s and loads another CUDA
 os.environ.setdefault("FIX_TORCH_ERROR", "0")
@@ -150,13 +161,15 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 # Threads spin 1000 times (about 15 µs) before they sleep. With the cores to itself a step of many small operators takes
 # 15 % less time; with two trainings on the same cores the time does not change (± 3 %)
 os.environ.setdefault("GOMP_SPINCOUNT", "1000")
-# By default Jittor's cache key contains the git branch around its folder: each branch would compile Jittor again. It
-# does not contain the flags: builds with others would compile each other's files again, at every change
-os.environ.setdefault("cache_name", "ccnet" + os.environ.get("cc_flags", ""))
 if shutil.which("g++") is None and "cc_path" not in os.environ:
     raise InputError("no C++ compiler: Jittor needs g++ (apt install g++, or set cc_path)")
 if not (Path(sysconfig.get_path("include")) / "Python.h").exists():
     raise InputError("no Python headers (Python.h): Jittor compiles against them (apt install python3-dev)")
+if PROBLEM:
+    compile_jittor_faster()
+# By default Jittor's cache key contains the git branch around its folder: each branch would compile Jittor again. It
+# does not contain the flags: builds with others would compile each other's files again, at every change
+os.environ.setdefault("cache_name", "ccnet" + os.environ.get("cc_flags", ""))
 _handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGCHLD)}
 _is_main = threading.current_thread() is threading.main_thread()  # Python allows setting handlers only there
 # Jittor swallows exceptions during its import, so a Python handler that raises would have no effect

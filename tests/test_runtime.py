@@ -147,8 +147,8 @@ def test_a_new_process_decides_before_the_import(tmp_path):
         assert (os.environ.get("nvcc_path") == "") == bool(runtime.PROBLEM)
         assert bool(runtime.jt.has_cuda) == (runtime.PROBLEM is None)
         optimised = [flag for flag in runtime.jt.flags.cc_flags.split() if flag.startswith("-O")]
-        assert not runtime.PROBLEM or optimised == ["-O1", "-Ofast"], optimised
-        assert not runtime.PROBLEM or os.path.basename(runtime.jt.flags.cache_path) == "ccnet-O1"
+        assert not runtime.PROBLEM or optimised == ["-Og", "-Ofast"], optimised
+        assert not runtime.PROBLEM or os.path.basename(runtime.jt.flags.cache_path) == "ccnet-Og"
         assert os.environ["log_silent"] == "1" and os.environ["OMP_WAIT_POLICY"] == "PASSIVE"
         assert os.environ["GOMP_SPINCOUNT"] == "1000"
         assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGCHLD)] == before

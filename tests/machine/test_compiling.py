@@ -7,13 +7,13 @@ import pytest
 from ccnet.machine import compiling
 from ccnet.runtime import jt
 
+TEXT = "#define JIT 1\n#include <vector>\n"
 FLAGS = "-std=c++14 -O1 -fPIC -shared -lstdc++"
 
 
 @pytest.fixture
-def header(tmp_path, monkeypatch) -> Path | None:
-    monkeypatch.setattr(compiling, "HEADER", "#define JIT 1\n#include <vector>\n")
-    return compiling.precompiled_header("g++", FLAGS, tmp_path)
+def header(tmp_path) -> Path | None:
+    return compiling.precompiled_header("g++", FLAGS, TEXT, tmp_path)
 
 
 def included(header: Path, *flags: str) -> list[str]:
@@ -30,15 +30,33 @@ def test_the_header_is_read_compiled_where_it_fits(header):
 
 def test_it_is_compiled_once_for_its_flags(header, tmp_path):
     compiled = Path(f"{header}.gch").stat().st_mtime_ns
-    assert compiling.precompiled_header("g++", FLAGS, tmp_path) == header
+    assert compiling.precompiled_header("g++", FLAGS, TEXT, tmp_path) == header
     assert Path(f"{header}.gch").stat().st_mtime_ns == compiled
-    assert compiling.precompiled_header("g++", f"{FLAGS} -g", tmp_path) != header
+    assert compiling.precompiled_header("g++", f"{FLAGS} -g", TEXT, tmp_path) != header
     assert not [path for path in tmp_path.iterdir() if path.is_dir()]
 
 
 def test_where_it_cannot_be_compiled_there_is_none(tmp_path):
-    assert compiling.precompiled_header("g++", "-std=none", tmp_path) is None
+    assert compiling.with_header("g++", "-std=none", TEXT, tmp_path) == "-std=none"
     assert not list(tmp_path.glob("*.gch"))
+
+
+def test_one_header_takes_the_place_of_another(header, tmp_path):
+    flags = compiling.with_header("g++", FLAGS, "#include <vector>\n", tmp_path)
+    assert flags.startswith(f"{FLAGS} -include '{tmp_path}/ccnet-")
+    assert compiling.with_header("g++", f"{flags}-g", TEXT, tmp_path) == compiling.with_header(
+        "g++", f"{FLAGS}-g", TEXT, tmp_path
+    )
+
+
+def test_jittor_itself_and_its_operators_are_compiled_with_headers_that_fit():
+    """The commands that made an object of Jittor's and an operator, again."""
+    folder = Path(jt.flags.cache_path)
+    jt.ones(3).sum().sync()
+    for name in ("obj_files/executor.cc.o.key", "jit/*.so.key"):
+        command = next(folder.glob(name)).read_text().splitlines()[0]
+        made = subprocess.run(["sh", "-c", f"{command} -H -fsyntax-only"], capture_output=True, text=True)
+        assert made.stderr.startswith("! "), command
 
 
 @pytest.mark.parametrize(
