@@ -120,7 +120,7 @@ def end_compilers() -> None:
 flush_subnormals()  # before OpenMP's threads begin
 
 
-def compile_faster() -> None:
+def compile_operators_faster() -> None:
     """Have Jittor compile operators with a precompiled header, and without Python where it is not needed.
 
     Every operator's key contains the flags, not the path of Python as it was called: `ccnet` and `python -m ccnet` (a
@@ -190,7 +190,7 @@ with _announced(), _nameless(), _interruptible():
     import jittor_utils
     from jittor import nn  # noqa: F401 (re-exported)
 end_compilers()
-compile_faster()
+compile_operators_faster()
 if not PROBLEM and not jt.has_cuda:
     PROBLEM = "Jittor did not accept this machine's CUDA"
 # Restore the handlers: Jittor's own exit at once on Ctrl-C or when a child is killed, without saving or reporting
